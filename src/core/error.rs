@@ -1,0 +1,259 @@
+//! The one table of error codes: the same numbers on the wire, in C and in every wrapper.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::room::Change;
+use std::sync::Arc;
+
+macro_rules! codes {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $number:literal, $name:literal, $retry:literal, $advice:literal; )*) => {
+        /// What went wrong, as a stable number.
+        ///
+        /// 1–99 are the caller's mistake, 100–199 concern the connection or the state of an
+        /// object, 200–299 are refusals by the room, 900 and above are faults of this library.
+        /// Numbers are never reused; new ones may be added.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(i32)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $( $(#[doc = $doc])* $variant = $number, )*
+        }
+
+        impl ErrorCode {
+            /// Every code, in the order of their numbers.
+            pub const ALL: &'static [ErrorCode] = &[$( ErrorCode::$variant, )*];
+
+            /// The code of a number, if this version knows it.
+            pub fn from_number(number: i32) -> Option<ErrorCode> {
+                match number { $( $number => Some(ErrorCode::$variant), )* _ => None }
+            }
+
+            /// The stable name, in capitals, such as `VALUE_TOO_LARGE`.
+            pub fn name(self) -> &'static str {
+                match self { $( ErrorCode::$variant => $name, )* }
+            }
+
+            /// One sentence that says what happened and what to do.
+            pub fn advice(self) -> &'static str {
+                match self { $( ErrorCode::$variant => $advice, )* }
+            }
+
+            /// Whether the same call may succeed later without being changed.
+            pub fn is_retryable(self) -> bool {
+                match self { $( ErrorCode::$variant => $retry, )* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A pointer that must not be NULL was NULL.
+    NullArgument = 1, "NULL_ARGUMENT", false, "A required pointer is NULL; pass a valid one.";
+    /// An argument has a value outside its range.
+    InvalidArgument = 2, "INVALID_ARGUMENT", false, "An argument is out of its range; see the function's documentation.";
+    /// A text is not valid UTF-8.
+    InvalidUtf8 = 3, "INVALID_UTF8", false, "The text is not valid UTF-8; encode it as UTF-8.";
+    /// A value is not valid JSON.
+    InvalidJson = 4, "INVALID_JSON", false, "The value is not valid JSON; strings need quotes.";
+    /// A key breaks the rules for keys.
+    InvalidKey = 5, "INVALID_KEY", false, "A key is 1 to 256 bytes of UTF-8 without control characters.";
+    /// A room name breaks the rules for rooms.
+    InvalidRoom = 6, "INVALID_ROOM", false, "A room name is 1 to 128 bytes of UTF-8 without control characters.";
+    /// A peer's id, name, role, user id or metadata breaks its rules.
+    InvalidPeer = 7, "INVALID_PEER", false, "A peer's id, name, role, user id or metadata is too long or has characters that are not allowed.";
+    /// The server's address is not a usable URL.
+    InvalidUrl = 8, "INVALID_URL", false, "The URL is not usable; it looks like ws://host:port or ws://host:port/path.";
+    /// An options or callback struct has an impossible `struct_size`.
+    InvalidStructSize = 9, "INVALID_STRUCT_SIZE", false, "struct_size is not one this library knows; initialize the struct with its _INIT macro.";
+    /// An option or flag is set that this version does not know.
+    UnknownOption = 10, "UNKNOWN_OPTION", false, "A flag or field is set that this version of the library does not know; clear it or update the library.";
+    /// A value is of another type than the one asked for.
+    WrongType = 11, "WRONG_TYPE", false, "The value is of another type; ask for its kind first.";
+    /// Waiting here would wait for the calling thread itself.
+    WouldDeadlock = 12, "WOULD_DEADLOCK", false, "This call would wait for the thread it was made on; use the asynchronous form inside callbacks.";
+    /// The library is used in a forked child process.
+    Forked = 13, "FORKED", false, "The library was loaded before fork(); call exec() in the child, or start the library after forking.";
+    /// A message names a method the server does not have.
+    UnknownMethod = 14, "UNKNOWN_METHOD", false, "The server has no such method; see docs/protocol.md.";
+    /// A message is not a request of the protocol.
+    MalformedMessage = 15, "MALFORMED_MESSAGE", false, "The message is not a JSON-RPC request this server understands; see docs/protocol.md.";
+    /// The server's configuration cannot be used.
+    InvalidConfig = 16, "INVALID_CONFIG", false, "The configuration has an error; the message names it.";
+    /// The call does not fit the mode of the client, such as polling one that has a dispatch thread.
+    WrongMode = 17, "WRONG_MODE", false, "This call does not fit the client's mode; see the poll mode flag of the client's options.";
+    /// Two calls that exclude each other were made at once, such as two polls of one client.
+    Busy = 18, "BUSY", true, "Another thread is in this call already; let one thread do it.";
+
+    /// A request came before the peer joined, or after it left.
+    NotJoined = 100, "NOT_JOINED", false, "Join the room first.";
+    /// The object was closed.
+    Closed = 101, "CLOSED", false, "The client, server or subscription is closed; open a new one.";
+    /// The time given to a call ran out.
+    Timeout = 102, "TIMEOUT", true, "The time given ran out; whether the request was applied is not known.";
+    /// The connection broke before the answer came.
+    ConnectionLost = 103, "CONNECTION_LOST", true, "The connection broke before the answer came; whether the request was applied is not known.";
+    /// No connection to the server could be made.
+    ConnectionFailed = 104, "CONNECTION_FAILED", true, "The server cannot be reached; check that it runs and that address and port are right.";
+    /// The host name of the server does not resolve.
+    HostNotFound = 105, "HOST_NOT_FOUND", true, "The host name does not resolve; check its spelling and the network.";
+    /// What answered at the address is not a SessionStore server.
+    HandshakeFailed = 106, "HANDSHAKE_FAILED", true, "The server did not accept the WebSocket handshake; check that the URL is a SessionStore server's.";
+    /// The session this client was in has ended; it joined a new one.
+    SessionLost = 107, "SESSION_LOST", false, "The old session is over; what was not acknowledged is lost.";
+    /// Another connection came with the same peer id.
+    Replaced = 108, "REPLACED", false, "Another connection joined with this peer id; give each client a peer id of its own.";
+    /// The server is shutting down.
+    ShuttingDown = 109, "SHUTTING_DOWN", true, "The server is shutting down; come back in a moment.";
+    /// The address to listen on is in use.
+    AddressInUse = 110, "ADDRESS_IN_USE", true, "Another program listens on that address and port; choose another port, or port 0 for any free one.";
+    /// The address to listen on cannot be used.
+    AddressUnavailable = 111, "ADDRESS_UNAVAILABLE", false, "The address cannot be listened on; check that it belongs to this machine and that the port is allowed.";
+    /// Too many requests wait for their answer.
+    QueueFull = 112, "QUEUE_FULL", true, "Too many requests wait for their answer; wait for some of them.";
+    /// The client sent nothing, not even an answer to a ping, for too long.
+    IdleTimeout = 113, "IDLE_TIMEOUT", true, "Nothing was heard for longer than the idle time-out; connect again.";
+    /// The client did not read what it was sent.
+    SlowReader = 114, "SLOW_READER", true, "The connection's queue was full and nothing was read; read faster and connect again.";
+
+    /// The token is missing, malformed, or signed with another secret.
+    Unauthorized = 200, "UNAUTHORIZED", false, "The token is missing or wrong; get a valid one for this server.";
+    /// The token has expired.
+    TokenExpired = 201, "TOKEN_EXPIRED", false, "The token has expired; get a fresh one.";
+    /// A value is larger than the limit.
+    ValueTooLarge = 202, "VALUE_TOO_LARGE", false, "The value is larger than the room allows (1,024 bytes of compact JSON unless configured).";
+    /// The store has as many keys as it may have.
+    TooManyKeys = 203, "TOO_MANY_KEYS", false, "The store has as many keys as it may have (100 unless configured); remove one first.";
+    /// Keys and values together would be larger than the limit.
+    StoreFull = 204, "STORE_FULL", false, "Keys and values together would exceed the store's limit (65,536 bytes unless configured); remove or shorten some first.";
+    /// The key has another version than the one expected.
+    VersionConflict = 205, "VERSION_CONFLICT", false, "The key was changed in between; look at its current value and try again.";
+    /// A message is larger than the server accepts.
+    MessageTooLarge = 206, "MESSAGE_TOO_LARGE", false, "The message is larger than the server accepts; values may be 1,024 bytes unless configured.";
+    /// The peer listens to as many keys as it may.
+    TooManyListenedKeys = 207, "TOO_MANY_LISTENED_KEYS", false, "Too many keys are listened to at once; stop listening to some.";
+    /// The room has as many peers as it may have.
+    RoomFull = 208, "ROOM_FULL", true, "The room has as many peers as it may have; try again when somebody has left.";
+    /// The server has as many connections as it may have.
+    ServerFull = 209, "SERVER_FULL", true, "The server has as many connections as it may have; try again later.";
+    /// The peer id is in use in a way that cannot be taken over.
+    PeerMismatch = 210, "PEER_MISMATCH", false, "That peer id belongs to another user in this room; use another peer id.";
+
+    /// A fault of the library or the server.
+    Internal = 900, "INTERNAL", false, "This is a fault of SessionStore; please report it with the message.";
+    /// The library panicked; the object is not usable any more.
+    Panic = 901, "PANIC", false, "The library caught a fault of its own; free this object, and please report it with the message.";
+    /// The system refused a resource: memory, a thread, a descriptor.
+    OutOfResources = 902, "OUT_OF_RESOURCES", true, "The system refused a thread, memory or a descriptor; free some and try again.";
+    /// The server answered with a code this version does not know.
+    Unknown = 999, "UNKNOWN", false, "The server answered with an error this version does not know; the message says more.";
+}
+
+/// An error with its code, a sentence for people, and for conflicts the current state of the key.
+///
+/// ```
+/// use sessionstore::{Error, ErrorCode};
+/// let error = Error::new(ErrorCode::InvalidKey, "the key is empty");
+/// assert_eq!(error.code().number(), 5);
+/// assert_eq!(error.to_string(), "INVALID_KEY (5): the key is empty");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    code: ErrorCode,
+    message: Cow<'static, str>,
+    current: Option<Arc<Change>>,
+}
+
+impl ErrorCode {
+    /// The number of this code.
+    pub fn number(self) -> i32 {
+        self as i32
+    }
+}
+
+impl Error {
+    /// An error with its own sentence.
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Error {
+        Error(Box::new(Inner { code, message: message.into(), current: None }))
+    }
+
+    /// A conflict, with what the key holds now.
+    pub fn conflict(current: Arc<Change>) -> Error {
+        let message = format!("the key has version {}", current.version);
+        Error(Box::new(Inner { code: ErrorCode::VersionConflict, message: message.into(), current: Some(current) }))
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> ErrorCode {
+        self.0.code
+    }
+
+    /// The sentence for people. It holds no value, token or secret.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Whether the same call may succeed later without being changed.
+    pub fn is_retryable(&self) -> bool {
+        self.0.code.is_retryable()
+    }
+
+    /// For [`ErrorCode::VersionConflict`], what the key holds now.
+    pub fn current(&self) -> Option<&Arc<Change>> {
+        self.0.current.as_ref()
+    }
+
+    /// The same error with what the key holds now.
+    pub fn with_current(mut self, current: Arc<Change>) -> Error {
+        self.0.current = Some(current);
+        self
+    }
+}
+
+/// The error with the code's own advice as its sentence.
+impl From<ErrorCode> for Error {
+    fn from(code: ErrorCode) -> Error {
+        Error::new(code, code.advice())
+    }
+}
+
+/// Errors are equal when their codes are.
+impl PartialEq<ErrorCode> for Error {
+    fn eq(&self, other: &ErrorCode) -> bool {
+        self.0.code == *other
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name(), self.number())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code, self.0.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_in_order_and_found_again() {
+        for pair in ErrorCode::ALL.windows(2) {
+            assert!(pair[0].number() < pair[1].number(), "{} before {}", pair[0], pair[1]);
+        }
+        for &code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::from_number(code.number()), Some(code));
+            assert!(code.advice().ends_with('.') || code.advice().ends_with(')'), "{code}");
+        }
+        assert_eq!(ErrorCode::from_number(0), None);
+    }
+}

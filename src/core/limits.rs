@@ -1,0 +1,64 @@
+//! Every number that bounds a room, in one place, with its reason.
+
+/// Longest key, in bytes of UTF-8. Long enough for a path of ids; a hundred of the longest still
+/// leave most of a store to its values.
+pub const MAX_KEY_BYTES: usize = 256;
+
+/// Longest room name, in bytes. Room ids of hosted services are 24 to 64 characters.
+pub const MAX_ROOM_BYTES: usize = 128;
+
+/// Longest peer id and user id, in bytes. A UUID takes 36; user ids are often mail addresses.
+pub const MAX_ID_BYTES: usize = 128;
+
+/// Longest peer name, in bytes: what a video tile can show, in any script, with room to spare.
+pub const MAX_NAME_BYTES: usize = 256;
+
+/// Longest role name, in bytes.
+pub const MAX_ROLE_BYTES: usize = 64;
+
+/// Longest peer metadata, in bytes. Every joining peer receives everybody's, so it stays small.
+pub const MAX_PEER_METADATA_BYTES: usize = 2_048;
+
+/// Deepest nesting of a value. `serde_json` and other readers stop at 128, and everybody in the
+/// room must be able to read what one peer writes.
+pub const MAX_VALUE_DEPTH: usize = 100;
+
+/// Longest request id that is echoed, in bytes of JSON. A quoted UUID takes 38.
+pub const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// The limits of one room's store and the times that bound a session.
+///
+/// The defaults are those of the hosted original, so that an app moves over unchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest value, in bytes of compact JSON. Default 1,024.
+    pub max_value_bytes: usize,
+    /// Most keys in a store. Default 100.
+    pub max_keys: usize,
+    /// Most bytes of keys and values together. Default 65,536.
+    pub max_store_bytes: usize,
+    /// Most keys one peer listens to. Default 200: every key of a full store, and as many that
+    /// may come.
+    pub max_listened_keys: usize,
+    /// Most peers in a room. Default 20,000, the largest room of the hosted original.
+    pub max_peers: usize,
+    /// How long a peer whose connection broke stays in the room, in milliseconds. Default 30,000.
+    pub grace_ms: u64,
+    /// How long a session without peers is kept, in milliseconds. Default 0: it ends with its
+    /// last peer.
+    pub linger_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_value_bytes: 1_024,
+            max_keys: 100,
+            max_store_bytes: 65_536,
+            max_listened_keys: 200,
+            max_peers: 20_000,
+            grace_ms: 30_000,
+            linger_ms: 0,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The room, pure: no I/O, no clock, no randomness, no async.
+//!
+//! Everything that decides what a room does lives here, so that it can be
+//! driven by a server, by a simulation, or by a journal, with the same result.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`room`] | the room state machine: `apply(time, command) -> (reply, events)` |
+//! | [`replica`] | a client's copy of the keys it listens to |
+//! | [`wire`] | the JSON-RPC messages, parsed and written |
+//! | [`value`], [`names`] | values as compact JSON text; the rules for keys, rooms and names |
+//! | [`limits`] | every number that bounds a room, with its reason |
+//! | [`error`] | the one table of error codes |
+
+pub mod error;
+pub mod limits;
+pub mod names;
+pub mod replica;
+pub mod room;
+pub mod value;
+pub mod wire;

@@ -1,0 +1,693 @@
+//! The room: a deterministic state machine, `apply(time, command) -> (reply, events)`.
+//!
+//! The same commands at the same times give the same room, so it can be simulated, rebuilt from a
+//! journal, and replicated. It never asks what time it is and draws no random number: ids and
+//! times come in with the commands. Time that has passed is noticed by the next command, or by
+//! [`Command::Tick`] at [`Room::next_deadline`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::error::{Error, ErrorCode};
+use super::limits::Limits;
+use super::names;
+use super::value::Value;
+
+/// Milliseconds since 1970-01-01 UTC, as the driver of the room has it. Never runs backwards.
+pub type Time = u64;
+
+/// Who wrote a change, captured when it was written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Author {
+    /// The writing peer's id.
+    pub peer_id: Arc<str>,
+    /// The user id from its token; empty when the server is open.
+    pub user_id: Arc<str>,
+    /// The name it had.
+    pub name: Arc<str>,
+}
+
+/// One state of one key: what was written, by whom and when. A `null` value means absent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key.
+    pub key: Arc<str>,
+    /// The value; `null` when the key was removed or never set.
+    pub value: Value,
+    /// The store's revision that this change made; 0 for a key that was never set, or whose
+    /// removal is no longer known.
+    pub version: u64,
+    /// Server time of the change; 0 when the version is 0.
+    pub updated_at: Time,
+    /// Who made it; none when the version is 0.
+    pub author: Option<Arc<Author>>,
+}
+
+impl Change {
+    /// The state of a key that is absent.
+    pub fn absent(key: Arc<str>) -> Change {
+        Change { key, value: Value::null(), version: 0, updated_at: 0, author: None }
+    }
+}
+
+/// A peer of the current session. Stale handles are recognized: a slot used again has another
+/// serial number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerHandle {
+    /// Index of the peer in this session; small, and used again after the peer has gone.
+    pub slot: u32,
+    serial: u32,
+}
+
+/// A key that is set or listened to. Like a [`PeerHandle`], a stale one is recognized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeySlot {
+    /// Index of the key in this session; small, and used again after the key is forgotten.
+    pub index: u32,
+    serial: u32,
+}
+
+/// What a peer says of itself when it joins.
+#[derive(Clone, Copy, Debug)]
+pub struct Introduction<'a> {
+    /// Chosen by the client, unique in the room; the same id comes back after a broken connection.
+    pub peer_id: &'a str,
+    /// From the token; empty when the server is open.
+    pub user_id: &'a str,
+    /// Shown to others. `None`: empty for a new peer, unchanged for one that is back.
+    pub name: Option<&'a str>,
+    /// From the token, or what an open server was asked for.
+    pub role: &'a str,
+    /// The peer's metadata: any text, usually JSON. `None` as for the name.
+    pub metadata: Option<&'a str>,
+}
+
+/// What can happen to a room.
+#[derive(Clone, Debug)]
+pub enum Command<'a> {
+    /// A peer joins. If its id is in the room already, its connection is back (or a newer one
+    /// replaces it): it keeps its place, its listen set and its metadata unless new are given.
+    Join {
+        /// Who joins.
+        peer: Introduction<'a>,
+        /// The id that a new session gets, should this join begin one.
+        new_session_id: &'a str,
+    },
+    /// A connection came back without a join of its own: the peer with this id keeps everything.
+    /// `NOT_JOINED` if it is not in the room.
+    Return {
+        /// The peer's id.
+        peer_id: &'a str,
+        /// The user id of the connection; `PEER_MISMATCH` if the peer has another.
+        user_id: &'a str,
+    },
+    /// The peer leaves for good.
+    Leave {
+        /// Who.
+        peer: PeerHandle,
+    },
+    /// The peer's connection broke; it stays for the grace period.
+    ConnectionLost {
+        /// Whose.
+        peer: PeerHandle,
+    },
+    /// The peer changes its name or its metadata; what is `None` stays.
+    UpdatePeer {
+        /// Who.
+        peer: PeerHandle,
+        /// The new name.
+        name: Option<&'a str>,
+        /// The new metadata.
+        metadata: Option<&'a str>,
+    },
+    /// Sets a key; `null` removes it.
+    Set {
+        /// Who writes.
+        peer: PeerHandle,
+        /// The key.
+        key: &'a str,
+        /// The value.
+        value: Value,
+        /// Only if the key has this version now; 0: only if it is absent.
+        expected: Option<u64>,
+    },
+    /// Reads a key.
+    Get {
+        /// Who reads.
+        peer: PeerHandle,
+        /// The key.
+        key: &'a str,
+    },
+    /// Replaces the set of keys the peer listens to.
+    Listen {
+        /// Who listens.
+        peer: PeerHandle,
+        /// The whole set; doubles count once.
+        keys: &'a [&'a str],
+    },
+    /// Nothing but time has passed.
+    Tick,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// The peer is in the room.
+    Joined {
+        /// Its handle from now on.
+        peer: PeerHandle,
+        /// Whether it was in the room already.
+        returned: bool,
+    },
+    /// The change that was made, or the current state that was asked for.
+    State(Arc<Change>),
+    /// Done, with nothing to say.
+    Done,
+}
+
+/// What everybody concerned is to be told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A session has begun with the join that follows.
+    SessionStarted,
+    /// A peer is new in the room.
+    PeerJoined(PeerHandle),
+    /// The name or metadata of a peer changed.
+    PeerUpdated(PeerHandle),
+    /// A peer is gone. Its slot may be used again from the next command on.
+    PeerLeft {
+        /// Which it was.
+        peer: PeerHandle,
+        /// Its id.
+        peer_id: Arc<str>,
+        /// Whether its grace period ran out, rather than that it left.
+        connection_lost: bool,
+    },
+    /// A key has a new state; all who listen to it ([`Room::listeners`]) are concerned.
+    Changed {
+        /// Where the key is indexed; once nobody listens to an absent key, it has no listeners.
+        slot: KeySlot,
+        /// Its state.
+        change: Arc<Change>,
+    },
+    /// The session is over and its store is gone.
+    SessionEnded,
+}
+
+/// One peer, as others see it.
+#[derive(Debug)]
+pub struct Peer {
+    /// Who it is; the name is the current one.
+    pub identity: Arc<Author>,
+    /// Its role.
+    pub role: Arc<str>,
+    /// Its metadata.
+    pub metadata: Arc<str>,
+    /// When it joined.
+    pub joined_at: Time,
+    /// When it goes unless its connection comes back; `None` while it is connected.
+    pub lost_until: Option<Time>,
+    serial: u32,
+    /// Keys it listens to, each with its place in that key's list of listeners.
+    listens: Vec<(KeySlot, u32)>,
+}
+
+#[derive(Debug)]
+struct KeyState {
+    key: Arc<str>,
+    serial: u32,
+    state: Option<Arc<Change>>,
+    /// Peers that listen, each with the place of this key in that peer's list.
+    listeners: Vec<(u32, u32)>,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    id: Arc<str>,
+    started_at: Time,
+    revision: u64,
+    bytes: usize,
+    stored: usize,
+    peers: Slab<Peer>,
+    peer_ids: BTreeMap<Arc<str>, u32>,
+    next_serial: u32,
+    next_key_serial: u32,
+    keys: Slab<KeyState>,
+    key_index: BTreeMap<Arc<str>, KeySlot>,
+    /// Peers in their grace period, by when it ends.
+    grace: BTreeSet<(Time, PeerHandle)>,
+    /// When the empty session ends.
+    linger_until: Option<Time>,
+}
+
+/// A named place and, while it is occupied, its session.
+///
+/// ```
+/// use sessionstore::core::room::{Command, Introduction, Reply, Room};
+/// use sessionstore::Value;
+/// let mut room = Room::new("lobby", Default::default());
+/// let mut events = Vec::new();
+/// let peer = Introduction { peer_id: "p1", user_id: "", name: Some("Ada"), role: "host", metadata: None };
+/// let joined = room.apply(0, Command::Join { peer, new_session_id: "s1" }, &mut events).unwrap();
+/// let Reply::Joined { peer, .. } = joined else { panic!() };
+/// let set = Command::Set { peer, key: "spotlight", value: Value::from("p1"), expected: None };
+/// room.apply(5, set, &mut events).unwrap();
+/// assert_eq!(room.revision(), 1);
+/// ```
+#[derive(Debug)]
+pub struct Room {
+    name: Arc<str>,
+    limits: Limits,
+    session: Option<Session>,
+}
+
+impl Room {
+    /// A room without a session.
+    pub fn new(name: impl Into<Arc<str>>, limits: Limits) -> Room {
+        Room { name: name.into(), limits, session: None }
+    }
+
+    /// Applies one command at a time, appending to `events` what happened, in order.
+    ///
+    /// A command that answers with an error has changed nothing (deadlines that have passed
+    /// before it take effect all the same).
+    pub fn apply(&mut self, now: Time, command: Command<'_>, events: &mut Vec<Event>) -> Result<Reply, Error> {
+        self.pass_time(now, events);
+        match command {
+            Command::Join { peer, new_session_id } => self.join(now, peer, new_session_id, events),
+            Command::Return { peer_id, user_id } => self.come_back(peer_id, user_id),
+            Command::Leave { peer } => {
+                self.session_of(peer)?;
+                self.remove_peer(now, peer, false, events);
+                Ok(Reply::Done)
+            }
+            Command::ConnectionLost { peer } => self.connection_lost(now, peer, events),
+            Command::UpdatePeer { peer, name, metadata } => self.update_peer(peer, name, metadata, events),
+            Command::Set { peer, key, value, expected } => self.set(now, peer, key, value, expected, events),
+            Command::Get { peer, key } => {
+                self.session_of(peer)?;
+                names::check_key(key)?;
+                Ok(Reply::State(self.state(key)))
+            }
+            Command::Listen { peer, keys } => self.listen(peer, keys),
+            Command::Tick => Ok(Reply::Done),
+        }
+    }
+
+    /// When the next [`Command::Tick`] is due; `None` when nothing waits for time to pass.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let session = self.session.as_ref()?;
+        let grace = session.grace.first().map(|(at, _)| *at);
+        match (grace, session.linger_until) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The room's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether there is a session.
+    pub fn is_open(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// The id of the current session.
+    pub fn session_id(&self) -> Option<&Arc<str>> {
+        self.session.as_ref().map(|session| &session.id)
+    }
+
+    /// When the current session began.
+    pub fn started_at(&self) -> Option<Time> {
+        self.session.as_ref().map(|session| session.started_at)
+    }
+
+    /// The revision of the store: how many changes its session has seen; 0 without a session.
+    pub fn revision(&self) -> u64 {
+        self.session.as_ref().map_or(0, |session| session.revision)
+    }
+
+    /// Keys that are set, and the bytes of keys and values together.
+    pub fn usage(&self) -> (usize, usize) {
+        self.session.as_ref().map_or((0, 0), |session| (session.stored, session.bytes))
+    }
+
+    /// How many peers are in the room, those in their grace period included.
+    pub fn peer_count(&self) -> usize {
+        self.session.as_ref().map_or(0, |session| session.peers.len())
+    }
+
+    /// All peers, in the order of their slots.
+    pub fn peers(&self) -> impl Iterator<Item = (PeerHandle, &Peer)> {
+        let peers = self.session.iter().flat_map(|session| session.peers.iter());
+        peers.map(|(slot, peer)| (PeerHandle { slot: slot as u32, serial: peer.serial }, peer))
+    }
+
+    /// A peer that is in the room.
+    pub fn peer(&self, peer: PeerHandle) -> Option<&Peer> {
+        let found = self.session.as_ref()?.peers.get(peer.slot as usize)?;
+        (found.serial == peer.serial).then_some(found)
+    }
+
+    /// A peer by its id.
+    pub fn peer_by_id(&self, peer_id: &str) -> Option<(PeerHandle, &Peer)> {
+        let session = self.session.as_ref()?;
+        let slot = *session.peer_ids.get(peer_id)?;
+        let peer = session.peers.get(slot as usize)?;
+        Some((PeerHandle { slot, serial: peer.serial }, peer))
+    }
+
+    /// The keys that are set, in the order of their names.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Change>> {
+        let session = self.session.as_ref();
+        session.into_iter().flat_map(|session| {
+            session.key_index.values().filter_map(|slot| session.keys[slot.index as usize].state.as_ref())
+        })
+    }
+
+    /// The slots of the peers that listen to a key.
+    pub fn listeners(&self, slot: KeySlot) -> impl Iterator<Item = u32> + '_ {
+        self.key(slot).into_iter().flat_map(|key| key.listeners.iter().map(|(peer, _)| *peer))
+    }
+
+    /// The keys a peer listens to.
+    pub fn listen_set(&self, peer: PeerHandle) -> impl Iterator<Item = KeySlot> + '_ {
+        self.peer(peer).into_iter().flat_map(|peer| peer.listens.iter().map(|(key, _)| *key))
+    }
+
+    /// The current state of a key that is set or listened to.
+    pub fn state_of(&self, slot: KeySlot) -> Option<Arc<Change>> {
+        let key = self.key(slot)?;
+        Some(key.state.clone().unwrap_or_else(|| Arc::new(Change::absent(key.key.clone()))))
+    }
+
+    /// The current state of any key.
+    pub fn state(&self, key: &str) -> Arc<Change> {
+        let slot = self.session.as_ref().and_then(|session| session.key_index.get(key));
+        slot.and_then(|slot| self.state_of(*slot)).unwrap_or_else(|| Arc::new(Change::absent(key.into())))
+    }
+
+    fn key(&self, slot: KeySlot) -> Option<&KeyState> {
+        let key = self.session.as_ref()?.keys.get(slot.index as usize)?;
+        (key.serial == slot.serial).then_some(key)
+    }
+
+    fn session_of(&mut self, peer: PeerHandle) -> Result<&mut Session, Error> {
+        match &mut self.session {
+            Some(session) if session.peers.get(peer.slot as usize).is_some_and(|p| p.serial == peer.serial) => {
+                Ok(session)
+            }
+            _ => Err(ErrorCode::NotJoined.into()),
+        }
+    }
+
+    fn pass_time(&mut self, now: Time, events: &mut Vec<Event>) {
+        while let Some(deadline) = self.next_deadline().filter(|deadline| *deadline <= now) {
+            let Some(session) = &mut self.session else { return };
+            match session.grace.first().copied() {
+                Some((at, peer)) if at == deadline => self.remove_peer(at, peer, true, events),
+                _ => self.end_session(events),
+            }
+        }
+    }
+
+    fn join(
+        &mut self,
+        now: Time,
+        peer: Introduction<'_>,
+        new_session_id: &str,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Error> {
+        names::check_peer_id(peer.peer_id)?;
+        names::check_user_id(peer.user_id)?;
+        names::check_role(peer.role)?;
+        let (name, metadata) = (peer.name.unwrap_or(""), peer.metadata.unwrap_or(""));
+        names::check_peer_name(name)?;
+        names::check_peer_metadata(metadata)?;
+        if self.peer_by_id(peer.peer_id).is_some() {
+            let back = self.come_back(peer.peer_id, peer.user_id)?;
+            if let Reply::Joined { peer: handle, .. } = back {
+                self.update_peer(handle, peer.name, peer.metadata, events)?;
+            }
+            return Ok(back);
+        }
+        if self.peer_count() >= self.limits.max_peers {
+            let message = format!("the room has {} peers, as many as it may have", self.limits.max_peers);
+            return Err(Error::new(ErrorCode::RoomFull, message));
+        }
+        let session = self.session.get_or_insert_with(|| {
+            events.push(Event::SessionStarted);
+            Session { id: new_session_id.into(), started_at: now, ..Session::default() }
+        });
+        session.linger_until = None;
+        session.next_serial = session.next_serial.wrapping_add(1);
+        let serial = session.next_serial;
+        let peer_id: Arc<str> = peer.peer_id.into();
+        let slot = session.peers.insert(Peer {
+            identity: Arc::new(Author {
+                peer_id: peer_id.clone(),
+                user_id: peer.user_id.into(),
+                name: name.into(),
+            }),
+            role: peer.role.into(),
+            metadata: metadata.into(),
+            joined_at: now,
+            lost_until: None,
+            serial,
+            listens: Vec::new(),
+        }) as u32;
+        session.peer_ids.insert(peer_id, slot);
+        let handle = PeerHandle { slot, serial };
+        events.push(Event::PeerJoined(handle));
+        Ok(Reply::Joined { peer: handle, returned: false })
+    }
+
+    fn come_back(&mut self, peer_id: &str, user_id: &str) -> Result<Reply, Error> {
+        let session = self.session.as_mut().ok_or(ErrorCode::NotJoined)?;
+        let slot = *session.peer_ids.get(peer_id).ok_or(ErrorCode::NotJoined)?;
+        let peer = session.peers.get_mut(slot as usize).ok_or(ErrorCode::NotJoined)?;
+        if &*peer.identity.user_id != user_id {
+            return Err(ErrorCode::PeerMismatch.into());
+        }
+        let handle = PeerHandle { slot, serial: peer.serial };
+        if let Some(until) = peer.lost_until.take() {
+            session.grace.remove(&(until, handle));
+        }
+        Ok(Reply::Joined { peer: handle, returned: true })
+    }
+
+    fn connection_lost(&mut self, now: Time, peer: PeerHandle, events: &mut Vec<Event>) -> Result<Reply, Error> {
+        let grace_ms = self.limits.grace_ms;
+        let session = self.session_of(peer)?;
+        let lost = &mut session.peers[peer.slot as usize];
+        if lost.lost_until.is_none() {
+            let until = now.saturating_add(grace_ms);
+            lost.lost_until = Some(until);
+            session.grace.insert((until, peer));
+            self.pass_time(now, events);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn update_peer(
+        &mut self,
+        peer: PeerHandle,
+        name: Option<&str>,
+        metadata: Option<&str>,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Error> {
+        name.map_or(Ok(()), names::check_peer_name)?;
+        metadata.map_or(Ok(()), names::check_peer_metadata)?;
+        let updated = &mut self.session_of(peer)?.peers[peer.slot as usize];
+        let mut changed = false;
+        if let Some(name) = name.filter(|name| **name != *updated.identity.name) {
+            let old = &updated.identity;
+            updated.identity = Arc::new(Author {
+                peer_id: old.peer_id.clone(),
+                user_id: old.user_id.clone(),
+                name: name.into(),
+            });
+            changed = true;
+        }
+        if let Some(metadata) = metadata.filter(|metadata| **metadata != *updated.metadata) {
+            updated.metadata = metadata.into();
+            changed = true;
+        }
+        if changed {
+            events.push(Event::PeerUpdated(peer));
+        }
+        Ok(Reply::Done)
+    }
+
+    fn set(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        key: &str,
+        value: Value,
+        expected: Option<u64>,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Error> {
+        let (max_value, max_keys, max_bytes) =
+            (self.limits.max_value_bytes, self.limits.max_keys, self.limits.max_store_bytes);
+        let session = self.session_of(peer)?;
+        names::check_key(key)?;
+        let size = value.json().len();
+        if size > max_value {
+            let message = format!("the value has {size} bytes; at most {max_value} are allowed");
+            return Err(Error::new(ErrorCode::ValueTooLarge, message));
+        }
+        let slot = session.key_index.get(key).copied();
+        let current = slot.and_then(|slot| session.keys[slot.index as usize].state.clone());
+        if let Some(expected) = expected {
+            if current.as_ref().map_or(0, |current| current.version) != expected {
+                let current = current.unwrap_or_else(|| Arc::new(Change::absent(key.into())));
+                return Err(Error::conflict(current));
+            }
+        }
+        let removes = value.is_null();
+        if removes && current.is_none() {
+            return Ok(Reply::State(Arc::new(Change::absent(key.into()))));
+        }
+        let freed = current.as_ref().map_or(0, |current| key.len() + current.value.json().len());
+        let used = if removes { 0 } else { key.len() + size };
+        if !removes {
+            if current.is_none() && session.stored >= max_keys {
+                let message = format!("the store has {max_keys} keys, as many as it may have");
+                return Err(Error::new(ErrorCode::TooManyKeys, message));
+            }
+            if session.bytes - freed + used > max_bytes {
+                let message = format!(
+                    "keys and values together would have {} bytes; at most {max_bytes} are allowed",
+                    session.bytes - freed + used
+                );
+                return Err(Error::new(ErrorCode::StoreFull, message));
+            }
+        }
+        let slot = slot.unwrap_or_else(|| session.add_key(key));
+        let author = session.peers[peer.slot as usize].identity.clone();
+        session.revision += 1;
+        session.bytes = session.bytes - freed + used;
+        match (current.is_some(), removes) {
+            (true, true) => session.stored -= 1,
+            (false, false) => session.stored += 1,
+            _ => {}
+        }
+        let entry = &mut session.keys[slot.index as usize];
+        let change = Arc::new(Change {
+            key: entry.key.clone(),
+            value,
+            version: session.revision,
+            updated_at: now,
+            author: Some(author),
+        });
+        entry.state = (!removes).then(|| change.clone());
+        events.push(Event::Changed { slot, change: change.clone() });
+        if removes {
+            session.forget_key_if_unused(slot);
+        }
+        Ok(Reply::State(change))
+    }
+
+    fn listen(&mut self, peer: PeerHandle, keys: &[&str]) -> Result<Reply, Error> {
+        let most = self.limits.max_listened_keys;
+        let session = self.session_of(peer)?;
+        keys.iter().try_for_each(|key| names::check_key(key))?;
+        let wanted: BTreeSet<&str> = keys.iter().copied().collect();
+        if wanted.len() > most {
+            let message = format!("{} keys at once; at most {most} are allowed", wanted.len());
+            return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
+        }
+        let place = peer.slot as usize;
+        let before: Vec<KeySlot> = session.peers[place].listens.iter().map(|(key, _)| *key).collect();
+        for slot in before {
+            if !wanted.contains(&*session.keys[slot.index as usize].key) {
+                session.stop_listening(peer.slot, slot);
+            }
+        }
+        for key in wanted {
+            let slot = session.key_index.get(key).copied().unwrap_or_else(|| session.add_key(key));
+            if session.peers[place].listens.iter().any(|(have, _)| *have == slot) {
+                continue;
+            }
+            let listens = &mut session.peers[place].listens;
+            let listeners = &mut session.keys[slot.index as usize].listeners;
+            listens.push((slot, listeners.len() as u32));
+            listeners.push((peer.slot, listens.len() as u32 - 1));
+        }
+        Ok(Reply::Done)
+    }
+
+    fn remove_peer(&mut self, now: Time, peer: PeerHandle, connection_lost: bool, events: &mut Vec<Event>) {
+        let linger_ms = self.limits.linger_ms;
+        let Some(session) = &mut self.session else { return };
+        let keys: Vec<KeySlot> = session.peers[peer.slot as usize].listens.iter().map(|(key, _)| *key).collect();
+        for key in keys {
+            session.stop_listening(peer.slot, key);
+        }
+        let gone = session.peers.remove(peer.slot as usize);
+        session.peer_ids.remove(&gone.identity.peer_id);
+        if let Some(until) = gone.lost_until {
+            session.grace.remove(&(until, peer));
+        }
+        events.push(Event::PeerLeft { peer, peer_id: gone.identity.peer_id.clone(), connection_lost });
+        if session.peers.is_empty() {
+            if linger_ms == 0 {
+                self.end_session(events);
+            } else {
+                session.linger_until = Some(now.saturating_add(linger_ms));
+            }
+        }
+    }
+
+    fn end_session(&mut self, events: &mut Vec<Event>) {
+        self.session = None;
+        events.push(Event::SessionEnded);
+    }
+}
+
+impl Session {
+    fn add_key(&mut self, key: &str) -> KeySlot {
+        let key: Arc<str> = key.into();
+        self.next_key_serial = self.next_key_serial.wrapping_add(1);
+        let serial = self.next_key_serial;
+        let state = KeyState { key: key.clone(), serial, state: None, listeners: Vec::new() };
+        let slot = KeySlot { index: self.keys.insert(state) as u32, serial };
+        self.key_index.insert(key, slot);
+        slot
+    }
+
+    fn forget_key_if_unused(&mut self, slot: KeySlot) {
+        let entry = &self.keys[slot.index as usize];
+        if entry.state.is_none() && entry.listeners.is_empty() {
+            let entry = self.keys.remove(slot.index as usize);
+            self.key_index.remove(&entry.key);
+        }
+    }
+
+    /// Both lists are kept dense: the last element takes the place of the one removed, and its
+    /// counterpart is told.
+    fn stop_listening(&mut self, peer: u32, key: KeySlot) {
+        let listens = &mut self.peers[peer as usize].listens;
+        let Some(place) = listens.iter().position(|(have, _)| *have == key) else { return };
+        let (_, seat) = listens.swap_remove(place);
+        if let Some(&(moved_key, moved_seat)) = listens.get(place) {
+            self.keys[moved_key.index as usize].listeners[moved_seat as usize].1 = place as u32;
+        }
+        let listeners = &mut self.keys[key.index as usize].listeners;
+        listeners.swap_remove(seat as usize);
+        if let Some(&(moved_peer, moved_place)) = listeners.get(seat as usize) {
+            self.peers[moved_peer as usize].listens[moved_place as usize].1 = seat;
+        }
+        self.forget_key_if_unused(key);
+    }
+}

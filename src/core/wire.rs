@@ -1,0 +1,717 @@
+//! The messages: JSON-RPC 2.0 in WebSocket text frames, parsed and written.
+//!
+//! `docs/protocol.md` is the description for people who write a client; this is the code of both
+//! ends. Writers append the JSON text to a buffer, so that a message is written once and shared
+//! by everybody who receives it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::error::{Error, ErrorCode};
+use super::limits::MAX_REQUEST_ID_BYTES;
+use super::names;
+use super::room::{Author, Change, Peer, Room, Time};
+use super::value::Value;
+
+/// The version of the protocol, sent in the answer to `join`. Clients of another major number
+/// are told so at the handshake.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+// ------------------------------------------------------------------ client to server, parsed
+
+/// A request as it came: its id as raw JSON, to be echoed, and what it asks.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// `None` for a notification, which gets no answer.
+    pub id: Option<&'a RawValue>,
+    /// What is asked, or why that cannot be understood.
+    pub message: Result<ClientMessage<'a>, Error>,
+}
+
+/// What a client can ask.
+#[derive(Debug)]
+pub enum ClientMessage<'a> {
+    /// `join {name?, data?}`
+    Join {
+        /// The peer's name.
+        name: Option<Cow<'a, str>>,
+        /// The peer's metadata.
+        metadata: Option<Cow<'a, str>>,
+    },
+    /// `leave {}`
+    Leave,
+    /// `set-metadata {key, data?, if_change_version?}`
+    Set {
+        /// The key.
+        key: Cow<'a, str>,
+        /// The value; `null` removes.
+        value: Value,
+        /// Only if the key has this version.
+        expected: Option<u64>,
+    },
+    /// `get-metadata {key}`
+    Get {
+        /// The key.
+        key: Cow<'a, str>,
+    },
+    /// `listen-metadata-change {keys}`
+    Listen {
+        /// The whole set.
+        keys: Vec<Text<'a>>,
+    },
+    /// `peer-update {name?, data?}`
+    PeerUpdate {
+        /// The new name.
+        name: Option<Cow<'a, str>>,
+        /// The new metadata.
+        metadata: Option<Cow<'a, str>>,
+    },
+    /// `peer-list {}`
+    PeerList,
+    /// `ping {timestamp?}`
+    Ping {
+        /// Echoed.
+        timestamp: Option<&'a RawValue>,
+    },
+    /// Something the original's web client says of its media, which does not concern the store.
+    Ignored,
+}
+
+/// A string borrowed from the message where it has no escapes.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<Text<'a>>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct PeerParams<'a> {
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    #[serde(borrow)]
+    data: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct SetParams<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    if_change_version: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct KeyParams<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct ListenParams<'a> {
+    #[serde(borrow)]
+    keys: Vec<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct PingParams<'a> {
+    #[serde(borrow)]
+    timestamp: Option<&'a RawValue>,
+}
+
+/// Parses one text frame from a client. Never panics, whatever the bytes.
+pub fn parse_request(text: &str) -> Request<'_> {
+    let envelope: Envelope<'_> = match serde_json::from_str(text) {
+        Ok(envelope) => envelope,
+        Err(error) => return Request { id: None, message: Err(malformed("the frame", &error)) },
+    };
+    let id = match envelope.id {
+        Some(id) if id.get().len() > MAX_REQUEST_ID_BYTES || id.get().starts_with(['{', '[']) => {
+            let message = format!("an id is a string or number of at most {MAX_REQUEST_ID_BYTES} bytes");
+            return Request { id: None, message: Err(Error::new(ErrorCode::MalformedMessage, message)) };
+        }
+        id => id,
+    };
+    let message = match &envelope.method {
+        Some(method) => parse_method(&method.0, envelope.params),
+        None => Err(Error::new(ErrorCode::MalformedMessage, "the message has no method")),
+    };
+    Request { id, message }
+}
+
+fn parse_method<'a>(method: &str, params: Option<&'a RawValue>) -> Result<ClientMessage<'a>, Error> {
+    match method {
+        "set-metadata" => {
+            let SetParams { key, data, if_change_version } = read(method, params)?;
+            let value = data.map_or(Ok(Value::null()), Value::from_raw)?;
+            Ok(ClientMessage::Set { key, value, expected: if_change_version })
+        }
+        "get-metadata" => {
+            let KeyParams { key } = read(method, params)?;
+            Ok(ClientMessage::Get { key })
+        }
+        "listen-metadata-change" => {
+            let ListenParams { keys } = read(method, params)?;
+            Ok(ClientMessage::Listen { keys })
+        }
+        "join" => {
+            let PeerParams { name, data } = read(method, params)?;
+            Ok(ClientMessage::Join { name: name.map(|t| t.0), metadata: data.map(|t| t.0) })
+        }
+        "peer-update" => {
+            let PeerParams { name, data } = read(method, params)?;
+            Ok(ClientMessage::PeerUpdate { name: name.map(|t| t.0), metadata: data.map(|t| t.0) })
+        }
+        "ping" => match params {
+            Some(_) => read::<PingParams<'_>>(method, params).map(|p| ClientMessage::Ping { timestamp: p.timestamp }),
+            None => Ok(ClientMessage::Ping { timestamp: None }),
+        },
+        "leave" => Ok(ClientMessage::Leave),
+        "peer-list" => Ok(ClientMessage::PeerList),
+        "analytics" | "track-update" | "trickle" | "answer" | "offer" => Ok(ClientMessage::Ignored),
+        _ => Err(Error::new(ErrorCode::UnknownMethod, "the server has no such method")),
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(method: &str, params: Option<&'a RawValue>) -> Result<T, Error> {
+    let text = params.map_or("{}", RawValue::get);
+    serde_json::from_str(text).map_err(|error| malformed(&format!("the params of {method}"), &error))
+}
+
+/// serde_json's own text may quote the input, which stays out of messages; its position does not.
+fn malformed(what: &str, error: &serde_json::Error) -> Error {
+    let reason = match error.classify() {
+        serde_json::error::Category::Data => "do not have the fields or types the method takes",
+        _ => "are not valid JSON",
+    };
+    let message = format!("{what}: the contents {reason} (line {}, column {})", error.line(), error.column());
+    Error::new(ErrorCode::MalformedMessage, message)
+}
+
+// ------------------------------------------------------------------ server to client, written
+
+fn string(out: &mut Vec<u8>, text: &str) {
+    // Writing JSON into memory cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+fn number(out: &mut Vec<u8>, number: u64) {
+    let _ = serde_json::to_writer(out, &number);
+}
+
+/// Writes a literal or a field's text, then whatever a writer adds.
+macro_rules! put {
+    ($out:expr, $($text:expr),+) => {{ $( $out.extend_from_slice($text.as_bytes()); )+ }};
+}
+
+/// The object of one key's state, its braces included; `replaced` > 0 is added as a field.
+pub fn write_state(out: &mut Vec<u8>, change: &Change, replaced: u64) {
+    put!(out, "{\"key\":");
+    string(out, &change.key);
+    put!(out, ",\"data\":", change.value.json(), ",\"change_version\":");
+    number(out, change.version);
+    if let Some(author) = &change.author {
+        put!(out, ",\"updated_by\":");
+        string(out, &author.peer_id);
+        put!(out, ",\"author\":{\"user_id\":");
+        string(out, &author.user_id);
+        put!(out, ",\"name\":");
+        string(out, &author.name);
+        put!(out, "},\"updated_at\":");
+        number(out, change.updated_at);
+    }
+    if replaced > 0 {
+        put!(out, ",\"replaced\":");
+        number(out, replaced);
+    }
+    put!(out, "}");
+}
+
+/// `on-metadata-change` with one or many states. `snapshot` marks the answer to a listen, which
+/// has every key of the set, absent ones included.
+pub fn write_changes<'a>(out: &mut Vec<u8>, states: impl Iterator<Item = (&'a Change, u64)>, snapshot: bool) {
+    put!(out, "{\"method\":\"on-metadata-change\",\"params\":{\"values\":[");
+    for (index, (change, replaced)) in states.enumerate() {
+        if index > 0 {
+            put!(out, ",");
+        }
+        write_state(out, change, replaced);
+    }
+    put!(out, "]", if snapshot { ",\"snapshot\":true" } else { "" }, "}}");
+}
+
+fn result(out: &mut Vec<u8>, id: &RawValue, body: impl FnOnce(&mut Vec<u8>)) {
+    put!(out, "{\"jsonrpc\":\"2.0\",\"id\":", id.get(), ",\"result\":");
+    body(out);
+    put!(out, "}");
+}
+
+/// The answer to a set or get.
+pub fn write_state_result(out: &mut Vec<u8>, id: &RawValue, change: &Change) {
+    result(out, id, |out| write_state(out, change, 0));
+}
+
+/// The answer `{}`.
+pub fn write_empty_result(out: &mut Vec<u8>, id: &RawValue) {
+    result(out, id, |out| put!(out, "{}"));
+}
+
+/// The answer to a ping.
+pub fn write_pong(out: &mut Vec<u8>, id: &RawValue, timestamp: Option<&RawValue>) {
+    result(out, id, |out| put!(out, "{\"timestamp\":", timestamp.map_or("null", RawValue::get), "}"));
+}
+
+/// The answer to a join: who one is, the session, and its revision.
+pub fn write_join_result(out: &mut Vec<u8>, id: &RawValue, room: &Room, peer: &Peer, returned: bool) {
+    result(out, id, |out| {
+        put!(out, "{\"peer_id\":");
+        string(out, &peer.identity.peer_id);
+        put!(out, ",\"session_id\":");
+        string(out, room.session_id().map_or("", |id| id));
+        put!(out, ",\"revision\":");
+        number(out, room.revision());
+        put!(out, ",\"returned\":", if returned { "true" } else { "false" }, ",\"protocol\":");
+        number(out, u64::from(PROTOCOL_VERSION));
+        put!(out, "}");
+    });
+}
+
+/// An error. Without an id it answers what could not be understood, with `"id":null`.
+pub fn write_error(out: &mut Vec<u8>, id: Option<&RawValue>, error: &Error) {
+    put!(out, "{\"jsonrpc\":\"2.0\",\"id\":", id.map_or("null", RawValue::get), ",\"error\":{\"code\":");
+    number(out, error.code().number() as u64);
+    put!(out, ",\"message\":");
+    string(out, error.message());
+    put!(out, ",\"data\":{\"name\":");
+    string(out, error.code().name());
+    if let Some(current) = error.current() {
+        put!(out, ",\"current\":");
+        write_state(out, current, 0);
+    }
+    put!(out, "}}}");
+}
+
+/// The object of one peer, in the shape of the original: `tracks` and `groups` are always empty.
+pub fn write_peer(out: &mut Vec<u8>, peer: &Peer) {
+    put!(out, "{\"peer_id\":");
+    string(out, &peer.identity.peer_id);
+    put!(out, ",\"role\":");
+    string(out, &peer.role);
+    put!(out, ",\"info\":{\"name\":");
+    string(out, &peer.identity.name);
+    put!(out, ",\"data\":");
+    string(out, &peer.metadata);
+    put!(out, ",\"user_id\":");
+    string(out, &peer.identity.user_id);
+    put!(out, ",\"type\":\"regular\"},\"tracks\":{},\"groups\":[],\"realtime\":true,\"joined_at\":");
+    number(out, peer.joined_at);
+    put!(out, "}");
+}
+
+/// `on-peer-join`
+pub fn write_peer_join(out: &mut Vec<u8>, peer: &Peer) {
+    put!(out, "{\"method\":\"on-peer-join\",\"params\":");
+    write_peer(out, peer);
+    put!(out, "}");
+}
+
+/// `on-peer-update`
+pub fn write_peer_update(out: &mut Vec<u8>, peer: &Peer) {
+    put!(out, "{\"method\":\"on-peer-update\",\"params\":");
+    write_peer(out, peer);
+    put!(out, "}");
+}
+
+/// `on-peer-leave`
+pub fn write_peer_leave(out: &mut Vec<u8>, peer_id: &str, connection_lost: bool) {
+    put!(out, "{\"method\":\"on-peer-leave\",\"params\":{\"peer_id\":");
+    string(out, peer_id);
+    put!(out, ",\"reason\":", if connection_lost { "\"connection-lost\"" } else { "\"left\"" }, "}}");
+}
+
+fn peer_list_body(out: &mut Vec<u8>, room: &Room) {
+    put!(out, "{\"peers\":{");
+    for (index, (_, peer)) in room.peers().enumerate() {
+        if index > 0 {
+            put!(out, ",");
+        }
+        string(out, &peer.identity.peer_id);
+        put!(out, ":");
+        write_peer(out, peer);
+    }
+    put!(out, "},\"room\":{\"name\":");
+    string(out, room.name());
+    put!(out, ",\"session_id\":");
+    string(out, room.session_id().map_or("", |id| id));
+    put!(out, ",\"started_at\":");
+    number(out, room.started_at().unwrap_or(0));
+    put!(out, "}}");
+}
+
+/// `peer-list` as a notification: everybody in the room, the receiver included.
+pub fn write_peer_list(out: &mut Vec<u8>, room: &Room) {
+    put!(out, "{\"method\":\"peer-list\",\"params\":");
+    peer_list_body(out, room);
+    put!(out, "}");
+}
+
+/// The same as the answer to a request.
+pub fn write_peer_list_result(out: &mut Vec<u8>, id: &RawValue, room: &Room) {
+    result(out, id, |out| peer_list_body(out, room));
+}
+
+/// `on-policy-change`, which the original's web client waits for before it joins: one role that
+/// neither publishes nor subscribes to media.
+pub fn write_policy(out: &mut Vec<u8>, role: &str) {
+    put!(out, "{\"method\":\"on-policy-change\",\"params\":{\"name\":");
+    string(out, role);
+    put!(out, ",\"known_roles\":{");
+    string(out, role);
+    put!(out, ":{\"name\":");
+    string(out, role);
+    put!(out, ",\"publishParams\":{},\"subscribeParams\":{}}}}}");
+}
+
+// ------------------------------------------------------------------ client to server, written
+
+fn request(out: &mut Vec<u8>, id: u64, method: &str, params: impl FnOnce(&mut Vec<u8>)) {
+    put!(out, "{\"jsonrpc\":\"2.0\",\"id\":\"");
+    number(out, id);
+    put!(out, "\",\"method\":\"", method, "\",\"params\":{");
+    params(out);
+    put!(out, "}}");
+}
+
+/// Writes `set-metadata`.
+pub fn write_set(out: &mut Vec<u8>, id: u64, key: &str, value: &Value, expected: Option<u64>) {
+    request(out, id, "set-metadata", |out| {
+        put!(out, "\"key\":");
+        string(out, key);
+        put!(out, ",\"data\":", value.json());
+        if let Some(expected) = expected {
+            put!(out, ",\"if_change_version\":");
+            number(out, expected);
+        }
+    });
+}
+
+/// Writes `get-metadata`.
+pub fn write_get(out: &mut Vec<u8>, id: u64, key: &str) {
+    request(out, id, "get-metadata", |out| {
+        put!(out, "\"key\":");
+        string(out, key);
+    });
+}
+
+/// Writes `listen-metadata-change` with the whole set.
+pub fn write_listen<'a>(out: &mut Vec<u8>, id: u64, keys: impl Iterator<Item = &'a str>) {
+    request(out, id, "listen-metadata-change", |out| {
+        put!(out, "\"keys\":");
+        write_key_array(out, keys);
+    });
+}
+
+/// A JSON array of keys, also used in the query of the handshake.
+pub fn write_key_array<'a>(out: &mut Vec<u8>, keys: impl Iterator<Item = &'a str>) {
+    put!(out, "[");
+    for (index, key) in keys.enumerate() {
+        if index > 0 {
+            put!(out, ",");
+        }
+        string(out, key);
+    }
+    put!(out, "]");
+}
+
+/// Writes `join` or `peer-update`, which take the same fields.
+pub fn write_introduction(out: &mut Vec<u8>, id: u64, method: &str, name: Option<&str>, metadata: Option<&str>) {
+    request(out, id, method, |out| {
+        if let Some(name) = name {
+            put!(out, "\"name\":");
+            string(out, name);
+        }
+        if let Some(metadata) = metadata {
+            put!(out, if name.is_some() { ",\"data\":" } else { "\"data\":" });
+            string(out, metadata);
+        }
+    });
+}
+
+/// Writes `leave`, `peer-list` or `ping`, which need nothing.
+pub fn write_bare(out: &mut Vec<u8>, id: u64, method: &str) {
+    request(out, id, method, |_| {});
+}
+
+// ------------------------------------------------------------------ server to client, parsed
+
+/// What a client hears.
+#[derive(Debug)]
+pub enum ServerMessage<'a> {
+    /// The answer to a request of ours.
+    Result {
+        /// The request's id.
+        id: u64,
+        /// What was answered; see [`parse_state`], [`parse_welcome`].
+        body: &'a RawValue,
+    },
+    /// A request of ours was refused.
+    Refused {
+        /// The request's id; none when the server could not tell.
+        id: Option<u64>,
+        /// Why.
+        error: Error,
+    },
+    /// Keys have new states, in order; each with how many states it replaced.
+    Changes {
+        /// The states.
+        states: Vec<(Arc<Change>, u64)>,
+        /// Whether these are the current states of all keys listened to.
+        snapshot: bool,
+    },
+    /// Everybody in the room.
+    PeerList(Vec<PeerInfo>),
+    /// A new peer.
+    PeerJoined(PeerInfo),
+    /// A peer's name or metadata changed.
+    PeerUpdated(PeerInfo),
+    /// A peer is gone.
+    PeerLeft {
+        /// Its id.
+        peer_id: Arc<str>,
+    },
+    /// Something this version has no use for.
+    Other,
+}
+
+/// A peer as a client knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Unique in the room.
+    pub peer_id: Arc<str>,
+    /// From its token; empty when the server is open.
+    pub user_id: Arc<str>,
+    /// Its name now.
+    pub name: Arc<str>,
+    /// Its role.
+    pub role: Arc<str>,
+    /// Its metadata.
+    pub metadata: Arc<str>,
+    /// Server time of its join, in milliseconds since 1970.
+    pub joined_at: Time,
+}
+
+/// The answer to a join.
+#[derive(Debug, Deserialize)]
+pub struct Welcome {
+    /// This client's peer id.
+    pub peer_id: String,
+    /// The session that was joined.
+    pub session_id: String,
+    /// The store's revision.
+    pub revision: u64,
+    /// Whether the peer was in the room already.
+    #[serde(default)]
+    pub returned: bool,
+}
+
+#[derive(Deserialize)]
+struct Incoming<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<Text<'a>>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<WireError<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WireError<'a> {
+    code: i64,
+    #[serde(borrow)]
+    message: Option<Text<'a>>,
+    #[serde(borrow)]
+    data: Option<WireErrorData<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WireErrorData<'a> {
+    #[serde(borrow)]
+    current: Option<WireState<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WireState<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    change_version: u64,
+    #[serde(borrow)]
+    updated_by: Option<Text<'a>>,
+    #[serde(borrow)]
+    author: Option<WireAuthor<'a>>,
+    #[serde(default)]
+    updated_at: u64,
+    #[serde(default)]
+    replaced: u64,
+}
+
+#[derive(Deserialize, Default)]
+struct WireAuthor<'a> {
+    #[serde(borrow, default)]
+    user_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct WireChanges<'a> {
+    #[serde(borrow)]
+    values: Vec<WireState<'a>>,
+    #[serde(default)]
+    snapshot: bool,
+}
+
+#[derive(Deserialize)]
+struct WirePeer<'a> {
+    #[serde(borrow)]
+    peer_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    role: Cow<'a, str>,
+    #[serde(borrow, default)]
+    info: WirePeerInfo<'a>,
+    #[serde(default)]
+    joined_at: u64,
+}
+
+#[derive(Deserialize, Default)]
+struct WirePeerInfo<'a> {
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    data: Cow<'a, str>,
+    #[serde(borrow, default)]
+    user_id: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct WirePeerList<'a> {
+    #[serde(borrow)]
+    peers: std::collections::BTreeMap<Cow<'a, str>, WirePeer<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WirePeerLeave<'a> {
+    #[serde(borrow)]
+    peer_id: Cow<'a, str>,
+}
+
+/// Parses one text frame from a server. Never panics, whatever the bytes.
+pub fn parse_server_message(text: &str) -> Result<ServerMessage<'_>, Error> {
+    let incoming: Incoming<'_> = serde_json::from_str(text).map_err(|error| malformed("the frame", &error))?;
+    let id = || incoming.id.and_then(|id| id.get().trim_matches('"').parse::<u64>().ok());
+    if let Some(error) = incoming.error {
+        return Ok(ServerMessage::Refused { id: id(), error: refusal(error)? });
+    }
+    if let Some(body) = incoming.result {
+        return Ok(id().map_or(ServerMessage::Other, |id| ServerMessage::Result { id, body }));
+    }
+    let (Some(method), Some(params)) = (incoming.method, incoming.params) else { return Ok(ServerMessage::Other) };
+    let (method, params) = (&*method.0, Some(params));
+    Ok(match method {
+        "on-metadata-change" => {
+            let WireChanges { values, snapshot } = read(method, params)?;
+            let states = values.into_iter().map(|state| Ok((state.replaced, state.change()?)));
+            let states = states.map(|state| state.map(|(replaced, change)| (Arc::new(change), replaced)));
+            ServerMessage::Changes { states: states.collect::<Result<_, Error>>()?, snapshot }
+        }
+        "peer-list" => ServerMessage::PeerList(peer_list(params)?),
+        "on-peer-join" => ServerMessage::PeerJoined(read::<WirePeer<'_>>(method, params)?.info()),
+        "on-peer-update" => ServerMessage::PeerUpdated(read::<WirePeer<'_>>(method, params)?.info()),
+        "on-peer-leave" => {
+            ServerMessage::PeerLeft { peer_id: read::<WirePeerLeave<'_>>(method, params)?.peer_id.into() }
+        }
+        _ => ServerMessage::Other,
+    })
+}
+
+/// Reads the result of a set or get.
+pub fn parse_state(body: &RawValue) -> Result<Change, Error> {
+    read::<WireState<'_>>("the result", Some(body))?.change()
+}
+
+/// Reads the result of a join.
+pub fn parse_welcome(body: &RawValue) -> Result<Welcome, Error> {
+    read("join", Some(body))
+}
+
+/// Reads the result of a `peer-list` request.
+pub fn parse_peer_list(body: &RawValue) -> Result<Vec<PeerInfo>, Error> {
+    peer_list(Some(body))
+}
+
+fn peer_list(params: Option<&RawValue>) -> Result<Vec<PeerInfo>, Error> {
+    let list: WirePeerList<'_> = read("peer-list", params)?;
+    Ok(list.peers.into_values().map(WirePeer::info).collect())
+}
+
+fn refusal(error: WireError<'_>) -> Result<Error, Error> {
+    let code = i32::try_from(error.code).ok().and_then(ErrorCode::from_number).unwrap_or(ErrorCode::Unknown);
+    let message = error.message.map_or(String::new(), |text| text.0.into_owned());
+    let message = if code == ErrorCode::Unknown { format!("{message} (code {})", error.code) } else { message };
+    let refused = Error::new(code, message);
+    match error.data.and_then(|data| data.current) {
+        Some(current) => Ok(refused.with_current(Arc::new(current.change()?))),
+        None => Ok(refused),
+    }
+}
+
+impl WireState<'_> {
+    fn change(self) -> Result<Change, Error> {
+        names::check_key(&self.key)?;
+        let wire_author = self.author.unwrap_or_default();
+        let author = self.updated_by.map(|peer_id| {
+            Arc::new(Author {
+                peer_id: peer_id.0.into(),
+                user_id: wire_author.user_id.into(),
+                name: wire_author.name.into(),
+            })
+        });
+        Ok(Change {
+            key: self.key.into(),
+            value: self.data.map_or(Ok(Value::null()), Value::from_raw)?,
+            version: self.change_version,
+            updated_at: self.updated_at,
+            author,
+        })
+    }
+}
+
+impl WirePeer<'_> {
+    fn info(self) -> PeerInfo {
+        PeerInfo {
+            peer_id: self.peer_id.into(),
+            user_id: self.info.user_id.into(),
+            name: self.info.name.into(),
+            role: self.role.into(),
+            metadata: self.info.data.into(),
+            joined_at: self.joined_at,
+        }
+    }
+}
