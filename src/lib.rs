@@ -5,6 +5,9 @@
 pub mod core;
 
 #[cfg(feature = "client")]
+pub mod ffi;
+
+#[cfg(feature = "client")]
 pub mod client;
 #[cfg(any(feature = "client", feature = "server"))]
 mod ids;

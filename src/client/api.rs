@@ -310,6 +310,11 @@ impl Client {
     pub fn poll(&self, most: usize) -> Result<usize, Error> {
         self.shared.dispatcher.poll(most)
     }
+
+    /// The queue to poll, which lives on if a callback drops the client meanwhile.
+    pub(crate) fn polled(&self) -> Arc<Dispatcher> {
+        self.shared.dispatcher.clone()
+    }
 }
 
 impl Drop for Client {
@@ -384,7 +389,7 @@ impl Store {
         if grown {
             self.shared.work.notify_one();
         }
-        Ok(Subscription { shared: self.shared.clone(), cell })
+        Ok(Subscription { shared: self.shared.clone(), cell, detached: false })
     }
 
     /// The room's name as this client was told it; empty when only the token knows.
@@ -485,6 +490,7 @@ impl<T: Send + 'static> IntoFuture for Action<T> {
 pub struct Subscription {
     shared: Arc<Shared>,
     cell: Arc<ListenerCell>,
+    detached: bool,
 }
 
 impl Subscription {
@@ -520,8 +526,18 @@ impl Subscription {
     }
 }
 
+impl Subscription {
+    /// Gives the handle up without stopping the listener, which then stays for as long as the
+    /// client does.
+    pub fn detach(mut self) {
+        self.detached = true;
+    }
+}
+
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.cancel();
+        if !self.detached {
+            self.cancel();
+        }
     }
 }

@@ -39,6 +39,9 @@ mod runtime;
 mod task;
 mod transport;
 
+#[cfg(feature = "server")]
+pub(crate) use dispatch::may_wait;
+
 pub use api::{Action, Client, Store, Subscription};
 pub use listener::{ConnectionState, KeyChange, KeyChangeListener, PeerChange, UpdateListener};
 pub use options::{ClientOptions, Hook, ThreadHooks};
