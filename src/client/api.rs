@@ -413,6 +413,9 @@ fn state(state: Option<Arc<Change>>) -> Arc<Change> {
     state.unwrap_or_else(|| Arc::new(Change::absent("".into())))
 }
 
+/// Writes a request's frame, given its id.
+type WriteFrame = Box<dyn FnOnce(&mut Vec<u8>, u64) + Send>;
+
 /// A request that is sent once it is told how its result is wanted: by callback
 /// ([`on_result`](Action::on_result)), by waiting ([`wait`](Action::wait)), or by `.await`.
 ///
@@ -424,7 +427,7 @@ pub struct Action<T> {
     kind: RequestKind,
     timeout: Duration,
     checked: Result<(), Error>,
-    write: Box<dyn FnOnce(&mut Vec<u8>, u64) + Send>,
+    write: WriteFrame,
     convert: fn(Option<Arc<Change>>) -> T,
 }
 

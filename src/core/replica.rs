@@ -163,7 +163,7 @@ impl Replica {
                 continue;
             }
             let same_session = tracked.session == self.session;
-            let differs = tracked.state.as_ref().map_or(true, |known| differs(known, &change, same_session));
+            let differs = tracked.state.as_ref().is_none_or(|known| differs(known, &change, same_session));
             let first = tracked.state.is_none();
             tracked.session = self.session;
             tracked.state = Some(change.clone());
