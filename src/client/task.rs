@@ -263,6 +263,8 @@ impl<'a> Task<'a> {
     }
 
     fn handle(&mut self, text: &str) -> Result<(), End> {
+        #[cfg(test)]
+        assert!(!text.contains("planted-panic"), "a fault of this task, planted by a test");
         // A message that this version cannot read is skipped: what it needs of later servers, it
         // asks for by requests, and those are answered or time out.
         let Ok(message) = wire::parse_server_message(text) else { return Ok(()) };
@@ -543,4 +545,100 @@ impl<'a> Task<'a> {
 
 async fn sleep_until(deadline: Instant) {
     tokio::time::sleep_until(deadline.into()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tungstenite::handshake::server::{Request, Response};
+
+    use super::*;
+    use crate::{Client, ClientOptions, UpdateListener};
+
+    /// Far above what anything here takes.
+    const SAFETY: Duration = Duration::from_secs(30);
+
+    struct Told(mpsc::Sender<Option<ErrorCode>>);
+
+    impl Told {
+        /// Stands for any word of a peer.
+        const PEER: Option<ErrorCode> = Some(ErrorCode::NotJoined);
+    }
+
+    impl UpdateListener for Told {
+        fn on_peer(&mut self, _: PeerChange, _: &Arc<PeerInfo>) {
+            let _ = self.0.send(Told::PEER);
+        }
+
+        fn on_error(&mut self, error: &Error) {
+            let _ = self.0.send(Some(error.code()));
+        }
+    }
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send(None);
+        }
+    }
+
+    /// A server that lets one client join and then says what it is given.
+    fn scripted(says: &'static [&'static str]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut join_id = String::new();
+            #[allow(clippy::result_large_err)] // The type is tungstenite's.
+            let read_id = |request: &Request, response: Response| {
+                let query = request.uri().query().unwrap_or("").split('&');
+                join_id = query.filter_map(|pair| pair.strip_prefix("join=")).collect();
+                Ok(response)
+            };
+            let mut socket = tungstenite::accept_hdr(stream, read_id).unwrap();
+            let welcome = r#""result":{"peer_id":"p","session_id":"s","revision":0}"#;
+            socket.send(Message::text(format!("{{\"id\":\"{join_id}\",{welcome}}}"))).unwrap();
+            says.iter().for_each(|text| socket.send(Message::text(*text)).unwrap());
+            while socket.read().is_ok() {}
+        });
+        url
+    }
+
+    #[test]
+    fn a_panic_inside_the_task_ends_its_client_alone_and_says_so() {
+        let (sender, told) = mpsc::channel();
+        let broken = Client::open(ClientOptions::new(scripted(&["planted-panic"]), "room"), Told(sender)).unwrap();
+        assert_eq!(told.recv_timeout(SAFETY).unwrap(), Some(ErrorCode::Panic));
+        assert_eq!(told.recv_timeout(SAFETY).unwrap(), None, "the listener is dropped");
+        assert_eq!(broken.join_wait(SAFETY).err().unwrap(), ErrorCode::Panic);
+        // The network thread serves others.
+        let other = Client::open(ClientOptions::new(scripted(&[]), "room"), ()).unwrap();
+        other.join_wait(SAFETY).unwrap();
+    }
+
+    #[test]
+    fn whatever_a_server_says_does_no_harm() {
+        let says = &[
+            "",
+            "nonsense",
+            "[]",
+            "{}",
+            r#"{"method":1}"#,
+            r#"{"method":"on-metadata-change"}"#,
+            r#"{"method":"on-metadata-change","params":{"values":[{"key":"","data":1}]}}"#,
+            r#"{"method":"peer-list","params":{"peers":7}}"#,
+            r#"{"id":"99","result":null}"#,
+            r#"{"id":null,"error":{"code":1e99}}"#,
+            r#"{"id":"99","error":{"code":202,"message":"too large"}}"#,
+            r#"{"method":"on-peer-leave","params":{"peer_id":"never here"}}"#,
+            r#"{"method":"on-peer-join","params":{"peer_id":"last"}}"#,
+        ];
+        let (sender, told) = mpsc::channel();
+        let client = Client::open(ClientOptions::new(scripted(says), "room"), Told(sender)).unwrap();
+        assert_eq!(told.recv_timeout(SAFETY).unwrap(), Told::PEER, "the last thing said is heard");
+        assert_eq!(client.state(), ConnectionState::Connected);
+        assert_eq!(client.peers().len(), 1);
+    }
 }
