@@ -111,7 +111,7 @@ impl<S: Subject> Run<'_, S> {
 
     /// A millisecond early nothing happens, and on time something does.
     fn tick_when_due(&mut self, due: Time) -> Result<(), String> {
-        if due - 1 >= self.now {
+        if due > self.now {
             self.now = due - 1;
             self.perform(&Op::Tick)?;
             same("the deadline moved by an early tick", &self.subject.next_deadline(), &Some(due))?;
@@ -254,7 +254,7 @@ impl<S: Subject> Run<'_, S> {
                     return Err(format!("refused with {}; right would be {:?}", error.code(), refusal.codes));
                 }
                 let is_conflict = error.code() == ErrorCode::VersionConflict;
-                let current = error.current().map(|change| plain(change));
+                let current = error.current().map(|change| Box::new(plain(change)));
                 same("what a refusal reports", &current, &refusal.current.filter(|_| is_conflict))
             }
             (room, model) => Err(format!("reply: the room has {room:?}, the model {model:?}")),

@@ -64,7 +64,7 @@ pub enum Reply {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub codes: Vec<ErrorCode>,
-    pub current: Option<State>,
+    pub current: Option<Box<State>>,
 }
 
 impl From<ErrorCode> for Refusal {
@@ -359,7 +359,7 @@ impl Model {
             codes.push(ErrorCode::StoreFull);
         }
         if !codes.is_empty() {
-            return Err(Refusal { codes, current: Some(current) });
+            return Err(Refusal { codes, current: Some(Box::new(current)) });
         }
         if removes && current.version == 0 {
             return Ok(Reply::State(current));
