@@ -17,7 +17,10 @@ fuzz_target!(|data: &[u8]| {
                 Ok(ServerMessage::Changes { states: again, snapshot: s }) => {
                     assert_eq!((again.len(), s), (states.len(), snapshot));
                     for ((one, n), (other, m)) in states.iter().zip(&again) {
-                        assert_eq!((&one.key, &one.value, one.version, n), (&other.key, &other.value, other.version, m));
+                        assert_eq!(
+                            (&one.key, &one.value, one.version, n),
+                            (&other.key, &other.value, other.version, m)
+                        );
                         // Without an author there is no time either.
                         assert_eq!(&one.author, &other.author);
                     }
