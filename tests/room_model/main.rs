@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use check::check;
+use check::{check, Trace};
 use mutants::{Fault, Mutant};
 use sessionstore::core::limits::Limits;
 use sessionstore::core::room::Room;
@@ -75,9 +75,12 @@ proptest! {
 
     #[test]
     fn the_room_does_what_the_model_does(limits in limits(), steps in steps()) {
-        let once = check(&mut Room::new("lobby", limits.clone()), &limits, &steps).map_err(TestCaseError::fail)?;
-        let again = check(&mut Room::new("lobby", limits.clone()), &limits, &steps).map_err(TestCaseError::fail)?;
-        prop_assert_eq!(once, again, "the same commands gave another room");
+        let mut traces = [Trace::new(), Trace::new()];
+        for trace in &mut traces {
+            let room = &mut Room::new("lobby", limits.clone());
+            check(room, &limits, &steps, Some(trace)).map_err(TestCaseError::fail)?;
+        }
+        prop_assert_eq!(&traces[0], &traces[1], "the same commands gave another room");
     }
 }
 
@@ -92,7 +95,7 @@ fn every_planted_fault_is_found() {
         let found = (0..RUNS_TO_FIND_A_FAULT).find_map(|_| {
             let (limits, steps) = (limits(), steps()).new_tree(&mut runner).expect("a run").current();
             let mut mutant = Mutant::new(Room::new("lobby", limits.clone()), fault);
-            check(&mut mutant, &limits, &steps).err()
+            check(&mut mutant, &limits, &steps, None).err()
         });
         assert!(found.is_some(), "a room that {fault:?} passed {RUNS_TO_FIND_A_FAULT} runs unnoticed");
     }
@@ -106,9 +109,10 @@ fn random_runs_reach_every_refusal_and_event() {
     let mut all = String::new();
     for _ in 0..RUNS_TO_FIND_A_FAULT {
         let (limits, steps) = (limits(), steps()).new_tree(&mut runner).expect("a run").current();
-        for line in
-            check(&mut Room::new("lobby", limits.clone()), &limits, &steps).expect("the room and the model agree")
-        {
+        let mut trace = Trace::new();
+        let room = &mut Room::new("lobby", limits.clone());
+        check(room, &limits, &steps, Some(&mut trace)).expect("the room and the model agree");
+        for line in trace {
             // The reply and the events; the dump that follows is not needed.
             all.push_str(line.split("Room {").next().unwrap_or_default());
         }
