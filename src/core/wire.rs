@@ -554,7 +554,7 @@ struct WireError<'a> {
     #[serde(borrow)]
     message: Option<Text<'a>>,
     #[serde(borrow)]
-    data: Option<WireErrorData<'a>>,
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -685,7 +685,9 @@ fn refusal(error: WireError<'_>) -> Result<Error, Error> {
     let message = error.message.map_or(String::new(), |text| text.0.into_owned());
     let message = if code == ErrorCode::Unknown { format!("{message} (code {})", error.code) } else { message };
     let refused = Error::new(code, message);
-    match error.data.and_then(|data| data.current) {
+    // What other servers put there is theirs; the refusal counts all the same.
+    let data = error.data.and_then(|data| serde_json::from_str::<WireErrorData<'_>>(data.get()).ok());
+    match data.and_then(|data| data.current) {
         Some(current) => Ok(refused.with_current(Arc::new(current.change()?))),
         None => Ok(refused),
     }
