@@ -3,6 +3,10 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod core;
+#[cfg(feature = "server")]
+pub mod server;
 
 pub use crate::core::error::{Error, ErrorCode};
 pub use crate::core::value::{Kind, Value};
+#[cfg(feature = "server")]
+pub use crate::server::{Server, ServerOptions};
