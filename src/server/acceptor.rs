@@ -128,9 +128,8 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
         Asked::Health => {
             let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
             let (rooms, peers, connections) = (count(&shared.rooms), count(&shared.peers), count(&shared.connections));
-            let body = format!(
-                "{{\"status\":\"ok\",\"rooms\":{rooms},\"peers\":{peers},\"connections\":{connections}}}"
-            );
+            let body =
+                format!("{{\"status\":\"ok\",\"rooms\":{rooms},\"peers\":{peers},\"connections\":{connections}}}");
             answer(Response { status: 200, extra: "", body })
         }
         Asked::Refused(response) => {

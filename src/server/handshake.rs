@@ -60,9 +60,8 @@ pub(super) fn read(head: &Head<'_>, verifier: Option<&Verifier>, limits: &Limits
 
 /// The answer to the client's key.
 fn upgrade(head: &Head<'_>) -> Result<String, Response> {
-    let refuse = |status, message: &'static str| {
-        Response::refusal(status, &Error::new(ErrorCode::MalformedMessage, message))
-    };
+    let refuse =
+        |status, message: &'static str| Response::refusal(status, &Error::new(ErrorCode::MalformedMessage, message));
     if head.minor_version < 1 || !head.header_has("upgrade", "websocket") || !head.header_has("connection", "upgrade") {
         let response = refuse(426, "this is a WebSocket; ask for an upgrade");
         return Err(response.with("Upgrade: websocket\r\n"));

@@ -182,7 +182,9 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
             Error::new(ErrorCode::AddressInUse, format!("another program listens on {address}; choose another port"))
         }
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => {
-            let message = format!("{address} cannot be listened on; check that it belongs to this machine and that the port is allowed");
+            let message = format!(
+                "{address} cannot be listened on; check that it belongs to this machine and that the port is allowed"
+            );
             Error::new(ErrorCode::AddressUnavailable, message)
         }
         _ => out_of_resources(error),

@@ -322,7 +322,8 @@ impl Parked {
         let from = segment.start + written as u32;
         let rest = Segment { start: from, ..segment.clone() };
         let kept = rest.clone().detached();
-        let begins_within = written > 0 && batch.marks_after(from.saturating_sub(1)).first().is_none_or(|mark| mark.end != from);
+        let begins_within =
+            written > 0 && batch.marks_after(from.saturating_sub(1)).first().is_none_or(|mark| mark.end != from);
         let mut begin = from;
         for mark in batch.marks_after(from) {
             if begin >= segment.end {

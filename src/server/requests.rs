@@ -45,8 +45,7 @@ impl Inner {
 
     /// Handles the bytes of one read. Returns how many; the rest has to wait.
     pub fn receive(&mut self, connection: &Rc<Connection>, decoder: &mut Decoder, data: &mut [u8], now: Time) -> usize {
-        let (max_message, queue_bytes) =
-            (self.shard.options().max_message_bytes, self.shard.options().queue_bytes);
+        let (max_message, queue_bytes) = (self.shard.options().max_message_bytes, self.shard.options().queue_bytes);
         let decoded = decoder.decode(data, max_message, &mut |event| {
             self.event(connection, event, now);
             let go_on = match connection.state.get() {

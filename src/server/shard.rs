@@ -22,7 +22,9 @@ use super::clock::Clock;
 use super::connection::{self, Connection, Identity, State};
 use super::frames::{self, EMPTY_PING};
 use super::handshake::Admission;
-use super::options::{ServerOptions, CLOSE_WAIT_MS, MAX_BATCH_BYTES, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN};
+use super::options::{
+    ServerOptions, CLOSE_WAIT_MS, MAX_BATCH_BYTES, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN,
+};
 use super::outbox::Segment;
 use super::room_host::{close_code, RoomHost};
 use super::signal::Signal;
@@ -57,7 +59,12 @@ pub(super) struct Shared {
 /// What a loop is told from outside.
 pub(super) enum ToShard {
     /// A connection for one of its rooms.
-    Adopt { socket: std::net::TcpStream, admission: Box<Admission>, rest: Vec<u8>, ticket: Ticket },
+    Adopt {
+        socket: std::net::TcpStream,
+        admission: Box<Admission>,
+        rest: Vec<u8>,
+        ticket: Ticket,
+    },
     Stop,
 }
 
@@ -490,7 +497,8 @@ async fn shut_down(shard: &Rc<Shard>) {
 /// A random UUID, version 4, as text.
 pub(super) fn random_uuid() -> Result<String, Error> {
     let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes).map_err(|_| Error::new(ErrorCode::OutOfResources, "the system gave no random bytes"))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|_| Error::new(ErrorCode::OutOfResources, "the system gave no random bytes"))?;
     bytes[6] = bytes[6] & 0x0F | 0x40;
     bytes[8] = bytes[8] & 0x3F | 0x80;
     let hex = format!("{:032x}", u128::from_be_bytes(bytes));

@@ -77,7 +77,11 @@ mod tests {
             token("right", Algorithm::HS512, good.clone()),
             token("right", Algorithm::HS256, json!({"room_id": "r", "user_id": "u", "exp": FAR})),
             token("right", Algorithm::HS256, json!({"room_id": "r", "user_id": "u", "role": "r"})),
-            token("right", Algorithm::HS256, json!({"room_id": "r", "user_id": "u", "role": "r", "exp": FAR, "nbf": FAR})),
+            token(
+                "right",
+                Algorithm::HS256,
+                json!({"room_id": "r", "user_id": "u", "role": "r", "exp": FAR, "nbf": FAR}),
+            ),
             String::new(),
             "a.b.c".into(),
         ];
