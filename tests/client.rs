@@ -173,7 +173,10 @@ fn a_cut_connection_comes_back_as_the_same_peer_and_reports_only_real_difference
     bob.remove("gone").wait(SAFETY).unwrap();
     // A request made meanwhile waits for the connection.
     let (sent, answered) = mpsc::channel();
-    store.get("other").on_result(move |result| drop(sent.send(result.map(|change| change.version)))).unwrap();
+    let told = move |result: Result<std::sync::Arc<sessionstore::Change>, Error>| {
+        let _ = sent.send(result.map(|change| change.version));
+    };
+    store.get("other").on_result(told).unwrap();
     cable.mend();
     until(&updates, |update| *update == Update::State(ConnectionState::Connected, None));
     let mut differences = [next(&heard), next(&heard)];
@@ -220,7 +223,10 @@ fn a_write_whose_answer_is_lost_says_so_and_no_result_is_missing() {
     for number in 0..10 {
         let sent = sent.clone();
         let set = store.set("k", Value::from(number));
-        set.on_result(move |result| drop(sent.send(result.map(|_| ()).map_err(|error| error.code())))).unwrap();
+        let told = move |result: Result<_, Error>| {
+            let _ = sent.send(result.map(|_| ()).map_err(|error| error.code()));
+        };
+        set.on_result(told).unwrap();
     }
     cable.wait_until_held();
     cable.cut();
