@@ -567,21 +567,30 @@ fn connections_beyond_the_limit_are_told_so() {
 fn who_reads_nothing_for_too_long_is_closed_and_its_peer_is_lost() {
     let server = server_with(|options| {
         options.queue_bytes = 4 * 1024;
+        // Large values fill the system's buffers long before the time-out.
+        options.limits.max_value_bytes = 50_000;
         options.limits.grace_ms = 1;
-        (options.ping_interval_ms, options.idle_timeout_ms) = (500, 1_000);
+        (options.ping_interval_ms, options.idle_timeout_ms) = (500, 2_000);
     });
-    let (mut slow, _) = Client::listening(&server, "r", "slow", &["k"]);
+    let mut slow = Client::narrow(&server, "r", "slow", "k");
     let mut writer = Client::join(&server, "r", "writer");
     slow.expect("on-peer-join");
     // Writes until the server has given the slow one up.
-    let payload = "x".repeat(1_000);
-    loop {
-        writer.ask("set-metadata", json!({"key": "k", "data": payload}));
-        let message = writer.read();
-        if message["method"] == "on-peer-leave" {
-            break assert_eq!(message["params"], json!({"peer_id": "slow", "reason": "connection-lost"}));
+    let payload = "x".repeat(49_000);
+    let leave = 'leave: loop {
+        // It is alive, it only does not read.
+        let _ = slow.socket.send(Message::Ping(Default::default()));
+        for _ in 0..10 {
+            writer.ask("set-metadata", json!({"key": "k", "data": payload}));
         }
-    }
+        for _ in 0..10 {
+            let message = writer.read();
+            if message["method"] == "on-peer-leave" {
+                break 'leave message;
+            }
+        }
+    };
+    assert_eq!(leave["params"], json!({"peer_id": "slow", "reason": "connection-lost"}));
     // What was in the pipe is whole frames, and then it is told why.
     assert_eq!(slow.closed(), 4114);
 }
