@@ -51,6 +51,13 @@ static inline void helper_kill(helper *own) {
     close(own->lives);
 }
 
+/* Halts the process; when this returns it does nothing more. */
+static inline void helper_halt(helper *own) {
+    int status = 0;
+    CHECK(kill(own->process, SIGSTOP) == 0, "the helper process can be halted");
+    CHECK(waitpid(own->process, &status, WUNTRACED) == own->process && WIFSTOPPED(status), "the helper process halts");
+}
+
 /* In the helper process: says a number, and waits until the test lets go. */
 static inline void helper_ready(unsigned number) {
     char byte;

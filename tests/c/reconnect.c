@@ -46,7 +46,7 @@ static void a_killed_server_ends_what_is_pending_and_is_come_back_to(void) {
     put(ann.store, "key", "\"kept\"");
 
     /* A server that is halted answers nothing, so these are pending when it is killed. */
-    CHECK(kill(remote.process, SIGSTOP) == 0, "the server can be halted");
+    helper_halt(&remote);
     for (index = 0; index < WRITES; index++) {
         result = outcome_of(&writes[index]);
         writes[index].scope = &ann.scope;
