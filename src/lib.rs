@@ -2,6 +2,9 @@
 #![deny(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 pub mod core;
 
 pub use crate::core::error::{Error, ErrorCode};

@@ -49,7 +49,8 @@ pub fn check_role(role: &str) -> Result<(), Error> {
 /// Peer metadata is any text of at most 2,048 bytes; apps usually put JSON in it.
 pub fn check_peer_metadata(data: &str) -> Result<(), Error> {
     if data.len() > MAX_PEER_METADATA_BYTES {
-        let message = format!("the peer metadata has {} bytes; at most {MAX_PEER_METADATA_BYTES} are allowed", data.len());
+        let message =
+            format!("the peer metadata has {} bytes; at most {MAX_PEER_METADATA_BYTES} are allowed", data.len());
         return Err(Error::new(ErrorCode::InvalidPeer, message));
     }
     Ok(())

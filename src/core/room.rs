@@ -453,11 +453,7 @@ impl Room {
         let serial = session.next_serial;
         let peer_id: Arc<str> = peer.peer_id.into();
         let slot = session.peers.insert(Peer {
-            identity: Arc::new(Author {
-                peer_id: peer_id.clone(),
-                user_id: peer.user_id.into(),
-                name: name.into(),
-            }),
+            identity: Arc::new(Author { peer_id: peer_id.clone(), user_id: peer.user_id.into(), name: name.into() }),
             role: peer.role.into(),
             metadata: metadata.into(),
             joined_at: now,
@@ -511,11 +507,8 @@ impl Room {
         let mut changed = false;
         if let Some(name) = name.filter(|name| **name != *updated.identity.name) {
             let old = &updated.identity;
-            updated.identity = Arc::new(Author {
-                peer_id: old.peer_id.clone(),
-                user_id: old.user_id.clone(),
-                name: name.into(),
-            });
+            updated.identity =
+                Arc::new(Author { peer_id: old.peer_id.clone(), user_id: old.user_id.clone(), name: name.into() });
             changed = true;
         }
         if let Some(metadata) = metadata.filter(|metadata| **metadata != *updated.metadata) {
