@@ -6,6 +6,10 @@
 #[doc(hidden)]
 pub mod cli;
 pub mod core;
+#[cfg(feature = "server")]
+pub mod server;
 
 pub use crate::core::error::{Error, ErrorCode};
 pub use crate::core::value::{Kind, Value};
+#[cfg(feature = "server")]
+pub use crate::server::{Server, ServerOptions};

@@ -20,6 +20,9 @@ enum Command {
     /// The floor of `bench`, as a process of its own.
     #[command(hide = true)]
     BenchFloor(bench::ChildArguments),
+    /// The server of `bench`, as a process of its own.
+    #[command(hide = true)]
+    BenchServe(bench::ChildArguments),
 }
 
 /// Runs the subcommand that the process's arguments name, and gives its exit code.
@@ -27,5 +30,6 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchFloor(arguments) => bench::run_floor(&arguments),
+        Command::BenchServe(arguments) => bench::run_server(&arguments),
     }
 }

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, IoSlice, Write as _};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::TcpListener as StdListener;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -64,7 +64,7 @@ struct Shared {
     dirty: Notify,
 }
 
-/// Serves for ever on the listener; says its port once it does.
+/// Serves for ever on the listener.
 pub(crate) fn serve(listener: StdListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -77,9 +77,6 @@ pub(crate) fn serve(listener: StdListener) -> io::Result<()> {
         let buffer = RefCell::new(vec![0; READ_BYTES]);
         let shared = Rc::new(Shared { floor: RefCell::new(floor), buffer, dirty: Notify::new() });
         tokio::task::spawn_local(flush_turns(shared.clone()));
-        let mut out = io::stdout();
-        writeln!(out, "{}", listener.local_addr()?.port())?;
-        out.flush()?;
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;

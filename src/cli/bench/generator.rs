@@ -176,11 +176,11 @@ impl Generator {
                 }
                 under_way += 1;
             }
-            under_way -= self.joins_done.drain(..).len();
             if under_way == 0 {
                 return Ok(());
             }
             self.turn(None, "an answer to a join")?;
+            under_way -= self.joins_done.drain(..).len();
         }
     }
 
@@ -395,13 +395,13 @@ impl Generator {
         if self.heard_at.elapsed() < PATIENCE {
             return Ok(());
         }
-        let sets: u64 = self.rooms.iter().map(|room| room.sent - room.done.min(room.acknowledged)).sum();
+        let sets: u64 = self.rooms.iter().map(|room| room.sent.saturating_sub(room.acknowledged)).sum();
         let joined = self.connections.iter().filter(|(_, connection)| connection.phase == Phase::Ready);
         let deliveries: u64 = joined
             .filter(|(_, connection)| connection.observe == Observe::Key)
             .filter_map(|(_, connection)| Some(self.rooms.get(connection.room)?.sent - connection.last))
             .sum();
-        let text = format!("{sets} sets are not done and {deliveries} deliveries are missing after {PATIENCE:?}");
+        let text = format!("{sets} acknowledgements and {deliveries} deliveries are missing after {PATIENCE:?}");
         Err(Failure::Wrong(text))
     }
 
@@ -656,6 +656,14 @@ mod tests {
         assert_eq!(outcome.latencies.len() as u64, outcome.deliveries);
         let paced = generator.load(Pace::Every(Duration::from_millis(1)), Duration::from_millis(30), false).unwrap();
         assert_eq!((paced.sets, paced.deliveries), (30, 150));
+    }
+
+    #[test]
+    fn every_member_of_a_large_room_is_there_before_the_first_set() {
+        let mut generator = Generator::new(floor(), Wire::Floor).unwrap();
+        generator.add_room("room".into(), 3 * SETUP_AT_ONCE, false).unwrap();
+        assert_eq!(generator.connections.len(), 3 * SETUP_AT_ONCE + 1);
+        assert!(generator.connections.iter().all(|(_, connection)| connection.phase == Phase::Ready));
     }
 
     #[test]

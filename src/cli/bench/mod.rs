@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Args;
 use url::Url;
 
+use crate::{Server, ServerOptions};
 use failure::Failure;
 use generator::Generator;
 use process::ServerProcess;
@@ -91,10 +92,30 @@ fn end(failure: &Failure) -> ExitCode {
 /// Runs the floor until the parent is gone.
 pub fn run_floor(arguments: &ChildArguments) -> ExitCode {
     process::become_child(arguments.core);
-    let served = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(floor::serve);
+    let served = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| {
+        process::announce(listener.local_addr()?)?;
+        floor::serve(listener)
+    });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => end(&Failure::system("running the floor", &error)),
+    }
+}
+
+/// Runs the server with one loop until the parent is gone.
+pub fn run_server(arguments: &ChildArguments) -> ExitCode {
+    process::become_child(arguments.core);
+    let options = ServerOptions { address: Ipv4Addr::LOCALHOST.to_string(), port: 0, threads: 1, ..Default::default() };
+    let server = match Server::start(options) {
+        Ok(server) => server,
+        Err(error) => return end(&Failure::Server(format!("the server did not start: {error}"))),
+    };
+    if let Err(error) = process::announce(server.local_addr()) {
+        return end(&Failure::system("telling the port", &error));
+    }
+    loop {
+        // The end of the parent ends the process; nothing else does.
+        std::thread::park();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The servers under measurement, as processes of their own.
 
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 
@@ -67,4 +67,11 @@ pub(crate) fn become_child(core: Option<usize>) {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);
     });
+}
+
+/// Tells the parent, which waits for it, where the server listens.
+pub(crate) fn announce(address: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "{}", address.port())?;
+    out.flush()
 }

@@ -1,0 +1,160 @@
+//! New sockets: their request head is read, answered, or taken to the room it asks for.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{ready, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use crate::core::error::{Error, ErrorCode};
+
+use super::handshake::{self, Admission, Asked};
+use super::http::{BadHead, Head, Response};
+use super::options::{ACCEPT_PAUSE_MS, CLOSE_WAIT_MS, MAX_HEAD_BYTES};
+use super::shard::{Shard, Ticket, ToShard};
+
+/// Accepts until it is dropped.
+pub(super) async fn accept(shard: Rc<Shard>, listener: std::net::TcpListener) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the listening socket cannot be used"),
+    };
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                if let Some(ticket) = shard.shared.ticket() {
+                    spawn_local(receive(shard.clone(), socket, ticket));
+                }
+            }
+            Err(error) if is_about_one_socket(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: others have to finish first.
+                tracing::warn!(%error, "no connection can be accepted now");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+            }
+        }
+    }
+}
+
+fn is_about_one_socket(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn receive(shard: Rc<Shard>, mut socket: TcpStream, mut ticket: Ticket) {
+    // Messages are small and written when they are complete, so none should wait for the next.
+    let _ = socket.set_nodelay(true);
+    let limit = Duration::from_millis(shard.options().handshake_timeout_ms);
+    let received = timeout(limit, read_head(&shard, &mut socket, &mut ticket)).await;
+    match received {
+        // Half a handshake, or none.
+        Err(_) | Ok(Err(_)) => {}
+        Ok(Ok(Received::Answer(response))) => {
+            let _ = timeout(limit.min(Duration::from_millis(CLOSE_WAIT_MS)), refuse(&shard, socket, response)).await;
+        }
+        Ok(Ok(Received::Admission(admission, rest))) => {
+            let home = shard.shared.shard_of(&admission.room);
+            if home == shard.index {
+                return shard.enter(socket, &admission, rest, ticket);
+            }
+            if let (Ok(socket), Some(home)) = (socket.into_std(), shard.shared.shards.get(home)) {
+                // Fails when that loop is stopping, and then the socket is closed.
+                let _ = home.send(ToShard::Adopt { socket, admission, rest, ticket });
+            }
+        }
+    }
+}
+
+enum Received {
+    Answer(Response),
+    /// With what came after the head.
+    Admission(Box<Admission>, Vec<u8>),
+}
+
+/// Reads until the head is complete. Only a head that comes in pieces is kept.
+async fn read_head(shard: &Rc<Shard>, socket: &mut TcpStream, ticket: &mut Ticket) -> io::Result<Received> {
+    let mut kept = Vec::new();
+    poll_fn(|context| loop {
+        let mut buffer = shard.buffer.borrow_mut();
+        let mut reading = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut *socket).poll_read(context, &mut reading))?;
+        let read = reading.filled();
+        if read.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let received = if kept.is_empty() {
+            understand(shard, read, ticket)
+        } else {
+            kept.extend_from_slice(read);
+            understand(shard, &kept, ticket)
+        };
+        if let Some(received) = received {
+            return Poll::Ready(Ok(received));
+        }
+        if kept.is_empty() {
+            kept.extend_from_slice(read);
+        }
+    })
+    .await
+}
+
+/// What a head asks for; `None` when it is not complete.
+fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Received> {
+    let answer = |response| Some(Received::Answer(response));
+    let too_large = || {
+        let message = format!("the request head is larger than {MAX_HEAD_BYTES} bytes, or has too many lines");
+        Response::refusal(431, &Error::new(ErrorCode::MessageTooLarge, message))
+    };
+    let head = match Head::parse(bytes) {
+        Ok(Some(head)) if head.size > MAX_HEAD_BYTES => return answer(too_large()),
+        Ok(Some(head)) => head,
+        Ok(None) if bytes.len() > MAX_HEAD_BYTES => return answer(too_large()),
+        Ok(None) => return None,
+        Err(BadHead::TooManyHeaders) => return answer(too_large()),
+        Err(BadHead::Malformed) => {
+            let error = Error::new(ErrorCode::MalformedMessage, "this is not an HTTP request");
+            return answer(Response::refusal(400, &error));
+        }
+    };
+    let shared = &shard.shared;
+    match handshake::read(&head, shared.verifier.as_ref(), &shared.options.limits) {
+        Asked::Health => {
+            let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
+            let (rooms, peers, connections) = (count(&shared.rooms), count(&shared.peers), count(&shared.connections));
+            let body =
+                format!("{{\"status\":\"ok\",\"rooms\":{rooms},\"peers\":{peers},\"connections\":{connections}}}");
+            answer(Response { status: 200, extra: "", body })
+        }
+        Asked::Refused(response) => {
+            tracing::debug!(status = response.status, path = head.path, "a request is refused");
+            answer(response)
+        }
+        Asked::Join(admission) => match ticket.admit() {
+            Ok(()) => Some(Received::Admission(admission, bytes.get(head.size..).unwrap_or(&[]).to_vec())),
+            Err(error) => answer(Response::refusal(503, &error).with("Retry-After: 5\r\n")),
+        },
+    }
+}
+
+/// Answers and closes. What still comes is read first, because closing on unread bytes would take
+/// the answer back.
+async fn refuse(shard: &Rc<Shard>, mut socket: TcpStream, response: Response) -> io::Result<()> {
+    socket.write_all(&response.bytes()).await?;
+    socket.shutdown().await?;
+    poll_fn(|context| loop {
+        let mut buffer = shard.buffer.borrow_mut();
+        let mut reading = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut socket).poll_read(context, &mut reading))?;
+        if reading.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+    })
+    .await
+}

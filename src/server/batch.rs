@@ -1,0 +1,218 @@
+//! What a room has to say until it is flushed: every frame encoded once, for whoever it concerns.
+//!
+//! Frames for many stand one after the other in the *stream*, each with a mark that says whom it
+//! concerns; a listener is given one contiguous slice of it. Frames for one connection, the
+//! *answers*, are kept apart so that they leave no gaps in the slices of others, and are inserted
+//! at their position when that connection is written to.
+
+use std::ops::Range;
+
+use crate::core::room::{KeySlot, PeerHandle};
+
+use super::frames;
+
+/// Whom a frame of the stream concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Who listens to this key, by its index in [`Batch::keys`].
+    Key(u32),
+    /// Every peer but one.
+    Peers { except: Option<PeerHandle> },
+}
+
+/// The end of a frame, which begins where the one before ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub end: u32,
+    pub audience: Audience,
+}
+
+/// The frames between two flushes.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// The batches of a room are numbered.
+    pub number: u64,
+    /// Position of the first byte in the stream of the room.
+    pub start: u64,
+    pub stream: Vec<u8>,
+    pub marks: Vec<Mark>,
+    /// The keys that changed, each once.
+    pub keys: Vec<KeySlot>,
+    /// Whether there are frames for all peers.
+    pub to_peers: bool,
+    /// Peers that some frame leaves out.
+    pub exceptions: Vec<PeerHandle>,
+    pub answers: Vec<u8>,
+}
+
+impl Batch {
+    /// The position after the last byte.
+    pub fn end(&self) -> u64 {
+        self.start + self.stream.len() as u64
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.stream.is_empty() && self.answers.is_empty()
+    }
+
+    /// Appends a frame for who listens to `key`.
+    pub fn push_change(&mut self, key: KeySlot, write: impl FnOnce(&mut Vec<u8>)) {
+        // The key that changed last is the likeliest to change again.
+        let index = self.keys.iter().rposition(|have| *have == key).unwrap_or_else(|| {
+            self.keys.push(key);
+            self.keys.len() - 1
+        });
+        self.push(Audience::Key(index as u32), write);
+    }
+
+    /// Appends a frame for all peers but one.
+    pub fn push_to_peers(&mut self, except: Option<PeerHandle>, write: impl FnOnce(&mut Vec<u8>)) {
+        self.to_peers = true;
+        self.exceptions.extend(except);
+        self.push(Audience::Peers { except }, write);
+    }
+
+    fn push(&mut self, audience: Audience, write: impl FnOnce(&mut Vec<u8>)) {
+        frames::write_text(&mut self.stream, write);
+        self.marks.push(Mark { end: self.stream.len() as u32, audience });
+    }
+
+    /// Takes over the buffers of a batch that is done with.
+    pub fn reuse(&mut self, mut spent: Batch) {
+        spent.stream.clear();
+        spent.marks.clear();
+        spent.keys.clear();
+        spent.exceptions.clear();
+        spent.answers.clear();
+        *self = Batch { number: self.number, start: self.start, to_peers: false, ..spent };
+    }
+
+    /// The mark of the frame that has the byte before `end`, and those after it.
+    pub fn marks_after(&self, from: u32) -> &[Mark] {
+        let first = self.marks.partition_point(|mark| mark.end <= from);
+        self.marks.get(first..).unwrap_or(&[])
+    }
+
+    /// Calls `each` with the ranges of the stream between two frame ends that pass the filter, as
+    /// few as possible.
+    pub fn select(&self, range: Range<u32>, filter: &Filter<'_>, mut each: impl FnMut(Range<u32>)) {
+        if range.is_empty() || filter.passes_nothing() {
+            return;
+        }
+        if filter.passes_all_of(self) {
+            return each(range);
+        }
+        let mut begin = range.start;
+        let mut open: Option<Range<u32>> = None;
+        for mark in self.marks_after(range.start) {
+            if begin >= range.end {
+                break;
+            }
+            match (&mut open, filter.passes(mark.audience)) {
+                (Some(open), true) => open.end = mark.end,
+                (none @ None, true) => *none = Some(begin..mark.end),
+                (some, false) => {
+                    if let Some(done) = some.take() {
+                        each(done);
+                    }
+                }
+            }
+            begin = mark.end;
+        }
+        if let Some(done) = open {
+            each(done);
+        }
+    }
+}
+
+/// Which frames of a batch concern one connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filter<'a> {
+    /// The peer; none for a connection that is not in the room.
+    pub peer: Option<PeerHandle>,
+    /// One bit for each of the batch's keys that it listens to.
+    pub keys: &'a [u64],
+}
+
+impl Filter<'_> {
+    fn passes_nothing(&self) -> bool {
+        self.peer.is_none()
+    }
+
+    fn passes_all_of(&self, batch: &Batch) -> bool {
+        let listened: u32 = self.keys.iter().map(|word| word.count_ones()).sum();
+        listened as usize == batch.keys.len() && !self.peer.is_some_and(|peer| batch.exceptions.contains(&peer))
+    }
+
+    /// Whether a frame concerns the connection.
+    pub fn passes(&self, audience: Audience) -> bool {
+        match audience {
+            _ if self.peer.is_none() => false,
+            Audience::Peers { except } => self.peer != except,
+            Audience::Key(index) => {
+                self.keys.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::room::{Command, Introduction, Reply, Room};
+
+    /// A room with one peer that listens to `count` keys, and their slots.
+    fn slots(count: usize) -> (PeerHandle, Vec<KeySlot>) {
+        let mut room = Room::new("r", Default::default());
+        let mut events = Vec::new();
+        let peer = Introduction { peer_id: "p", user_id: "", name: None, role: "r", metadata: None };
+        let joined = room.apply(0, Command::Join { peer, new_session_id: "s" }, &mut events).expect("joined");
+        let Reply::Joined { peer, .. } = joined else { panic!("not joined") };
+        let keys: Vec<String> = (0..count).map(|index| format!("k{index:03}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        room.apply(0, Command::Listen { peer, keys: &keys }, &mut events).expect("listens");
+        let slots = room.listen_set(peer).collect();
+        (peer, slots)
+    }
+
+    fn selected(batch: &Batch, range: Range<u32>, filter: Filter<'_>) -> Vec<Range<u32>> {
+        let mut ranges = Vec::new();
+        batch.select(range, &filter, |range| ranges.push(range));
+        ranges
+    }
+
+    #[test]
+    fn gives_one_slice_where_it_can_and_merges_around_gaps() {
+        let (peer, slots) = slots(70);
+        let mut batch = Batch::default();
+        // Frames of 10 bytes: header 2, payload 8.
+        for key in [0, 69, 69, 0, 0] {
+            batch.push_change(slots[key], |out| out.extend_from_slice(b"8 bytes."));
+        }
+        assert_eq!(batch.keys.len(), 2);
+        let some = Some(peer);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0b11] }), [0..50]);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0b01] }), [0..10, 30..50]);
+        assert_eq!(selected(&batch, 10..40, Filter { peer: some, keys: &[0b10] }), [10..30]);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0] }), []);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: None, keys: &[0b11] }), []);
+
+        batch.push_to_peers(some, |out| out.extend_from_slice(b"8 bytes."));
+        batch.push_to_peers(None, |out| out.extend_from_slice(b"8 bytes."));
+        assert_eq!(selected(&batch, 0..70, Filter { peer: some, keys: &[0b11] }), [0..50, 60..70]);
+        assert_eq!(selected(&batch, 0..70, Filter { peer: some, keys: &[0] }), [60..70]);
+    }
+
+    #[test]
+    fn tells_keys_apart_beyond_one_word_of_the_mask() {
+        let (peer, slots) = slots(70);
+        let mut batch = Batch::default();
+        for slot in &slots {
+            batch.push_change(*slot, |out| out.extend_from_slice(b"8 bytes."));
+        }
+        let filter = Filter { peer: Some(peer), keys: &[1, 1 << 5] };
+        assert_eq!(selected(&batch, 0..700, filter), [0..10, 690..700]);
+        let filter = Filter { peer: Some(peer), keys: &[u64::MAX, (1 << 6) - 1] };
+        assert_eq!(selected(&batch, 0..700, filter), [0..700]);
+    }
+}

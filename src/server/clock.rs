@@ -1,0 +1,28 @@
+//! Time as the rooms have it: wall time when the server started, plus what has passed since.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::core::room::Time;
+
+/// Milliseconds since 1970 that never run backwards, whatever is done to the system's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    wall: Time,
+    started: Instant,
+}
+
+impl Clock {
+    pub fn start() -> Clock {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Clock { wall: wall.as_millis() as Time, started: Instant::now() }
+    }
+
+    pub fn now(&self) -> Time {
+        self.wall.saturating_add(self.started.elapsed().as_millis() as Time)
+    }
+
+    /// How long until `time`; nothing when it has passed.
+    pub fn until(&self, time: Time) -> Duration {
+        Duration::from_millis(time.saturating_sub(self.now()))
+    }
+}

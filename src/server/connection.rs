@@ -1,0 +1,244 @@
+//! One WebSocket connection: the task that reads it, and the one that writes while its socket
+//! does not take what waits.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::rc::Rc;
+use std::task::{ready, Context, Poll};
+
+use crate::core::room::{PeerHandle, Time};
+
+use super::batch::{Batch, Filter};
+use super::frames::Decoder;
+use super::outbox::{Delivery, Outbox};
+use super::room_host::RoomHost;
+use super::shard::{Shard, Ticket};
+use super::signal::Signal;
+use super::stream::{ReadHalf, WriteHalf};
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// It was sent a close frame; what it says is ignored until it answers with its own.
+    Closing,
+    /// Nothing more is read; it ends when everything is written.
+    Ending,
+    /// The socket is shut down.
+    Closed,
+}
+
+/// Who a connection says it is, until it has joined.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub peer_id: String,
+    pub user_id: String,
+    pub role: String,
+    pub name: Option<String>,
+    pub metadata: Option<String>,
+}
+
+pub(super) struct Connection {
+    pub shard: Rc<Shard>,
+    pub host: Rc<RoomHost>,
+    /// Index in the shard's list.
+    pub index: Cell<usize>,
+    socket: WriteHalf,
+    pub identity: RefCell<Option<Box<Identity>>>,
+    /// The peer this connection speaks for, while it is in the room and no newer one came.
+    pub peer: Cell<Option<PeerHandle>>,
+    pub state: Cell<State>,
+    /// When it was last heard of.
+    pub heard_at: Cell<Time>,
+    pub pinged_at: Cell<Time>,
+    /// In the states `Closing` and `Ending`: when the socket is shut down at the latest.
+    pub close_by: Cell<Time>,
+    pub outbox: RefCell<Outbox>,
+    /// Wakes the reader when it may go on.
+    pub resume: Signal,
+    _ticket: Ticket,
+}
+
+impl Connection {
+    pub fn new(host: Rc<RoomHost>, socket: WriteHalf, identity: Identity, ticket: Ticket) -> Connection {
+        let shard = host.shard.clone();
+        let now = shard.now();
+        Connection {
+            shard,
+            host,
+            index: Cell::new(usize::MAX),
+            socket,
+            identity: RefCell::new(Some(Box::new(identity))),
+            peer: Cell::new(None),
+            state: Cell::new(State::Open),
+            heard_at: Cell::new(now),
+            pinged_at: Cell::new(now),
+            close_by: Cell::new(Time::MAX),
+            outbox: RefCell::default(),
+            resume: Signal::default(),
+            _ticket: ticket,
+        }
+    }
+
+    /// Gives the connection its part of a batch.
+    pub fn deliver(self: &Rc<Self>, batch: &Rc<Batch>, filter: &Filter<'_>) {
+        if self.state.get() == State::Closed {
+            return;
+        }
+        let mut outbox = self.outbox.borrow_mut();
+        let mut scratch = self.shard.segments.borrow_mut();
+        let queue_bytes = self.shard.options().queue_bytes;
+        let now = || self.shard.now();
+        let delivery = outbox.deliver(batch, filter, &self.socket, &mut scratch, queue_bytes, now);
+        drop((outbox, scratch));
+        match delivery {
+            Delivery::Blocked => drop(tokio::task::spawn_local(drain(self.clone()))),
+            Delivery::Broken => self.abort(),
+            Delivery::Written => self.resume.raise(),
+            Delivery::Nothing | Delivery::Parked => {}
+        }
+    }
+
+    /// Ends the connection without further words.
+    pub fn abort(&self) {
+        self.state.set(State::Closed);
+        self.socket.shut_down();
+        self.resume.raise();
+    }
+
+    /// Writes bytes past every queue, if the socket is at the end of a frame and takes them.
+    pub fn write_at_once(&self, bytes: &[u8]) {
+        if self.outbox.borrow().parked.is_none() {
+            let _ = self.socket.try_write(&[std::io::IoSlice::new(bytes)]);
+        }
+    }
+
+    /// Whether a request may be read: its answers must not pile up.
+    fn may_read(&self) -> bool {
+        let outbox = self.outbox.borrow();
+        let answers_fit = outbox.inserted_bytes() <= self.shard.options().queue_bytes;
+        self.state.get() == State::Closing || (outbox.parked.is_none() && answers_fit && !self.host.is_overfull())
+    }
+}
+
+/// Reads a connection to its end.
+pub(super) async fn serve(connection: Rc<Connection>, socket: ReadHalf, rest: Vec<u8>) {
+    let mut reader = Reader { socket, decoder: Decoder::default(), backlog: rest, said_goodbye: false };
+    poll_fn(|context| reader.poll(&connection, context)).await;
+    // The reading half goes with the task; what still holds the connection holds the other.
+    connection.shard.finish(&connection);
+}
+
+struct Reader {
+    socket: ReadHalf,
+    decoder: Decoder,
+    /// What was read but has to wait until answers are on their way.
+    backlog: Vec<u8>,
+    said_goodbye: bool,
+}
+
+impl Reader {
+    fn poll(&mut self, connection: &Rc<Connection>, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match connection.state.get() {
+                State::Closed => return Poll::Ready(()),
+                State::Ending => {
+                    if connection.outbox.borrow().is_flushed() {
+                        return Poll::Ready(());
+                    }
+                    ready!(connection.resume.poll(context));
+                    continue;
+                }
+                State::Open | State::Closing => {}
+            }
+            if !connection.may_read() {
+                if connection.host.is_overfull() {
+                    connection.host.wake_when_flushed(context.waker());
+                }
+                ready!(connection.resume.poll(context));
+                continue;
+            }
+            if self.decoder.has_failed() && !self.said_goodbye {
+                // The close frame cannot be waited for, so the end of the stream is asked for.
+                if connection.outbox.borrow().is_flushed() {
+                    connection.socket.finish();
+                    self.said_goodbye = true;
+                } else if connection.resume.poll(context).is_ready() {
+                    continue;
+                }
+            }
+            if !self.backlog.is_empty() {
+                let mut backlog = std::mem::take(&mut self.backlog);
+                let used = process(connection, &mut self.decoder, &mut backlog);
+                backlog.drain(..used);
+                self.backlog = backlog;
+                continue;
+            }
+            let shard = connection.shard.clone();
+            let mut buffer = shard.buffer.borrow_mut();
+            match ready!(self.socket.poll_read(context, &mut buffer)) {
+                Ok(0) => return Poll::Ready(()),
+                Ok(read) => {
+                    let used = process(connection, &mut self.decoder, &mut buffer[..read]);
+                    if used < read {
+                        self.backlog.extend_from_slice(&buffer[used..read]);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+/// Handles what was read; returns how much of it.
+fn process(connection: &Rc<Connection>, decoder: &mut Decoder, data: &mut [u8]) -> usize {
+    let now = connection.shard.now();
+    connection.heard_at.set(now);
+    let host = &connection.host;
+    match catch_unwind(AssertUnwindSafe(|| host.turn(|inner| inner.receive(connection, decoder, data, now)))) {
+        Ok(used) => used,
+        Err(_) => {
+            connection.shard.give_up(host);
+            data.len()
+        }
+    }
+}
+
+/// Writes what is parked, until nothing is. The only task a connection has beside its reader,
+/// and only while its socket does not keep up.
+async fn drain(connection: Rc<Connection>) {
+    loop {
+        if connection.socket.writable().await.is_err() {
+            return connection.abort();
+        }
+        loop {
+            if connection.state.get() == State::Closed {
+                return;
+            }
+            let mut outbox = connection.outbox.borrow_mut();
+            let Some(parked) = &mut outbox.parked else { return };
+            if !parked.is_empty() {
+                match parked.write(&connection.socket, || connection.shard.now()) {
+                    Ok(()) => continue,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => {
+                        drop(outbox);
+                        return connection.abort();
+                    }
+                }
+            }
+            let Some(conflated) = parked.take_conflated() else {
+                outbox.parked = None;
+                drop(outbox);
+                // It takes what it is sent, so it is there.
+                connection.heard_at.set(connection.shard.now());
+                return connection.resume.raise();
+            };
+            drop(outbox);
+            connection.host.turn(|inner| inner.catch_up(&connection, conflated));
+        }
+    }
+}

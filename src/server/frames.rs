@@ -1,0 +1,459 @@
+//! WebSocket frames (RFC 6455), without I/O: bytes of a client in, messages out.
+//!
+//! Payloads are unmasked and read where they lie. Only what does not end within the bytes at hand
+//! is kept: the beginning of a frame, and the earlier fragments of a message.
+
+use std::ops::ControlFlow;
+
+const CONTINUATION: u8 = 0x0;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xA;
+
+const FIN: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const MASKED: u8 = 0x80;
+
+/// Largest payload of a control frame (RFC 6455, 5.5).
+const MAX_CONTROL_BYTES: usize = 125;
+
+/// A ping without payload, as the server sends it.
+pub(super) const EMPTY_PING: [u8; 2] = [FIN | PING, 0];
+
+/// What a client sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Event<'a> {
+    Text(&'a str),
+    Ping(&'a [u8]),
+    Pong,
+    /// With the client's code, if it gave one.
+    Close(Option<u16>),
+}
+
+/// Why a connection cannot go on: a close code and a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Violation {
+    pub code: u16,
+    pub reason: &'static str,
+}
+
+const fn broken(reason: &'static str) -> Violation {
+    Violation { code: 1002, reason }
+}
+
+const BINARY_MESSAGE: Violation = Violation { code: 1003, reason: "messages are text" };
+const NOT_UTF8: Violation = Violation { code: 1007, reason: "text must be UTF-8" };
+const TOO_LARGE: Violation = Violation { code: 1009, reason: "the message is larger than the server accepts" };
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Header {
+    fin: bool,
+    opcode: u8,
+    mask: [u8; 4],
+    /// Bytes of the header itself.
+    size: usize,
+    payload: usize,
+}
+
+/// What is left of the bytes of one connection between two reads.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    /// The beginning of a frame whose end has not arrived.
+    partial: Vec<u8>,
+    /// The fragments so far of a message whose end has not arrived.
+    fragments: Option<Box<Vec<u8>>>,
+    failed: bool,
+}
+
+impl Decoder {
+    /// Decodes `data`, telling `each` what it finds until that breaks off. Returns how many bytes
+    /// were used: all, unless broken off.
+    pub fn decode(
+        &mut self,
+        data: &mut [u8],
+        max_message: usize,
+        each: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<usize, Violation> {
+        if self.failed {
+            return Ok(data.len());
+        }
+        let mut at = 0;
+        while at < data.len() {
+            let rest = &mut data[at..];
+            if !self.partial.is_empty() {
+                let Some(used) = self.complete(rest, max_message)? else { return Ok(data.len()) };
+                at += used;
+                let mut frame = std::mem::take(&mut self.partial);
+                if let Some(header) = parse_header(&frame)? {
+                    if self.frame(header, &mut frame[header.size..], max_message, each)?.is_break() {
+                        return Ok(at);
+                    }
+                }
+                continue;
+            }
+            match self.header(rest, max_message)? {
+                Some(header) if rest.len() - header.size >= header.payload => {
+                    let end = header.size + header.payload;
+                    at += end;
+                    if self.frame(header, &mut rest[header.size..end], max_message, each)?.is_break() {
+                        return Ok(at);
+                    }
+                }
+                _ => {
+                    self.partial.extend_from_slice(rest);
+                    at = data.len();
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    /// From now on everything is skipped: after a violation nobody knows where a frame begins.
+    pub fn fail(&mut self) {
+        *self = Decoder { failed: true, ..Decoder::default() };
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Moves bytes to the kept beginning of a frame until that is whole. `None`: it is not yet,
+    /// and all bytes are used.
+    fn complete(&mut self, data: &[u8], max_message: usize) -> Result<Option<usize>, Violation> {
+        let mut used = 0;
+        loop {
+            // An incomplete header is shorter than its own size, so something is missing then.
+            let wanted = match self.header(&self.partial, max_message)? {
+                Some(header) => header.size + header.payload,
+                None => header_size(&self.partial),
+            };
+            let missing = wanted.saturating_sub(self.partial.len());
+            if missing == 0 {
+                return Ok(Some(used));
+            }
+            let taken = missing.min(data.len() - used);
+            self.partial.extend_from_slice(&data[used..used + taken]);
+            used += taken;
+            if taken < missing {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The header at the start of `data`, checked against what may come now. What is too large is
+    /// refused here, before any of it is kept.
+    fn header(&self, data: &[u8], max_message: usize) -> Result<Option<Header>, Violation> {
+        let Some(header) = parse_header(data)? else { return Ok(None) };
+        match (header.opcode, &self.fragments) {
+            (CONTINUATION, None) => return Err(broken("a continuation of nothing")),
+            (TEXT | BINARY, Some(_)) => return Err(broken("a new message within another")),
+            (BINARY, None) => return Err(BINARY_MESSAGE),
+            _ => {}
+        }
+        let before = self.fragments.as_ref().map_or(0, |fragments| fragments.len());
+        if header.payload > max_message || (header.opcode == CONTINUATION && before + header.payload > max_message) {
+            return Err(TOO_LARGE);
+        }
+        Ok(Some(header))
+    }
+
+    fn frame(
+        &mut self,
+        header: Header,
+        payload: &mut [u8],
+        max_message: usize,
+        each: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Violation> {
+        unmask(payload, header.mask);
+        Ok(match header.opcode {
+            TEXT if header.fin => each(Event::Text(text(payload)?)),
+            TEXT => {
+                self.fragments = Some(Box::new(payload.to_vec()));
+                ControlFlow::Continue(())
+            }
+            CONTINUATION => {
+                let Some(fragments) = &mut self.fragments else { return Err(broken("a continuation of nothing")) };
+                if fragments.len() + payload.len() > max_message {
+                    return Err(TOO_LARGE);
+                }
+                fragments.extend_from_slice(payload);
+                if !header.fin {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                let whole = self.fragments.take().unwrap_or_default();
+                each(Event::Text(text(&whole)?))
+            }
+            PING => each(Event::Ping(payload)),
+            PONG => each(Event::Pong),
+            CLOSE => each(Event::Close(close_code(payload)?)),
+            _ => return Err(BINARY_MESSAGE),
+        })
+    }
+}
+
+/// How long the header is, as far as its first two bytes tell.
+fn header_size(data: &[u8]) -> usize {
+    match data.get(1).map(|second| second & !MASKED) {
+        None => 2,
+        Some(126) => 8,
+        Some(127) => 14,
+        Some(_) => 6,
+    }
+}
+
+fn parse_header(data: &[u8]) -> Result<Option<Header>, Violation> {
+    let (Some(&first), Some(&second)) = (data.first(), data.get(1)) else { return Ok(None) };
+    if first & RESERVED != 0 {
+        return Err(broken("reserved bits are set"));
+    }
+    let opcode = first & 0x0F;
+    if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
+        return Err(broken("an opcode that does not exist"));
+    }
+    if second & MASKED == 0 {
+        return Err(broken("frames of a client must be masked"));
+    }
+    let fin = first & FIN != 0;
+    let short = usize::from(second & !MASKED);
+    if opcode >= CLOSE && (!fin || short > MAX_CONTROL_BYTES) {
+        return Err(broken("a control frame in fragments, or too long"));
+    }
+    let size = header_size(data);
+    let Some(head) = data.get(..size) else { return Ok(None) };
+    let payload = match head[2..size - 4] {
+        [] => short as u64,
+        [a, b] => u64::from(u16::from_be_bytes([a, b])),
+        [a, b, c, d, e, f, g, h] => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        _ => return Err(broken("a length that does not exist")),
+    };
+    let mut mask = [0; 4];
+    mask.copy_from_slice(&head[size - 4..]);
+    let payload = usize::try_from(payload).map_err(|_| TOO_LARGE)?;
+    Ok(Some(Header { fin, opcode, mask, size, payload }))
+}
+
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let mut words = payload.chunks_exact_mut(8);
+    for word in &mut words {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(word);
+        word.copy_from_slice(&(u64::from_ne_bytes(bytes) ^ wide).to_ne_bytes());
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip([a, b, c, d, a, b, c]) {
+        *byte ^= key;
+    }
+}
+
+fn text(payload: &[u8]) -> Result<&str, Violation> {
+    std::str::from_utf8(payload).map_err(|_| NOT_UTF8)
+}
+
+fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
+    let (code, reason) = match payload {
+        [] => return Ok(None),
+        [_] => return Err(broken("half a close code")),
+        [a, b, reason @ ..] => (u16::from_be_bytes([*a, *b]), reason),
+    };
+    text(reason)?;
+    match code {
+        1000..=1003 | 1007..=1014 | 3000..=4999 => Ok(Some(code)),
+        _ => Err(broken("a close code that must not be sent")),
+    }
+}
+
+/// Appends a text frame whose payload `write` appends.
+pub(super) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let begin = out.len();
+    // Most messages have between 126 and 65,535 bytes, and then this header fits.
+    out.extend_from_slice(&[FIN | TEXT, 126, 0, 0]);
+    write(out);
+    let length = out.len() - begin - 4;
+    match length {
+        0..126 => {
+            out[begin + 1] = length as u8;
+            out.drain(begin + 2..begin + 4);
+        }
+        126..65_536 => out[begin + 2..begin + 4].copy_from_slice(&(length as u16).to_be_bytes()),
+        _ => {
+            out[begin + 1] = 127;
+            out.splice(begin + 2..begin + 4, (length as u64).to_be_bytes());
+        }
+    }
+}
+
+/// Appends the answer to a ping.
+pub(super) fn write_pong(out: &mut Vec<u8>, payload: &[u8]) {
+    let payload = &payload[..payload.len().min(MAX_CONTROL_BYTES)];
+    out.extend_from_slice(&[FIN | PONG, payload.len() as u8]);
+    out.extend_from_slice(payload);
+}
+
+/// Appends a close frame.
+pub(super) fn write_close(out: &mut Vec<u8>, code: u16, reason: &str) {
+    let reason = reason.get(..MAX_CONTROL_BYTES - 2).unwrap_or(reason);
+    let reason = if reason.len() > MAX_CONTROL_BYTES - 2 { "" } else { reason };
+    out.extend_from_slice(&[FIN | CLOSE, reason.len() as u8 + 2]);
+    out.extend_from_slice(&code.to_be_bytes());
+    out.extend_from_slice(reason.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = vec![first];
+        match payload.len() {
+            length @ 0..126 => out.push(MASKED | length as u8),
+            length @ 126..65_536 => {
+                out.push(MASKED | 126);
+                out.extend((length as u16).to_be_bytes());
+            }
+            length => {
+                out.push(MASKED | 127);
+                out.extend((length as u64).to_be_bytes());
+            }
+        }
+        let mask = [0x12, 0x34, 0x56, 0x78];
+        out.extend(mask);
+        out.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ mask[index % 4]));
+        out
+    }
+
+    #[derive(Debug, Default, PartialEq, Eq, Clone)]
+    struct Seen {
+        messages: Vec<String>,
+        violation: Option<Violation>,
+    }
+
+    fn decode(pieces: &[&[u8]], max: usize) -> Seen {
+        let mut decoder = Decoder::default();
+        let mut seen = Seen::default();
+        for piece in pieces {
+            let mut data = piece.to_vec();
+            let result = decoder.decode(&mut data, max, &mut |event| {
+                seen.messages.push(format!("{event:?}"));
+                ControlFlow::Continue(())
+            });
+            match result {
+                Ok(used) => assert_eq!(used, piece.len()),
+                Err(violation) => {
+                    seen.violation = Some(violation);
+                    break;
+                }
+            }
+        }
+        seen
+    }
+
+    fn violation(bytes: &[u8]) -> Option<u16> {
+        decode(&[bytes], 1_000).violation.map(|violation| violation.code)
+    }
+
+    #[test]
+    fn reads_text_fragments_and_control_frames_between_them() {
+        let bytes = [
+            frame(FIN | TEXT, b"one"),
+            frame(TEXT, "tw\u{00f6}".as_bytes().split_at(3).0),
+            frame(FIN | PING, b"p"),
+            frame(FIN, "tw\u{00f6}".as_bytes().split_at(3).1),
+            frame(FIN | CLOSE, &[0x03, 0xE8, b'x']),
+        ]
+        .concat();
+        let seen = decode(&[&bytes], 1_000);
+        assert_eq!(seen.messages, ["Text(\"one\")", "Ping([112])", "Text(\"twö\")", "Close(Some(1000))"]);
+        assert_eq!(seen.violation, None);
+    }
+
+    #[test]
+    fn refuses_what_the_standard_forbids_with_its_code() {
+        assert_eq!(violation(&frame(FIN | BINARY, b"x")), Some(1003));
+        assert_eq!(violation(&frame(FIN | TEXT, b"\xff")), Some(1007));
+        assert_eq!(violation(&frame(FIN, b"x")), Some(1002));
+        assert_eq!(violation(&[frame(TEXT, b"a"), frame(FIN | TEXT, b"b")].concat()), Some(1002));
+        assert_eq!(violation(&frame(FIN | 0x40 | TEXT, b"x")), Some(1002));
+        assert_eq!(violation(&frame(FIN | 0x3, b"x")), Some(1002));
+        assert_eq!(violation(&frame(PING, b"x")), Some(1002));
+        assert_eq!(violation(&frame(FIN | PING, &[0; 126])), Some(1002));
+        assert_eq!(violation(&frame(FIN | CLOSE, b"x")), Some(1002));
+        assert_eq!(violation(&frame(FIN | CLOSE, &1005u16.to_be_bytes())), Some(1002));
+        assert_eq!(violation(&[FIN | TEXT, 1, b'x']), Some(1002));
+    }
+
+    #[test]
+    fn refuses_a_large_message_by_its_header_alone() {
+        let mut header = vec![FIN | TEXT, MASKED | 127];
+        header.extend(10_000_000u64.to_be_bytes());
+        header.extend([0; 4]);
+        assert_eq!(violation(&header), Some(1009));
+        header[2..10].copy_from_slice(&u64::MAX.to_be_bytes());
+        assert_eq!(violation(&header), Some(1009));
+        let fragments = [frame(TEXT, &[b'a'; 600]), frame(0, &[b'a'; 400]), frame(FIN, b"a")];
+        assert_eq!(violation(&fragments[..2].concat()), None);
+        assert_eq!(violation(&fragments.concat()), Some(1009));
+    }
+
+    #[test]
+    fn stops_where_it_is_told_and_goes_on_from_there() {
+        let mut bytes = [frame(FIN | TEXT, b"1"), frame(FIN | TEXT, b"2")].concat();
+        let mut decoder = Decoder::default();
+        let half = decoder.decode(&mut bytes, 10, &mut |_| ControlFlow::Break(())).expect("valid");
+        assert_eq!(half, bytes.len() / 2);
+        let mut left = None;
+        let _ = decoder.decode(&mut bytes[half..], 10, &mut |event| {
+            left = Some(format!("{event:?}"));
+            ControlFlow::Continue(())
+        });
+        assert_eq!(left.as_deref(), Some("Text(\"2\")"));
+    }
+
+    #[test]
+    fn writes_every_length_so_that_it_is_read_again() {
+        for length in [0, 1, 125, 126, 65_535, 65_536, 100_000] {
+            let mut out = vec![b'<'];
+            write_text(&mut out, |out| out.resize(out.len() + length, b'x'));
+            // A server's frame with the mask bit set and a zero mask is a client's frame.
+            let size = header_size(&out[1..]) - 4;
+            out[2] |= MASKED;
+            out.splice(1 + size..1 + size, [0; 4]);
+            let seen = decode(&[&out[1..]], 100_000);
+            assert_eq!(seen.messages, [format!("Text({:?})", "x".repeat(length))]);
+        }
+    }
+
+    fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+        let payload = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..20),
+            "[a-z\u{e9}]{0,200}".prop_map(String::into_bytes),
+        ];
+        let first = prop_oneof![4 => Just(FIN | TEXT), 2 => Just(TEXT), 2 => Just(FIN), 1 => Just(FIN | PING), 1 => any::<u8>()];
+        (first, payload).prop_map(|(first, payload)| frame(first, &payload))
+    }
+
+    proptest! {
+        #[test]
+        fn splits_do_not_matter(frames in proptest::collection::vec(any_frame(), 1..8), cuts in proptest::collection::vec(1usize..40, 0..60)) {
+            let bytes = frames.concat();
+            let mut pieces: Vec<&[u8]> = Vec::new();
+            let mut rest = &bytes[..];
+            for cut in cuts {
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                pieces.push(piece);
+                rest = after;
+            }
+            pieces.push(rest);
+            prop_assert_eq!(decode(&pieces, 150), decode(&[&bytes], 150));
+        }
+
+        #[test]
+        fn survives_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let byte_by_byte: Vec<&[u8]> = bytes.chunks(1).collect();
+            prop_assert_eq!(decode(&byte_by_byte, 100), decode(&[&bytes], 100));
+        }
+    }
+}

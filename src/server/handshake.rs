@@ -1,0 +1,259 @@
+//! From a request head to an admission: who wants into which room, and whether it may.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use tungstenite::handshake::derive_accept_key;
+
+use super::http::{Head, Response};
+use super::token::Verifier;
+use crate::core::error::{Error, ErrorCode};
+use crate::core::limits::{Limits, MAX_REQUEST_ID_BYTES};
+use crate::core::names;
+use crate::core::wire::Text;
+
+/// What a request head asks for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Health,
+    Join(Box<Admission>),
+    Refused(Response),
+}
+
+/// A connection that may become a WebSocket.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub room: String,
+    /// Chosen by the client; none if the server is to make one.
+    pub peer_id: Option<String>,
+    pub user_id: String,
+    pub role: String,
+    pub name: Option<String>,
+    pub metadata: Option<String>,
+    /// The id of the join that is part of the query, as JSON.
+    pub join: Option<Box<RawValue>>,
+    /// The keys to listen to at once.
+    pub listen: Option<Vec<String>>,
+    pub accept_key: String,
+}
+
+const DEFAULT_ROLE: &str = "guest";
+
+/// Decides what to do with a request.
+pub(super) fn read(head: &Head<'_>, verifier: Option<&Verifier>, limits: &Limits) -> Asked {
+    match head.path {
+        "/healthz" | "/ws" if head.method != "GET" => {
+            let error = Error::new(ErrorCode::MalformedMessage, "only GET is possible here");
+            Asked::Refused(Response::refusal(405, &error).with("Allow: GET\r\n"))
+        }
+        "/healthz" => Asked::Health,
+        "/ws" => match upgrade(head).and_then(|key| admission(head, key, verifier, limits)) {
+            Ok(admission) => Asked::Join(Box::new(admission)),
+            Err(response) => Asked::Refused(response),
+        },
+        _ => {
+            let error = Error::new(ErrorCode::MalformedMessage, "nothing is here; the WebSocket is at /ws");
+            Asked::Refused(Response::refusal(404, &error))
+        }
+    }
+}
+
+/// The answer to the client's key.
+fn upgrade(head: &Head<'_>) -> Result<String, Response> {
+    let refuse =
+        |status, message: &'static str| Response::refusal(status, &Error::new(ErrorCode::MalformedMessage, message));
+    if head.minor_version < 1 || !head.header_has("upgrade", "websocket") || !head.header_has("connection", "upgrade") {
+        let response = refuse(426, "this is a WebSocket; ask for an upgrade");
+        return Err(response.with("Upgrade: websocket\r\n"));
+    }
+    if head.header("sec-websocket-version") != Some("13") {
+        let response = refuse(426, "the WebSocket version must be 13");
+        return Err(response.with("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"));
+    }
+    match head.header("sec-websocket-key") {
+        Some(key) if !key.is_empty() => Ok(derive_accept_key(key.as_bytes())),
+        _ => Err(refuse(400, "the header Sec-WebSocket-Key is missing")),
+    }
+}
+
+#[derive(Default)]
+struct Query<'a> {
+    room: Option<Cow<'a, str>>,
+    role: Option<Cow<'a, str>>,
+    name: Option<Cow<'a, str>>,
+    user_id: Option<Cow<'a, str>>,
+    peer: Option<Cow<'a, str>>,
+    token: Option<Cow<'a, str>>,
+    join: Option<Cow<'a, str>>,
+    data: Option<Cow<'a, str>>,
+    listen: Option<Cow<'a, str>>,
+}
+
+fn query(text: &str) -> Query<'_> {
+    let mut query = Query::default();
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        let field = match &*name {
+            "room" => &mut query.room,
+            "role" => &mut query.role,
+            "name" => &mut query.name,
+            "user_id" => &mut query.user_id,
+            "peer" => &mut query.peer,
+            "token" => &mut query.token,
+            "join" => &mut query.join,
+            "data" => &mut query.data,
+            "listen" => &mut query.listen,
+            // Other clients send more, such as user_agent_v2.
+            _ => continue,
+        };
+        *field = Some(value);
+    }
+    query
+}
+
+fn admission(
+    head: &Head<'_>,
+    accept_key: String,
+    verifier: Option<&Verifier>,
+    limits: &Limits,
+) -> Result<Admission, Response> {
+    let query = query(head.query);
+    let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
+    let (room, user_id, role) = match verifier {
+        Some(verifier) => {
+            let bearer = head.header("authorization").and_then(bearer);
+            let token = bearer.or(query.token.as_deref());
+            let unauthorized = |error: Error| Response::refusal(401, &error).with("WWW-Authenticate: Bearer\r\n");
+            let token = token.ok_or_else(|| {
+                unauthorized(Error::new(ErrorCode::Unauthorized, "this server wants a token, and there is none"))
+            })?;
+            let claims = verifier.verify(token).map_err(unauthorized)?;
+            if query.room.as_ref().is_some_and(|room| **room != *claims.room_id) {
+                let error = Error::new(ErrorCode::Unauthorized, "the token is for another room");
+                return Err(unauthorized(error));
+            }
+            (claims.room_id, claims.user_id, claims.role)
+        }
+        None => {
+            let role = query.role.map_or_else(|| DEFAULT_ROLE.to_owned(), Cow::into_owned);
+            (owned(query.room).unwrap_or_default(), owned(query.user_id).unwrap_or_default(), role)
+        }
+    };
+    let admission = Admission {
+        room,
+        peer_id: owned(query.peer),
+        user_id,
+        role,
+        name: owned(query.name),
+        metadata: owned(query.data),
+        join: query.join.as_deref().map(join_id).transpose().map_err(bad_parameter)?,
+        listen: query.listen.as_deref().map(|text| listen_set(text, limits)).transpose().map_err(bad_parameter)?,
+        accept_key,
+    };
+    check(&admission).map_err(bad_parameter)?;
+    Ok(admission)
+}
+
+fn bad_parameter(error: Error) -> Response {
+    Response::refusal(400, &error)
+}
+
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// All that the room would check, checked before the connection becomes a WebSocket.
+fn check(admission: &Admission) -> Result<(), Error> {
+    names::check_room(&admission.room)?;
+    names::check_role(&admission.role)?;
+    names::check_user_id(&admission.user_id)?;
+    admission.peer_id.as_deref().map_or(Ok(()), names::check_peer_id)?;
+    admission.name.as_deref().map_or(Ok(()), names::check_peer_name)?;
+    admission.metadata.as_deref().map_or(Ok(()), names::check_peer_metadata)?;
+    if admission.listen.is_some() && admission.join.is_none() {
+        return Err(Error::new(ErrorCode::InvalidArgument, "listen needs join: only who is in the room can listen"));
+    }
+    Ok(())
+}
+
+/// The id, as the JSON string that is echoed.
+fn join_id(text: &str) -> Result<Box<RawValue>, Error> {
+    let id = serde_json::value::to_raw_value(text).map_err(|_| ErrorCode::InvalidArgument)?;
+    if id.get().len() > MAX_REQUEST_ID_BYTES {
+        let message = format!("join is an id of at most {} bytes", MAX_REQUEST_ID_BYTES - 2);
+        return Err(Error::new(ErrorCode::InvalidArgument, message));
+    }
+    Ok(id)
+}
+
+fn listen_set(text: &str, limits: &Limits) -> Result<Vec<String>, Error> {
+    let keys: Vec<Text<'_>> = serde_json::from_str(text)
+        .map_err(|_| Error::new(ErrorCode::InvalidArgument, "listen is not a JSON array of keys"))?;
+    let most = limits.max_listened_keys;
+    if keys.len() > most {
+        let message = format!("{} keys at once; at most {most} are allowed", keys.len());
+        return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
+    }
+    let keys = keys.into_iter().map(|key| key.0.into_owned());
+    keys.map(|key| names::check_key(&key).map(|()| key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                           Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+    fn ask(line: &str, headers: &str) -> Asked {
+        let bytes = format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        let head = Head::parse(bytes.as_bytes()).expect("valid").expect("complete");
+        read(&head, None, &Limits::default())
+    }
+
+    fn refused(line: &str, headers: &str) -> (u16, String) {
+        match ask(line, headers) {
+            Asked::Refused(response) => (response.status, response.body),
+            other => panic!("{line} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_everything_from_the_query() {
+        let line = "GET /ws?room=my%20room&name=Ada+L&peer=p1&join=7&listen=%5B%22a%22%2C%22b%22%5D&data=%7B%7D&x=y";
+        let Asked::Join(admission) = ask(line, UPGRADE) else { panic!("refused") };
+        assert_eq!((&*admission.room, admission.name.as_deref()), ("my room", Some("Ada L")));
+        assert_eq!((&*admission.role, admission.peer_id.as_deref()), ("guest", Some("p1")));
+        assert_eq!(admission.join.as_ref().map(|id| id.get()), Some("\"7\""));
+        assert_eq!(admission.listen.as_deref(), Some(&["a".to_owned(), "b".to_owned()][..]));
+        assert_eq!(admission.metadata.as_deref(), Some("{}"));
+        // The example of RFC 6455, 1.3.
+        assert_eq!(admission.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn refuses_with_the_status_that_says_why() {
+        assert_eq!(refused("GET /", UPGRADE).0, 404);
+        assert_eq!(refused("POST /ws?room=r", UPGRADE).0, 405);
+        assert_eq!(refused("DELETE /healthz", "").0, 405);
+        assert_eq!(refused("GET /ws?room=r", "").0, 426);
+        assert_eq!(refused("GET /ws?room=r", &UPGRADE.replace("13", "8")).0, 426);
+        assert_eq!(refused("GET /ws?room=r", &UPGRADE.replace("-Key", "-Kex")).0, 400);
+        let long = format!("GET /ws?room={}", "r".repeat(129));
+        let bad = [
+            ("GET /ws", "\"code\":6"),
+            ("GET /ws?room=", "\"code\":6"),
+            (&*long, "\"code\":6"),
+            ("GET /ws?room=r&peer=", "\"code\":7"),
+            ("GET /ws?room=r&role=", "\"code\":7"),
+            ("GET /ws?room=r&join=1&listen=%5B%22%22%5D", "\"code\":5"),
+            ("GET /ws?room=r&join=1&listen=%5B1%5D", "\"code\":2"),
+            ("GET /ws?room=r&listen=%5B%5D", "\"code\":2"),
+        ];
+        for (line, code) in bad {
+            let (status, body) = refused(line, UPGRADE);
+            assert_eq!(status, 400, "{line}");
+            assert!(body.contains(code), "{line}: {body}");
+        }
+    }
+}

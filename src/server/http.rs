@@ -1,0 +1,137 @@
+//! Just enough HTTP/1.1: one request head is read, and answered once.
+
+use crate::core::error::Error;
+
+use super::options::MAX_HEADERS;
+
+/// What is needed of a request head, borrowed from its bytes.
+#[derive(Debug)]
+pub(super) struct Head<'a> {
+    pub method: &'a str,
+    /// HTTP/1.x
+    pub minor_version: u8,
+    pub path: &'a str,
+    pub query: &'a str,
+    headers: Vec<(&'a str, &'a [u8])>,
+    /// Bytes of the head, the empty line included.
+    pub size: usize,
+}
+
+/// Why a head cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadHead {
+    Malformed,
+    TooManyHeaders,
+}
+
+impl<'a> Head<'a> {
+    /// Parses a head; `None` when it is not complete.
+    pub fn parse(bytes: &'a [u8]) -> Result<Option<Head<'a>>, BadHead> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        let size = match request.parse(bytes) {
+            Ok(httparse::Status::Complete(size)) => size,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooManyHeaders),
+            Err(_) => return Err(BadHead::Malformed),
+        };
+        let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version) else {
+            return Err(BadHead::Malformed);
+        };
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let headers = request.headers.iter().map(|header| (header.name, header.value)).collect();
+        Ok(Some(Head { method, minor_version, path, query, headers, size }))
+    }
+
+    /// The first header of that name, if it is text.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        let (_, value) = self.headers.iter().find(|(have, _)| have.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(value).ok().map(str::trim)
+    }
+
+    /// Whether a header that lists words has this one.
+    pub fn header_has(&self, name: &str, word: &str) -> bool {
+        let mut headers = self.headers.iter().filter(|(have, _)| have.eq_ignore_ascii_case(name));
+        headers.any(|(_, value)| {
+            let text = std::str::from_utf8(value).unwrap_or("");
+            text.split(',').any(|have| have.trim().eq_ignore_ascii_case(word))
+        })
+    }
+}
+
+/// A whole answer, after which the connection is closed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Response {
+    pub status: u16,
+    /// Header lines beside the usual ones, each with its line end.
+    pub extra: &'static str,
+    pub body: String,
+}
+
+impl Response {
+    /// A refusal, with the error as its body.
+    pub fn refusal(status: u16, error: &Error) -> Response {
+        let body = serde_json::json!({"code": error.code().number(), "message": error.message()});
+        Response { status, extra: "", body: body.to_string() }
+    }
+
+    pub fn with(self, extra: &'static str) -> Response {
+        Response { extra, ..self }
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let Response { status, extra, body } = self;
+        let reason = match status {
+            200 => "OK",
+            400 => "Bad Request",
+            401 => "Unauthorized",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            426 => "Upgrade Required",
+            431 => "Request Header Fields Too Large",
+            503 => "Service Unavailable",
+            _ => "Error",
+        };
+        format!(
+            "HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nConnection: close\r\n{extra}\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    }
+}
+
+/// The head that turns the connection into a WebSocket.
+pub(super) fn write_upgrade(out: &mut Vec<u8>, accept_key: &str) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ",
+    );
+    out.extend_from_slice(accept_key.as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_head_and_leaves_what_follows() {
+        let bytes = b"GET /ws?room=a%20b HTTP/1.1\r\nHost: x\r\nconnection: keep-alive, UPGRADE\r\n\r\nrest";
+        let head = Head::parse(bytes).expect("valid").expect("complete");
+        assert_eq!((head.method, head.path, head.query, head.minor_version), ("GET", "/ws", "room=a%20b", 1));
+        assert_eq!(&bytes[head.size..], b"rest");
+        assert!(head.header_has("Connection", "upgrade"));
+        assert_eq!(head.header("HOST"), Some("x"));
+        assert_eq!(head.header("absent"), None);
+        assert!(Head::parse(&bytes[..40]).expect("valid so far").is_none());
+        assert_eq!(Head::parse(b"\x16\x03\x01\x02\x00").expect_err("TLS"), BadHead::Malformed);
+    }
+
+    #[test]
+    fn answers_with_the_error_as_json() {
+        let error = Error::new(crate::ErrorCode::Unauthorized, "no \"token\"");
+        let text = String::from_utf8(Response::refusal(401, &error).bytes()).expect("text");
+        assert!(text.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{text}");
+        assert!(text.ends_with("\r\n\r\n{\"code\":200,\"message\":\"no \\\"token\\\"\"}"), "{text}");
+    }
+}

@@ -1,0 +1,196 @@
+//! The server: hosts rooms for whoever connects, embedded in a program or as `sstore serve`.
+//!
+//! ```
+//! use sessionstore::{Server, ServerOptions};
+//! let server = Server::start(ServerOptions::default())?;
+//! println!("join at {}/ws?room=lobby", server.url());
+//! # server.stop();
+//! # Ok::<(), sessionstore::Error>(())
+//! ```
+//!
+//! A server is a few threads, its *loops*, each with the rooms that hash to it. All of a room
+//! happens on its loop, so nothing in it is locked. What a room has to say between two turns is
+//! encoded once into a batch, and every listener is given one contiguous slice of it; what a
+//! socket does not take is kept for that connection alone, within bounds.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `options` | what a server can be told; every bound with its reason |
+//! | `acceptor` | new sockets, up to the point where their room is known |
+//! | `http`, `handshake`, `token` | a request head, what it asks for, and whether that is granted |
+//! | `shard` | a loop: its rooms, its connections, flusher, timers, stopping |
+//! | `room_host`, `requests` | one room with its members, and what they ask of it |
+//! | `batch`, `outbox` | what a room has to say; where one connection is in it |
+//! | `connection`, `frames`, `stream` | one WebSocket, its frames, the transport under it |
+
+mod acceptor;
+mod batch;
+mod clock;
+mod connection;
+mod frames;
+mod handshake;
+mod http;
+mod options;
+mod outbox;
+mod requests;
+mod room_host;
+mod shard;
+mod signal;
+mod stream;
+mod token;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::core::error::{Error, ErrorCode};
+
+pub use options::ServerOptions;
+use shard::{Shared, ToShard};
+
+/// Connections that may wait to be accepted. The system caps it (4,096 on Linux).
+const BACKLOG: i32 = 4_096;
+
+/// A running server.
+///
+/// It runs on threads of its own and needs no runtime. All methods may be called from any
+/// thread. Dropping it asks it to stop, and does not wait.
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What a server has at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Rooms with a session.
+    pub rooms: usize,
+    /// Peers in all rooms, those in their grace period included.
+    pub peers: usize,
+    /// Open WebSocket connections.
+    pub connections: usize,
+}
+
+impl Server {
+    /// Begins to listen, and returns when connections are accepted.
+    ///
+    /// Errors: `INVALID_CONFIG` with the option at fault, `ADDRESS_IN_USE`,
+    /// `ADDRESS_UNAVAILABLE`, `OUT_OF_RESOURCES`.
+    pub fn start(options: ServerOptions) -> Result<Server, Error> {
+        let listener = listen(options.check()?)?;
+        let address = listener.local_addr().map_err(out_of_resources)?;
+        let threads = options.thread_count();
+        let (senders, inboxes): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
+        let shared = Arc::new(Shared::new(options, senders));
+        // From here on an early return drops the server, and with it stops the loops begun.
+        let server = Server { address, shared };
+        let mut listener = Some(listener);
+        for (index, inbox) in inboxes.into_iter().enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(out_of_resources)?;
+            let shared = server.shared.clone();
+            let listener = listener.take();
+            let thread = std::thread::Builder::new().name(format!("sstore-loop-{index}"));
+            let started = thread.spawn(move || shard::run(runtime, shared, inbox, index, listener));
+            started.map_err(out_of_resources)?;
+        }
+        tracing::info!(%address, threads, "listening");
+        Ok(server)
+    }
+
+    /// Where it listens; with port 0 in the options, the port it got.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL for clients on this machine, such as `ws://127.0.0.1:7350`.
+    pub fn url(&self) -> String {
+        let ip = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        format!("ws://{}", SocketAddr::new(ip, self.address.port()))
+    }
+
+    /// How much is going on.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            rooms: self.shared.rooms.load(Ordering::Relaxed),
+            peers: self.shared.peers.load(Ordering::Relaxed),
+            connections: self.shared.connections.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Asks the server to stop, and returns at once. Its port is closed, connections get what
+    /// waits for them and close code 1012 (come back in a moment), within
+    /// [`ServerOptions::shutdown_ms`]. Asking again does nothing.
+    pub fn stop(&self) {
+        for shard in &self.shared.shards {
+            // Fails when that loop has ended already.
+            let _ = shard.send(ToShard::Stop);
+        }
+    }
+
+    /// The same, and waits until all is over; `TIMEOUT` if it is not in time.
+    pub fn stop_wait(&self, timeout: Duration) -> Result<(), Error> {
+        self.stop();
+        let begun = Instant::now();
+        let fault = |_| Error::from(ErrorCode::Internal);
+        let mut running = self.shared.running.lock().map_err(fault)?;
+        while *running > 0 {
+            let Some(left) = timeout.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
+                return Err(Error::new(ErrorCode::Timeout, "the server is still stopping"));
+            };
+            running = self.shared.ended.wait_timeout(running, left).map_err(|_| Error::from(ErrorCode::Internal))?.0;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).field("stats", &self.stats()).finish()
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    let attempt = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // So that a server that was stopped can be started again at once. On Windows the option
+        // means something else: it would let two servers share the port.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    attempt().map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            Error::new(ErrorCode::AddressInUse, format!("another program listens on {address}; choose another port"))
+        }
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => {
+            let message = format!(
+                "{address} cannot be listened on; check that it belongs to this machine and that the port is allowed"
+            );
+            Error::new(ErrorCode::AddressUnavailable, message)
+        }
+        _ => out_of_resources(error),
+    })
+}
+
+fn out_of_resources(error: io::Error) -> Error {
+    Error::new(ErrorCode::OutOfResources, format!("the system refused a socket or a thread: {error}"))
+}

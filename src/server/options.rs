@@ -1,0 +1,207 @@
+//! What a server can be told, and every number that bounds it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::core::error::{Error, ErrorCode};
+use crate::core::limits::{Limits, MAX_KEY_BYTES};
+
+/// Largest HTTP request head, in bytes. Other servers take 8 to 16 KiB; a token and a listen set
+/// in the query stay well below.
+pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Most header lines of a request. Browsers send about 20.
+pub(super) const MAX_HEADERS: usize = 64;
+
+/// How long a connection that was sent its close frame may take to answer with its own, in
+/// milliseconds. Dropping the socket at once would lose the close frame behind unread input.
+pub(super) const CLOSE_WAIT_MS: u64 = 5_000;
+
+/// Sockets beyond `max_connections` that are still read from, so that they can be told
+/// `SERVER_FULL` instead of being cut off.
+pub(super) const REFUSED_SOCKETS: usize = 256;
+
+/// Members of a room that are written to before other tasks of the loop get their turn. A write
+/// costs about 8 µs, so other rooms wait 2 ms at most.
+pub(super) const WRITES_PER_TURN: usize = 256;
+
+/// Unsent bytes of one room above which nobody in it is read from until they are on their way.
+/// Four times a full store: reached only when writers outrun the loop.
+pub(super) const MAX_BATCH_BYTES: usize = 4 * 65_536;
+
+/// Size of the buffer that a loop lends to the connection that is read from, in bytes.
+pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Slices handed to the system in one vectored write. Linux takes 1,024; this many fit the stack.
+pub(super) const MAX_SLICES: usize = 64;
+
+/// How far the clocks of token issuer and server may differ, in seconds.
+pub(super) const TOKEN_LEEWAY_S: u64 = 5;
+
+/// How long the acceptor rests when the system has no descriptor left, in milliseconds.
+pub(super) const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Smallest queue: a notification of the largest message must fit.
+const MIN_QUEUE_BYTES: usize = 1_024;
+
+/// What a message needs beside its value: method, key, id and punctuation.
+const MESSAGE_OVERHEAD_BYTES: usize = 512 + MAX_KEY_BYTES;
+
+/// Most loops. More threads than cores gain nothing, and no machine has more cores than this.
+const MAX_THREADS: usize = 1_024;
+
+/// How a server listens, whom it admits, and what it spends on them.
+///
+/// ```
+/// use sessionstore::ServerOptions;
+/// let options = ServerOptions { port: 7350, secret: Some("s3cret".into()), ..Default::default() };
+/// ```
+#[derive(Clone)]
+pub struct ServerOptions {
+    /// The address to listen on: an IPv4 or IPv6 address, or `localhost`. Default `127.0.0.1`:
+    /// this machine only. `0.0.0.0` is every IPv4 network.
+    pub address: String,
+    /// The port; 0 takes any free one, see [`Server::local_addr`](super::Server::local_addr).
+    /// Default 0.
+    pub port: u16,
+    /// The secret that tokens (HS256 JWTs) are signed with. Without one the server is open:
+    /// everybody may join every room. Default none.
+    pub secret: Option<String>,
+    /// The limits of each room.
+    pub limits: Limits,
+    /// Threads that serve rooms; a room lives on one of them. 0, the default: one per core.
+    pub threads: usize,
+    /// A connection that was silent for so many milliseconds is sent a ping. Default 15,000.
+    pub ping_interval_ms: u64,
+    /// A connection that was silent, or took nothing of what waits for it, for so many
+    /// milliseconds is closed. Default 45,000: three pings.
+    pub idle_timeout_ms: u64,
+    /// How long a new connection may take for its request head, in milliseconds. Default 10,000.
+    pub handshake_timeout_ms: u64,
+    /// Largest message of a client, in bytes. Default 64 KiB: a listen set of 200 of the longest
+    /// keys.
+    pub max_message_bytes: usize,
+    /// Bytes that wait for one connection that does not keep up, before the changes among them
+    /// fall back to the newest of each key. Default 256 KiB: four full stores.
+    pub queue_bytes: usize,
+    /// Most connections at once. Default 50,000.
+    pub max_connections: usize,
+    /// What stopping may take: the time given to connections to take what waits for them and to
+    /// close, in milliseconds. Default 2,000.
+    pub shutdown_ms: u64,
+}
+
+impl Default for ServerOptions {
+    fn default() -> ServerOptions {
+        ServerOptions {
+            address: "127.0.0.1".into(),
+            port: 0,
+            secret: None,
+            limits: Limits::default(),
+            threads: 0,
+            ping_interval_ms: 15_000,
+            idle_timeout_ms: 45_000,
+            handshake_timeout_ms: 10_000,
+            max_message_bytes: 64 * 1024,
+            queue_bytes: 256 * 1024,
+            max_connections: 50_000,
+            shutdown_ms: 2_000,
+        }
+    }
+}
+
+/// The secret is not shown.
+impl std::fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerOptions")
+            .field("address", &self.address)
+            .field("port", &self.port)
+            .field("secret", &self.secret.as_ref().map(|_| "(set)"))
+            .field("limits", &self.limits)
+            .field("threads", &self.threads)
+            .field("ping_interval_ms", &self.ping_interval_ms)
+            .field("idle_timeout_ms", &self.idle_timeout_ms)
+            .field("handshake_timeout_ms", &self.handshake_timeout_ms)
+            .field("max_message_bytes", &self.max_message_bytes)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("max_connections", &self.max_connections)
+            .field("shutdown_ms", &self.shutdown_ms)
+            .finish()
+    }
+}
+
+impl ServerOptions {
+    /// Where to listen, once everything makes sense; `INVALID_CONFIG` otherwise.
+    pub(super) fn check(&self) -> Result<SocketAddr, Error> {
+        let address = self.address.trim().trim_start_matches('[').trim_end_matches(']');
+        let address: IpAddr = match address {
+            "localhost" => Ipv4Addr::LOCALHOST.into(),
+            text => text.parse().map_err(|_| invalid("address is neither an IP address nor localhost"))?,
+        };
+        let limits = &self.limits;
+        let rules = [
+            (self.secret.as_deref() != Some(""), "secret is empty; leave it out for an open server"),
+            (self.threads <= MAX_THREADS, "threads is more than 1,024"),
+            (self.ping_interval_ms > 0, "ping_interval_ms is 0"),
+            (self.ping_interval_ms < self.idle_timeout_ms, "ping_interval_ms must be below idle_timeout_ms"),
+            (self.handshake_timeout_ms > 0, "handshake_timeout_ms is 0"),
+            (self.max_connections > 0, "max_connections is 0"),
+            (self.queue_bytes >= MIN_QUEUE_BYTES, "queue_bytes is below 1,024"),
+            (limits.max_value_bytes > 0, "max_value_bytes is 0"),
+            (limits.max_keys > 0, "max_keys is 0"),
+            (limits.max_peers > 0, "max_peers is 0"),
+            (limits.max_store_bytes > limits.max_value_bytes, "max_store_bytes must be above max_value_bytes"),
+            (
+                self.max_message_bytes >= limits.max_value_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES),
+                "max_message_bytes must be above max_value_bytes by 768 at least, so that a set fits",
+            ),
+            (self.max_message_bytes <= u32::MAX as usize / 2, "max_message_bytes is over 2 GiB"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, broken)) => Err(invalid(broken)),
+            None => Ok(SocketAddr::new(address, self.port)),
+        }
+    }
+
+    pub(super) fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
+            threads => threads,
+        }
+    }
+}
+
+fn invalid(message: &'static str) -> Error {
+    Error::new(ErrorCode::InvalidConfig, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(change: impl FnOnce(&mut ServerOptions)) -> String {
+        let mut options = ServerOptions::default();
+        change(&mut options);
+        options.check().expect_err("refused").message().to_owned()
+    }
+
+    #[test]
+    fn says_which_option_makes_no_sense() {
+        assert!(ServerOptions::default().check().is_ok());
+        assert!(message(|o| o.address = "nowhere at all".into()).contains("address"));
+        assert!(message(|o| o.secret = Some(String::new())).contains("secret"));
+        assert!(message(|o| o.ping_interval_ms = o.idle_timeout_ms).contains("ping_interval_ms"));
+        assert!(message(|o| o.limits.max_value_bytes = 1 << 20).contains("max_store_bytes"));
+        assert!(message(|o| o.max_message_bytes = 1_024).contains("max_message_bytes"));
+        assert!(message(|o| o.limits.max_keys = 0).contains("max_keys"));
+    }
+
+    #[test]
+    fn takes_addresses_of_both_kinds_and_keeps_the_secret_to_itself() {
+        for address in ["::1", "[::1]", "localhost", "0.0.0.0"] {
+            let options = ServerOptions { address: address.into(), ..Default::default() };
+            assert!(options.check().is_ok(), "{address}");
+        }
+        let options = ServerOptions { secret: Some("hunter2".into()), ..Default::default() };
+        assert!(!format!("{options:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,447 @@
+//! The write side of one connection: where it is in the stream of its room, its own answers, and
+//! what its socket has not taken.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind, IoSlice};
+use std::rc::Rc;
+
+use crate::core::room::{KeySlot, Time};
+
+use super::batch::{Audience, Batch, Filter};
+use super::options::MAX_SLICES;
+use super::stream::WriteHalf;
+
+/// What waits for one connection.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// Everything before this position of the room's stream is dealt with.
+    pub cursor: u64,
+    /// Answers that the next flush sends, in order.
+    insertions: Vec<Insertion>,
+    /// Bytes of these answers.
+    inserted_bytes: usize,
+    /// Present while the socket would block.
+    pub parked: Option<Box<Parked>>,
+}
+
+struct Insertion {
+    /// The batch it is flushed with.
+    batch: u64,
+    /// It goes after everything before this position.
+    position: u64,
+    piece: Piece,
+}
+
+enum Piece {
+    /// A part of the batch's answers.
+    Answer { start: u32, end: u32 },
+    /// Frames that are shared with others, such as a snapshot.
+    Shared(Rc<Vec<u8>>),
+}
+
+/// A part of a shared buffer that is to be written.
+#[derive(Clone)]
+pub(super) struct Segment {
+    data: Data,
+    start: u32,
+    end: u32,
+}
+
+#[derive(Clone)]
+enum Data {
+    Stream(Rc<Batch>),
+    Answers(Rc<Batch>),
+    Shared(Rc<Vec<u8>>),
+}
+
+/// What the socket has not taken, and what was dropped because it did not.
+pub(super) struct Parked {
+    queue: VecDeque<Parcel>,
+    bytes: usize,
+    /// Whether the first parcel lacks its beginning, which is written already.
+    begun: bool,
+    /// Present from when the queue was full until everything in it is written.
+    conflated: Option<Conflated>,
+    /// When the socket took something last.
+    pub progress_at: Time,
+}
+
+/// Notifications that were dropped: the newest state of each key makes up for them.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub(super) struct Conflated {
+    /// Keys, with how many of their changes were dropped.
+    pub keys: BTreeMap<KeySlot, u64>,
+    /// Whether something about peers was dropped.
+    pub peers: bool,
+}
+
+impl Conflated {
+    /// Adds what was dropped later.
+    pub fn add(&mut self, later: Conflated) {
+        for (key, count) in later.keys {
+            *self.keys.entry(key).or_default() += count;
+        }
+        self.peers |= later.peers;
+    }
+}
+
+struct Parcel {
+    segment: Segment,
+    what: What,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    /// Must be sent.
+    Answer,
+    /// Frames a newer one can stand for.
+    Key(KeySlot),
+    Peers,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// There was nothing to write.
+    Nothing,
+    Written,
+    /// The socket would block from now on: a writer has to take over.
+    Blocked,
+    /// Added to what waits already.
+    Parked,
+    /// The connection is gone.
+    Broken,
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        self.bytes_until(self.end)
+    }
+
+    /// The bytes of the buffer from the segment's start to `end`.
+    fn bytes_until(&self, end: u32) -> &[u8] {
+        let all: &[u8] = match &self.data {
+            Data::Stream(batch) => &batch.stream,
+            Data::Answers(batch) => &batch.answers,
+            Data::Shared(bytes) => bytes,
+        };
+        all.get(self.start as usize..end as usize).unwrap_or(&[])
+    }
+
+    fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Keeps the part alone when it is small, so that a slow connection does not hold the whole
+    /// of many buffers.
+    fn detached(mut self) -> Segment {
+        let whole = match &self.data {
+            Data::Stream(batch) => batch.stream.len(),
+            Data::Answers(batch) => batch.answers.len(),
+            Data::Shared(bytes) => bytes.len(),
+        };
+        if self.len() * 2 < whole {
+            let copy = self.bytes().to_vec();
+            self = Segment { start: 0, end: copy.len() as u32, data: Data::Shared(Rc::new(copy)) };
+        }
+        self
+    }
+
+    fn has_the_buffer_of(&self, other: &Segment) -> bool {
+        match (&self.data, &other.data) {
+            (Data::Stream(a), Data::Stream(b)) | (Data::Answers(a), Data::Answers(b)) => Rc::ptr_eq(a, b),
+            (Data::Shared(a), Data::Shared(b)) => Rc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    pub fn is_flushed(&self) -> bool {
+        self.insertions.is_empty() && self.parked.is_none()
+    }
+
+    /// Bytes of answers that wait for the flush.
+    pub fn inserted_bytes(&self) -> usize {
+        self.inserted_bytes
+    }
+
+    /// Notes an answer, a part of the current batch's. Returns whether it is this connection's
+    /// first in that batch.
+    pub fn insert_answer(&mut self, batch: &Batch, start: usize) -> bool {
+        let (start, end) = (start as u32, batch.answers.len() as u32);
+        self.inserted_bytes += (end - start) as usize;
+        let (number, position) = (batch.number, batch.end());
+        match self.insertions.last_mut() {
+            Some(Insertion { batch, position: at, piece: Piece::Answer { end: before, .. } })
+                if *batch == number && *at == position && *before == start =>
+            {
+                *before = end;
+                false
+            }
+            _ => self.insert(number, position, Piece::Answer { start, end }),
+        }
+    }
+
+    /// The same for frames that are shared with others.
+    pub fn insert_shared(&mut self, batch: &Batch, bytes: Rc<Vec<u8>>) -> bool {
+        self.inserted_bytes += bytes.len();
+        self.insert(batch.number, batch.end(), Piece::Shared(bytes))
+    }
+
+    fn insert(&mut self, batch: u64, position: u64, piece: Piece) -> bool {
+        let first = self.insertions.last().is_none_or(|last| last.batch != batch);
+        self.insertions.push(Insertion { batch, position, piece });
+        first
+    }
+
+    /// Drops the answers that wait for the flush.
+    pub fn forget_insertions(&mut self) {
+        self.insertions = Vec::new();
+        self.inserted_bytes = 0;
+    }
+
+    /// Writes what a batch has for this connection, or parks what the socket does not take.
+    pub fn deliver(
+        &mut self,
+        batch: &Rc<Batch>,
+        filter: &Filter<'_>,
+        socket: &WriteHalf,
+        scratch: &mut Vec<Segment>,
+        queue_bytes: usize,
+        now: impl FnOnce() -> Time,
+    ) -> Delivery {
+        scratch.clear();
+        self.collect(batch, filter, scratch);
+        self.cursor = self.cursor.max(batch.end());
+        if scratch.is_empty() {
+            return Delivery::Nothing;
+        }
+        if let Some(parked) = &mut self.parked {
+            for segment in scratch.drain(..) {
+                parked.push(segment, 0, filter);
+            }
+            parked.bound(queue_bytes);
+            return Delivery::Parked;
+        }
+        let (index, written) = match write(socket, scratch) {
+            Ok((index, _)) if index == scratch.len() => {
+                scratch.clear();
+                return Delivery::Written;
+            }
+            Ok(stopped) => stopped,
+            Err(_) => return Delivery::Broken,
+        };
+        let mut parked = Box::new(Parked::new(now()));
+        for (nth, segment) in scratch.drain(..).enumerate().skip(index) {
+            parked.push(segment, if nth == index { written } else { 0 }, filter);
+        }
+        parked.bound(queue_bytes);
+        self.parked = Some(parked);
+        Delivery::Blocked
+    }
+
+    /// The segments of a batch for this connection, in order.
+    fn collect(&mut self, batch: &Rc<Batch>, filter: &Filter<'_>, segments: &mut Vec<Segment>) {
+        let end = batch.stream.len() as u32;
+        let mut at = self.cursor.saturating_sub(batch.start).min(u64::from(end)) as u32;
+        let stream = |segments: &mut Vec<Segment>, from: u32, to: u32| {
+            batch.select(from..to, filter, |range| {
+                let data = Data::Stream(batch.clone());
+                segments.push(Segment { data, start: range.start, end: range.end });
+            });
+        };
+        let due = self.insertions.iter().take_while(|insertion| insertion.batch <= batch.number).count();
+        for insertion in self.insertions.drain(..due) {
+            let position = insertion.position.saturating_sub(batch.start).min(u64::from(end)) as u32;
+            if position > at {
+                stream(segments, at, position);
+                at = position;
+            }
+            let segment = match insertion.piece {
+                Piece::Answer { start, end } => Segment { data: Data::Answers(batch.clone()), start, end },
+                Piece::Shared(bytes) => Segment { end: bytes.len() as u32, data: Data::Shared(bytes), start: 0 },
+            };
+            self.inserted_bytes = self.inserted_bytes.saturating_sub(segment.len());
+            segments.push(segment);
+        }
+        if self.insertions.is_empty() {
+            self.insertions = Vec::new();
+        }
+        stream(segments, at, end);
+    }
+}
+
+/// Writes segments until the socket takes no more. Returns how many it took, and how much of the
+/// next.
+fn write(socket: &WriteHalf, segments: &[Segment]) -> io::Result<(usize, usize)> {
+    let mut done = 0;
+    while done < segments.len() {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let mut count = 0;
+        let mut offered = 0;
+        for (slice, segment) in slices.iter_mut().zip(&segments[done..]) {
+            *slice = IoSlice::new(segment.bytes());
+            offered += segment.len();
+            count += 1;
+        }
+        let mut taken = match socket.try_write(&slices[..count]) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(taken) => taken,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((done, 0)),
+            Err(error) => return Err(error),
+        };
+        if taken == offered {
+            done += count;
+            continue;
+        }
+        while let Some(segment) = segments.get(done).filter(|segment| segment.len() <= taken) {
+            taken -= segment.len();
+            done += 1;
+        }
+        return Ok((done, taken));
+    }
+    Ok((done, 0))
+}
+
+impl Parked {
+    fn new(now: Time) -> Parked {
+        Parked { queue: VecDeque::new(), bytes: 0, begun: false, conflated: None, progress_at: now }
+    }
+
+    /// Appends what is left of a segment after `written` bytes, a stream's frame by frame.
+    fn push(&mut self, segment: Segment, written: usize, filter: &Filter<'_>) {
+        let batch = match &segment.data {
+            Data::Stream(batch) => batch.clone(),
+            Data::Answers(_) | Data::Shared(_) => {
+                let segment = Segment { start: segment.start + written as u32, ..segment };
+                return self.push_parcel(segment.detached(), What::Answer, written > 0);
+            }
+        };
+        let from = segment.start + written as u32;
+        let rest = Segment { start: from, ..segment.clone() };
+        let kept = rest.clone().detached();
+        let begins_within =
+            written > 0 && batch.marks_after(from.saturating_sub(1)).first().is_none_or(|mark| mark.end != from);
+        let mut begin = from;
+        for mark in batch.marks_after(from) {
+            if begin >= segment.end {
+                break;
+            }
+            let what = match mark.audience {
+                Audience::Key(index) => match batch.keys.get(index as usize) {
+                    Some(key) => What::Key(*key),
+                    None => What::Answer,
+                },
+                Audience::Peers { .. } => What::Peers,
+            };
+            debug_assert!(filter.passes(mark.audience));
+            let range = Segment {
+                data: kept.data.clone(),
+                start: begin - from + kept.start,
+                end: mark.end - from + kept.start,
+            };
+            self.push_parcel(range, what, begins_within && begin == from);
+            begin = mark.end;
+        }
+    }
+
+    fn push_parcel(&mut self, segment: Segment, what: What, begun: bool) {
+        match (&mut self.conflated, what) {
+            (Some(conflated), What::Key(key)) if !begun => *conflated.keys.entry(key).or_default() += 1,
+            (Some(conflated), What::Peers) if !begun => conflated.peers = true,
+            _ => {
+                self.begun |= begun;
+                self.bytes += segment.len();
+                self.queue.push_back(Parcel { segment, what });
+            }
+        }
+    }
+
+    /// Appends frames that must be sent.
+    pub fn push_answer(&mut self, bytes: Vec<u8>) {
+        let segment = Segment { start: 0, end: bytes.len() as u32, data: Data::Shared(Rc::new(bytes)) };
+        self.push_parcel(segment, What::Answer, false);
+    }
+
+    /// Falls back to the newest of each key when more waits than may: frames that are not begun
+    /// and that a newer one can stand for are dropped.
+    fn bound(&mut self, queue_bytes: usize) {
+        if self.conflated.is_some() || self.bytes <= queue_bytes {
+            return;
+        }
+        let mut conflated = Conflated::default();
+        let mut first_is_begun = self.begun;
+        self.queue.retain(|parcel| {
+            let keep = std::mem::take(&mut first_is_begun);
+            match parcel.what {
+                What::Key(key) if !keep => *conflated.keys.entry(key).or_default() += 1,
+                What::Peers if !keep => conflated.peers = true,
+                _ => return true,
+            }
+            false
+        });
+        self.bytes = self.queue.iter().map(|parcel| parcel.segment.len()).sum();
+        self.conflated = Some(conflated);
+    }
+
+    /// Drops everything but the rest of a frame that is begun.
+    pub fn keep_begun_only(&mut self) {
+        // An answer may hold several frames, and then its end is not the end of the one begun; it
+        // is kept whole.
+        self.queue.truncate(usize::from(self.begun));
+        self.bytes = self.queue.iter().map(|parcel| parcel.segment.len()).sum();
+        self.conflated = None;
+    }
+
+    /// Whether everything is written.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// What was dropped, once: then changes are queued again.
+    pub fn take_conflated(&mut self) -> Option<Conflated> {
+        self.conflated.take()
+    }
+
+    /// Drops notifications from now on, and counts them.
+    pub fn conflate_from_now(&mut self) {
+        self.conflated.get_or_insert_default();
+    }
+
+    /// Writes once. An error of the kind `WouldBlock` means that the socket took nothing.
+    pub fn write(&mut self, socket: &WriteHalf, now: impl FnOnce() -> Time) -> io::Result<()> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let mut count = 0;
+        let mut parcels = self.queue.iter().map(|parcel| &parcel.segment).peekable();
+        while count < MAX_SLICES {
+            let Some(segment) = parcels.next() else { break };
+            let mut end = segment.end;
+            while let Some(next) = parcels.next_if(|next| next.start == end && next.has_the_buffer_of(segment)) {
+                end = next.end;
+            }
+            slices[count] = IoSlice::new(segment.bytes_until(end));
+            count += 1;
+        }
+        let mut taken = match socket.try_write(&slices[..count]) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            other => other?,
+        };
+        self.progress_at = now();
+        self.bytes = self.bytes.saturating_sub(taken);
+        while let Some(parcel) = self.queue.front_mut() {
+            if parcel.segment.len() > taken {
+                if taken > 0 {
+                    parcel.segment.start += taken as u32;
+                    self.begun = true;
+                }
+                break;
+            }
+            taken -= parcel.segment.len();
+            self.begun = false;
+            self.queue.pop_front();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! What a client asks, put to the room and answered.
+
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use serde_json::value::RawValue;
+
+use crate::core::error::{Error, ErrorCode};
+use crate::core::room::{Command, Introduction, PeerHandle, Reply, Time};
+use crate::core::wire::{self, ClientMessage};
+
+use super::connection::{Connection, State};
+use super::frames::{self, Decoder, Event};
+use super::handshake::Admission;
+use super::http;
+use super::options::CLOSE_WAIT_MS;
+use super::room_host::Inner;
+use super::shard::random_uuid;
+
+impl Inner {
+    /// A connection has come: it is given the WebSocket, and what its query asks for.
+    pub fn admit(&mut self, connection: &Rc<Connection>, admission: &Admission, now: Time) {
+        self.connections += 1;
+        self.answer_raw(connection, |out| http::write_upgrade(out, &admission.accept_key));
+        if let Some(id) = &admission.join {
+            let Some((peer, _)) = self.join(connection, Some(id), None, None, now) else { return };
+            let Some(keys) = &admission.listen else { return self.answer_snapshot(connection, peer) };
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            match self.apply(now, Command::Listen { peer, keys: &keys }) {
+                Ok(_) => self.answer_snapshot(connection, peer),
+                // The handshake has checked the keys, so this is a fault; the client is told.
+                Err(error) => self.answer(connection, |out| wire::write_error(out, None, &error)),
+            }
+            return;
+        }
+        self.answer(connection, |out| wire::write_policy(out, &admission.role));
+        let peer_id = connection.identity.borrow().as_ref().map(|identity| identity.peer_id.clone());
+        let command = Command::Return { peer_id: &peer_id.unwrap_or_default(), user_id: &admission.user_id };
+        if let Ok(Reply::Joined { peer, .. }) = self.apply(now, command) {
+            self.attach(connection, peer, now);
+            self.answer_peer_list(connection);
+            self.answer_snapshot(connection, peer);
+        }
+    }
+
+    /// Handles the bytes of one read. Returns how many; the rest has to wait.
+    pub fn receive(&mut self, connection: &Rc<Connection>, decoder: &mut Decoder, data: &mut [u8], now: Time) -> usize {
+        let (max_message, queue_bytes) = (self.shard.options().max_message_bytes, self.shard.options().queue_bytes);
+        let decoded = decoder.decode(data, max_message, &mut |event| {
+            self.event(connection, event, now);
+            let go_on = match connection.state.get() {
+                State::Open => connection.outbox.borrow().inserted_bytes() <= queue_bytes && !self.batch_is_full(),
+                State::Closing => true,
+                State::Ending | State::Closed => false,
+            };
+            if go_on {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        match decoded {
+            Ok(used) => used,
+            Err(violation) => {
+                decoder.fail();
+                self.close(connection, now, violation.code, violation.reason);
+                data.len()
+            }
+        }
+    }
+
+    fn event(&mut self, connection: &Rc<Connection>, event: Event<'_>, now: Time) {
+        match event {
+            Event::Text(text) if connection.state.get() == State::Open => self.request(connection, text, now),
+            Event::Ping(payload) if connection.state.get() == State::Open => {
+                self.answer_raw(connection, |out| frames::write_pong(out, payload));
+            }
+            Event::Text(_) | Event::Ping(_) | Event::Pong => {}
+            Event::Close(code) => {
+                if connection.state.get() == State::Open {
+                    self.detach(connection, now);
+                    self.answer_raw(connection, |out| frames::write_close(out, code.unwrap_or(1000), ""));
+                    connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
+                }
+                connection.state.set(State::Ending);
+            }
+        }
+    }
+
+    fn request(&mut self, connection: &Rc<Connection>, text: &str, now: Time) {
+        let request = wire::parse_request(text);
+        let id = request.id;
+        let message = match request.message {
+            Ok(message) => message,
+            Err(error) => return self.answer(connection, |out| wire::write_error(out, id, &error)),
+        };
+        let (message, peer) = match (message, connection.peer.get()) {
+            (ClientMessage::Ignored, _) => return self.done(connection, id, Ok(())),
+            (ClientMessage::Ping { timestamp }, _) => {
+                if let Some(id) = id {
+                    self.answer(connection, |out| wire::write_pong(out, id, timestamp));
+                }
+                return;
+            }
+            (ClientMessage::Join { name, metadata }, _) => {
+                let joined = self.join(connection, id, name.as_deref(), metadata.as_deref(), now);
+                if let Some((peer, true)) = joined {
+                    self.answer_snapshot(connection, peer);
+                }
+                return;
+            }
+            (_, None) => return self.done(connection, id, Err(ErrorCode::NotJoined.into())),
+            (message, Some(peer)) => (message, peer),
+        };
+        match message {
+            ClientMessage::Set { key, value, expected } => {
+                let reply = self.apply(now, Command::Set { peer, key: &key, value, expected });
+                self.state(connection, id, reply);
+            }
+            ClientMessage::Get { key } => {
+                let reply = self.apply(now, Command::Get { peer, key: &key });
+                self.state(connection, id, reply);
+            }
+            ClientMessage::Listen { keys } => {
+                // What was said so far is filtered by the old set.
+                self.bring_up_to_date(connection);
+                let keys: Vec<&str> = keys.iter().map(|key| &*key.0).collect();
+                let reply = self.apply(now, Command::Listen { peer, keys: &keys });
+                let listens = reply.is_ok();
+                self.done(connection, id, reply.map(drop));
+                if listens {
+                    self.answer_snapshot(connection, peer);
+                }
+            }
+            ClientMessage::PeerUpdate { name, metadata } => {
+                let command = Command::UpdatePeer { peer, name: name.as_deref(), metadata: metadata.as_deref() };
+                let reply = self.apply(now, command);
+                self.done(connection, id, reply.map(drop));
+            }
+            ClientMessage::PeerList => {
+                if let Some(id) = id {
+                    self.answer_from_room(connection, |out, room| wire::write_peer_list_result(out, id, room));
+                }
+            }
+            ClientMessage::Leave => {
+                self.bring_up_to_date(connection);
+                let reply = self.apply(now, Command::Leave { peer });
+                self.done(connection, id, reply.map(drop));
+                self.close(connection, now, 1000, "left");
+            }
+            ClientMessage::Join { .. } | ClientMessage::Ping { .. } | ClientMessage::Ignored => {}
+        }
+    }
+
+    fn state(&mut self, connection: &Rc<Connection>, id: Option<&RawValue>, reply: Result<Reply, Error>) {
+        let Some(id) = id else { return };
+        match reply {
+            Ok(Reply::State(state)) => self.answer(connection, |out| wire::write_state_result(out, id, &state)),
+            Ok(_) => self.answer(connection, |out| wire::write_empty_result(out, id)),
+            Err(error) => self.answer(connection, |out| wire::write_error(out, Some(id), &error)),
+        }
+    }
+
+    fn done(&mut self, connection: &Rc<Connection>, id: Option<&RawValue>, outcome: Result<(), Error>) {
+        self.state(connection, id, outcome.map(|()| Reply::Done));
+    }
+
+    /// Joins, or comes back, or says again what it said. Answers with the result and the peer
+    /// list. Returns the peer, and whether it is back on a connection new to it.
+    fn join(
+        &mut self,
+        connection: &Rc<Connection>,
+        id: Option<&RawValue>,
+        name: Option<&str>,
+        metadata: Option<&str>,
+        now: Time,
+    ) -> Option<(PeerHandle, bool)> {
+        let (peer, returned) = match self.introduce(connection, name, metadata, now) {
+            Ok(Reply::Joined { peer, returned }) => (peer, returned),
+            Ok(_) => return None,
+            Err(error) => {
+                self.done(connection, id, Err(error));
+                return None;
+            }
+        };
+        let is_new_here = self.attach(connection, peer, now);
+        if let Some(id) = id {
+            self.answer_from_room(connection, |out, room| {
+                if let Some(found) = room.peer(peer) {
+                    wire::write_join_result(out, id, room, found, returned);
+                }
+            });
+        }
+        self.answer_peer_list(connection);
+        Some((peer, returned && is_new_here))
+    }
+
+    /// Applies the join of a connection, with what it said of itself when it came.
+    fn introduce(
+        &mut self,
+        connection: &Rc<Connection>,
+        name: Option<&str>,
+        metadata: Option<&str>,
+        now: Time,
+    ) -> Result<Reply, Error> {
+        if let Some(peer) = connection.peer.get() {
+            self.apply(now, Command::UpdatePeer { peer, name, metadata })?;
+            return Ok(Reply::Joined { peer, returned: true });
+        }
+        let identity = connection.identity.borrow();
+        let identity = identity.as_ref().ok_or(ErrorCode::NotJoined)?;
+        let begins = !self.room.is_open() || self.room.next_deadline().is_some_and(|deadline| deadline <= now);
+        let new_session_id = if begins { random_uuid()? } else { String::new() };
+        let peer = Introduction {
+            peer_id: &identity.peer_id,
+            user_id: &identity.user_id,
+            name: name.or(identity.name.as_deref()),
+            role: &identity.role,
+            metadata: metadata.or(identity.metadata.as_deref()),
+        };
+        self.apply(now, Command::Join { peer, new_session_id: &new_session_id })
+    }
+}

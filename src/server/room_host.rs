@@ -1,0 +1,530 @@
+//! One room on its loop: the state machine, its members' connections, and the frames it has to
+//! send.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::core::error::{Error, ErrorCode};
+use crate::core::room::{Command, Event, KeySlot, Peer, PeerHandle, Reply, Room, Time};
+use crate::core::wire;
+
+use super::batch::{Batch, Filter};
+use super::connection::{Connection, State};
+use super::frames;
+use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES};
+use super::outbox::Conflated;
+use super::shard::Shard;
+
+/// A close code beyond the standard's: 4000 and the number of the error.
+pub(super) fn close_code(code: ErrorCode) -> u16 {
+    4_000 + code.number() as u16
+}
+
+/// A room, shared by its connections.
+pub(super) struct RoomHost {
+    pub shard: Rc<Shard>,
+    pub name: Arc<str>,
+    /// Unique on this loop.
+    pub number: u64,
+    inner: RefCell<Inner>,
+}
+
+/// What only one task at a time looks at.
+pub(super) struct Inner {
+    pub shard: Rc<Shard>,
+    pub room: Room,
+    /// The connections of the peers, by their slots.
+    members: Vec<Option<Rc<Connection>>>,
+    /// All connections, those included that have not joined.
+    pub connections: usize,
+    batch: Batch,
+    /// Connections with answers in the current batch.
+    answered: Vec<Rc<Connection>>,
+    /// Batches that are being sent, oldest first.
+    flushing: VecDeque<Flushing>,
+    /// Whether the flusher knows of this room.
+    queued: bool,
+    /// Readers that wait for the current batch to be on its way.
+    waiting: Vec<Waker>,
+    events: Vec<Event>,
+    snapshot: Option<Snapshot>,
+    peer_list: Option<Rc<Vec<u8>>>,
+    /// What the shard's counters and its list of deadlines have of this room.
+    counted_open: bool,
+    counted_peers: usize,
+    deadline: Option<Time>,
+}
+
+/// The answer to a listen, kept for the next who listens to the same keys.
+struct Snapshot {
+    keys: Vec<KeySlot>,
+    frame: Rc<Vec<u8>>,
+}
+
+/// A batch on its way. Who gets what is decided when it begins, so it can be interrupted.
+struct Flushing {
+    batch: Rc<Batch>,
+    answered: Vec<Rc<Connection>>,
+    next_answered: usize,
+    /// The slots of the peers concerned.
+    visits: Vec<u32>,
+    next_visit: usize,
+    /// For each peer slot its index in `visits`, plus one.
+    index: Vec<u32>,
+    /// For each visit a bit for each of the batch's keys.
+    masks: Vec<u64>,
+    words: usize,
+}
+
+impl Flushing {
+    fn filter(&self, peer: Option<PeerHandle>) -> Filter<'_> {
+        let visit = peer.and_then(|peer| self.index.get(peer.slot as usize)).map_or(0, |visit| *visit as usize);
+        let keys = match visit {
+            0 => &[],
+            visit => self.masks.get((visit - 1) * self.words..visit * self.words).unwrap_or(&[]),
+        };
+        Filter { peer, keys }
+    }
+}
+
+impl RoomHost {
+    pub fn new(shard: Rc<Shard>, name: &str, number: u64) -> RoomHost {
+        let name: Arc<str> = name.into();
+        let inner = RefCell::new(Inner::new(shard.clone(), name.clone()));
+        RoomHost { shard, name, number, inner }
+    }
+
+    /// Does something with the room, then sees to what follows from it: counters, deadlines, and
+    /// the flush.
+    pub fn turn<T>(self: &Rc<Self>, act: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.inner.borrow_mut();
+        let result = act(&mut inner);
+        inner.settle(self);
+        result
+    }
+
+    /// Sends for a while what is to be sent, counting down `writes`. Returns whether there is more.
+    pub fn flush(&self, writes: &mut usize) -> bool {
+        self.inner.borrow_mut().flush(writes)
+    }
+
+    /// Whether its readers have to wait for the flusher.
+    pub fn is_overfull(&self) -> bool {
+        self.inner.try_borrow().is_ok_and(|inner| inner.batch_is_full())
+    }
+
+    pub fn wake_when_flushed(&self, waker: &Waker) {
+        self.inner.borrow_mut().waiting.push(waker.clone());
+    }
+
+    /// Whether nobody needs it any more.
+    pub fn is_unused(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.connections == 0 && !inner.room.is_open() && !inner.queued
+    }
+
+    /// Begins anew after a fault: whoever was in the room is out of it.
+    pub fn reset(self: &Rc<Self>) {
+        self.turn(|inner| {
+            let fresh = Inner::new(inner.shard.clone(), self.name.clone());
+            let (batch_number, end) = (inner.batch.number, inner.batch.end());
+            let old = std::mem::replace(inner, fresh);
+            inner.batch.number = batch_number + 1;
+            inner.batch.start = end;
+            inner.connections = old.connections;
+            inner.queued = old.queued;
+            inner.counted_open = old.counted_open;
+            inner.counted_peers = old.counted_peers;
+            inner.deadline = old.deadline;
+            old.waiting.iter().for_each(Waker::wake_by_ref);
+        });
+    }
+
+    /// Lets go of all connections, when the loop ends.
+    pub fn clear(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.members.clear();
+        inner.answered.clear();
+        inner.flushing.clear();
+    }
+}
+
+impl Inner {
+    fn new(shard: Rc<Shard>, name: Arc<str>) -> Inner {
+        let room = Room::new(name, shard.options().limits.clone());
+        Inner {
+            shard,
+            room,
+            members: Vec::new(),
+            connections: 0,
+            batch: Batch::default(),
+            answered: Vec::new(),
+            flushing: VecDeque::new(),
+            queued: false,
+            waiting: Vec::new(),
+            events: Vec::new(),
+            snapshot: None,
+            peer_list: None,
+            counted_open: false,
+            counted_peers: 0,
+            deadline: None,
+        }
+    }
+
+    fn settle(&mut self, host: &Rc<RoomHost>) {
+        let (open, peers) = (self.room.is_open(), self.room.peer_count());
+        if (open, peers) != (self.counted_open, self.counted_peers) {
+            self.shard.count(self.counted_open, open, self.counted_peers, peers);
+            (self.counted_open, self.counted_peers) = (open, peers);
+        }
+        let deadline = self.room.next_deadline();
+        if deadline != self.deadline {
+            self.shard.reschedule(host, self.deadline, deadline);
+            self.deadline = deadline;
+        }
+        if !self.queued && self.has_output() {
+            self.queued = true;
+            self.shard.queue_flush(host.clone());
+        }
+    }
+
+    // ------------------------------------------------------------------ commands and events
+
+    /// Applies a command and turns what happened into frames.
+    pub fn apply(&mut self, now: Time, command: Command<'_>) -> Result<Reply, Error> {
+        let mut events = std::mem::take(&mut self.events);
+        let reply = self.room.apply(now, command, &mut events);
+        for event in events.drain(..) {
+            self.announce(event);
+        }
+        self.events = events;
+        reply
+    }
+
+    fn announce(&mut self, event: Event) {
+        match event {
+            Event::SessionStarted => {}
+            Event::PeerJoined(peer) => {
+                self.peer_list = None;
+                // It is not a member yet, and begins after this.
+                self.to_peers(peer, None, wire::write_peer_join);
+            }
+            Event::PeerUpdated(peer) => {
+                self.peer_list = None;
+                self.to_peers(peer, Some(peer), wire::write_peer_update);
+            }
+            Event::PeerLeft { peer, peer_id, connection_lost } => {
+                self.peer_list = None;
+                self.take_member(peer);
+                if self.members.iter().any(Option::is_some) {
+                    self.batch.push_to_peers(None, |out| wire::write_peer_leave(out, &peer_id, connection_lost));
+                }
+            }
+            Event::Changed { slot, change } => {
+                self.snapshot = None;
+                if self.room.listeners(slot).next().is_some() {
+                    let states = std::iter::once((&*change, 0));
+                    self.batch.push_change(slot, |out| wire::write_changes(out, states, false));
+                }
+            }
+            Event::SessionEnded => {
+                self.snapshot = None;
+                self.members = Vec::new();
+            }
+        }
+    }
+
+    /// Tells everybody but one of a peer.
+    fn to_peers(&mut self, subject: PeerHandle, except: Option<PeerHandle>, write: fn(&mut Vec<u8>, &Peer)) {
+        let Some(peer) = self.room.peer(subject) else { return };
+        if self.members.iter().any(Option::is_some) {
+            self.batch.push_to_peers(except, |out| write(out, peer));
+        }
+    }
+
+    // ------------------------------------------------------------------ members
+
+    fn take_member(&mut self, peer: PeerHandle) -> Option<Rc<Connection>> {
+        let member = self.members.get_mut(peer.slot as usize)?;
+        if member.as_ref().is_some_and(|connection| connection.peer.get() == Some(peer)) {
+            let connection = member.take()?;
+            connection.peer.set(None);
+            return Some(connection);
+        }
+        None
+    }
+
+    /// Makes a connection the one of a peer, in place of an older one. Returns whether it is new
+    /// to the peer.
+    pub fn attach(&mut self, connection: &Rc<Connection>, peer: PeerHandle, now: Time) -> bool {
+        if connection.peer.get() == Some(peer) {
+            return false;
+        }
+        if let Some(old) = self.take_member(peer) {
+            self.close(&old, now, close_code(ErrorCode::Replaced), "another connection came as this peer");
+        }
+        let slot = peer.slot as usize;
+        if self.members.len() <= slot {
+            self.members.resize(slot + 1, None);
+        }
+        self.members[slot] = Some(connection.clone());
+        connection.peer.set(Some(peer));
+        *connection.identity.borrow_mut() = None;
+        // What happened before is in the peer list and the snapshot it is sent.
+        connection.outbox.borrow_mut().cursor = self.batch.end();
+        true
+    }
+
+    /// The connection no longer speaks for its peer, which has its grace period from now.
+    pub fn detach(&mut self, connection: &Connection, now: Time) {
+        let Some(peer) = connection.peer.get() else { return };
+        self.take_member(peer);
+        if !self.shard.is_stopping() {
+            let _ = self.apply(now, Command::ConnectionLost { peer });
+        }
+    }
+
+    // ------------------------------------------------------------------ frames for one
+
+    /// Appends a message for one connection, after everything so far.
+    pub fn answer(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>)) {
+        self.answer_raw(connection, |out| frames::write_text(out, write));
+    }
+
+    /// The same for bytes that are framed already.
+    pub fn answer_raw(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.batch.answers.len();
+        write(&mut self.batch.answers);
+        if connection.outbox.borrow_mut().insert_answer(&self.batch, start) {
+            self.answered.push(connection.clone());
+        }
+    }
+
+    /// The same for a message about the room.
+    pub fn answer_from_room(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>, &Room)) {
+        let start = self.batch.answers.len();
+        let room = &self.room;
+        frames::write_text(&mut self.batch.answers, |out| write(out, room));
+        if connection.outbox.borrow_mut().insert_answer(&self.batch, start) {
+            self.answered.push(connection.clone());
+        }
+    }
+
+    fn answer_shared(&mut self, connection: &Rc<Connection>, frame: Rc<Vec<u8>>) {
+        if connection.outbox.borrow_mut().insert_shared(&self.batch, frame) {
+            self.answered.push(connection.clone());
+        }
+    }
+
+    pub fn answer_peer_list(&mut self, connection: &Rc<Connection>) {
+        let room = &self.room;
+        let list = self.peer_list.get_or_insert_with(|| {
+            let mut frame = Vec::new();
+            frames::write_text(&mut frame, |out| wire::write_peer_list(out, room));
+            frame.shrink_to_fit();
+            Rc::new(frame)
+        });
+        let list = list.clone();
+        self.answer_shared(connection, list);
+    }
+
+    /// The state of every key the peer listens to; nothing if there is none.
+    pub fn answer_snapshot(&mut self, connection: &Rc<Connection>, peer: PeerHandle) {
+        let mut keys: Vec<KeySlot> = self.room.listen_set(peer).collect();
+        if keys.is_empty() {
+            return;
+        }
+        keys.sort_unstable();
+        let frame = match &self.snapshot {
+            Some(snapshot) if snapshot.keys == keys => snapshot.frame.clone(),
+            _ => {
+                let states: Vec<_> = keys.iter().filter_map(|key| self.room.state_of(*key)).collect();
+                let mut frame = Vec::new();
+                frames::write_text(&mut frame, |out| {
+                    wire::write_changes(out, states.iter().map(|state| (&**state, 0)), true);
+                });
+                frame.shrink_to_fit();
+                let frame = Rc::new(frame);
+                self.snapshot = Some(Snapshot { keys, frame: frame.clone() });
+                frame
+            }
+        };
+        self.answer_shared(connection, frame);
+    }
+
+    /// Sends a close frame after everything else, and lets the connection's peer go.
+    pub fn close(&mut self, connection: &Rc<Connection>, now: Time, code: u16, reason: &str) {
+        if connection.state.get() != State::Open {
+            return;
+        }
+        self.bring_up_to_date(connection);
+        self.detach(connection, now);
+        self.answer_raw(connection, |out| frames::write_close(out, code, reason));
+        connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
+        connection.state.set(State::Closing);
+    }
+
+    /// Closes a connection that takes nothing: all that waits for it is dropped.
+    pub fn close_slow(&mut self, connection: &Rc<Connection>, now: Time) {
+        self.detach(connection, now);
+        let mut outbox = connection.outbox.borrow_mut();
+        outbox.forget_insertions();
+        if let Some(parked) = &mut outbox.parked {
+            let mut frame = Vec::new();
+            frames::write_close(&mut frame, close_code(ErrorCode::SlowReader), "nothing was read for too long");
+            parked.keep_begun_only();
+            parked.push_answer(frame);
+        }
+        connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
+        connection.state.set(State::Closing);
+    }
+
+    // ------------------------------------------------------------------ flushing
+
+    fn has_output(&self) -> bool {
+        !self.batch.is_empty() || !self.answered.is_empty()
+    }
+
+    pub fn batch_is_full(&self) -> bool {
+        self.batch.stream.len() > MAX_BATCH_BYTES
+    }
+
+    /// Begins to send the current batch. Returns whether there is one.
+    fn freeze(&mut self) -> bool {
+        if !self.has_output() {
+            return false;
+        }
+        let next = Batch { number: self.batch.number + 1, start: self.batch.end(), ..Batch::default() };
+        let batch = std::mem::replace(&mut self.batch, next);
+        if let Some(spare) = self.shard.spare_batches.borrow_mut().pop() {
+            self.batch.reuse(spare);
+        }
+        let words = batch.keys.len().div_ceil(64);
+        let mut flushing = Flushing {
+            answered: std::mem::take(&mut self.answered),
+            next_answered: 0,
+            visits: Vec::new(),
+            next_visit: 0,
+            index: if batch.stream.is_empty() { Vec::new() } else { vec![0; self.members.len()] },
+            masks: Vec::new(),
+            words,
+            batch: Rc::new(batch),
+        };
+        if flushing.batch.to_peers {
+            for (slot, member) in self.members.iter().enumerate() {
+                if member.is_some() {
+                    flushing.visit(slot as u32);
+                }
+            }
+        }
+        for (nth, key) in flushing.batch.clone().keys.iter().enumerate() {
+            for slot in self.room.listeners(*key) {
+                // A peer in its grace period listens, but has no connection.
+                if self.members.get(slot as usize).is_some_and(Option::is_some) {
+                    let visit = flushing.visit(slot);
+                    flushing.masks[visit * words + nth / 64] |= 1 << (nth % 64);
+                }
+            }
+        }
+        self.flushing.push_back(flushing);
+        self.waiting.drain(..).for_each(Waker::wake);
+        true
+    }
+
+    fn flush(&mut self, writes: &mut usize) -> bool {
+        if self.flushing.is_empty() {
+            self.freeze();
+        }
+        while let Some(flushing) = self.flushing.front_mut() {
+            // Who asked something is answered first.
+            while let Some(connection) = flushing.answered.get(flushing.next_answered).filter(|_| *writes > 0) {
+                connection.deliver(&flushing.batch, &flushing.filter(connection.peer.get()));
+                flushing.next_answered += 1;
+                *writes -= 1;
+            }
+            while let Some(slot) = flushing.visits.get(flushing.next_visit).filter(|_| *writes > 0) {
+                if let Some(Some(connection)) = self.members.get(*slot as usize) {
+                    if connection.outbox.borrow().cursor < flushing.batch.end() {
+                        connection.deliver(&flushing.batch, &flushing.filter(connection.peer.get()));
+                        *writes -= 1;
+                    }
+                }
+                flushing.next_visit += 1;
+            }
+            if flushing.next_visit < flushing.visits.len() || flushing.next_answered < flushing.answered.len() {
+                return true;
+            }
+            if let Some(done) = self.flushing.pop_front() {
+                if let Ok(batch) = Rc::try_unwrap(done.batch) {
+                    self.shard.keep_spare(batch);
+                }
+            }
+        }
+        self.queued = self.has_output();
+        self.queued
+    }
+
+    /// Sends one connection everything up to now, ahead of its turn: what it listens to is about
+    /// to change, or it is about to go.
+    pub fn bring_up_to_date(&mut self, connection: &Rc<Connection>) {
+        self.freeze();
+        for flushing in &self.flushing {
+            let waits = connection.outbox.borrow().cursor < flushing.batch.end();
+            if waits || !connection.outbox.borrow().is_flushed() {
+                connection.deliver(&flushing.batch, &flushing.filter(connection.peer.get()));
+            }
+        }
+    }
+
+    /// Makes up for what a slow connection was not sent, now that it has taken the rest.
+    pub fn catch_up(&mut self, connection: &Rc<Connection>, missed: Conflated) {
+        // What is not yet flushed has newer states, which must not be sent twice.
+        let mut missed = missed;
+        {
+            let mut outbox = connection.outbox.borrow_mut();
+            if let Some(parked) = &mut outbox.parked {
+                parked.conflate_from_now();
+            }
+        }
+        self.bring_up_to_date(connection);
+        let mut outbox = connection.outbox.borrow_mut();
+        let Some(parked) = &mut outbox.parked else { return };
+        if let Some(more) = parked.take_conflated() {
+            missed.add(more);
+        }
+        if connection.peer.get().is_none() {
+            return;
+        }
+        let states = missed.keys.iter().filter_map(|(key, count)| Some((self.room.state_of(*key)?, count - 1)));
+        let mut states: Vec<_> = states.collect();
+        states.sort_by_key(|(state, _)| state.version);
+        if !states.is_empty() {
+            let mut frame = Vec::new();
+            frames::write_text(&mut frame, |out| {
+                wire::write_changes(out, states.iter().map(|(state, replaced)| (&**state, *replaced)), false);
+            });
+            parked.push_answer(frame);
+        }
+        if missed.peers {
+            let mut frame = Vec::new();
+            frames::write_text(&mut frame, |out| wire::write_peer_list(out, &self.room));
+            parked.push_answer(frame);
+        }
+    }
+}
+
+impl Flushing {
+    /// The index of a peer among those concerned.
+    fn visit(&mut self, slot: u32) -> usize {
+        let Some(index) = self.index.get_mut(slot as usize) else { return 0 };
+        if *index == 0 {
+            self.visits.push(slot);
+            self.masks.resize(self.visits.len() * self.words, 0);
+            *index = self.visits.len() as u32;
+        }
+        *index as usize - 1
+    }
+}

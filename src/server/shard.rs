@@ -1,0 +1,506 @@
+//! A loop: one thread that serves the rooms that live on it, without a lock.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::{spawn_local, yield_now, LocalSet};
+
+use crate::core::error::{Error, ErrorCode};
+use crate::core::room::{Command, Time};
+
+use super::acceptor;
+use super::batch::Batch;
+use super::clock::Clock;
+use super::connection::{self, Connection, Identity, State};
+use super::frames::{self, EMPTY_PING};
+use super::handshake::Admission;
+use super::options::{
+    ServerOptions, CLOSE_WAIT_MS, MAX_BATCH_BYTES, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN,
+};
+use super::outbox::Segment;
+use super::room_host::{close_code, RoomHost};
+use super::signal::Signal;
+use super::stream;
+use super::token::Verifier;
+
+/// Close code of a server that goes down and comes back.
+const CODE_RESTART: u16 = 1012;
+/// Close code of a server that failed.
+const CODE_FAULT: u16 = 1011;
+
+/// Buffers of spent batches a loop keeps for the next.
+const SPARE_BATCHES: usize = 8;
+
+/// What all loops of a server share.
+pub(super) struct Shared {
+    pub options: ServerOptions,
+    pub verifier: Option<Verifier>,
+    pub clock: Clock,
+    pub shards: Vec<UnboundedSender<ToShard>>,
+    hasher: RandomState,
+    pub rooms: AtomicUsize,
+    pub peers: AtomicUsize,
+    pub connections: AtomicUsize,
+    /// Sockets, those included whose handshake is not done.
+    sockets: AtomicUsize,
+    /// Loops that have not ended.
+    pub running: Mutex<usize>,
+    pub ended: Condvar,
+}
+
+/// What a loop is told from outside.
+pub(super) enum ToShard {
+    /// A connection for one of its rooms.
+    Adopt {
+        socket: std::net::TcpStream,
+        admission: Box<Admission>,
+        rest: Vec<u8>,
+        ticket: Ticket,
+    },
+    Stop,
+}
+
+impl Shared {
+    pub fn new(options: ServerOptions, shards: Vec<UnboundedSender<ToShard>>) -> Shared {
+        Shared {
+            verifier: options.secret.as_deref().map(Verifier::new),
+            clock: Clock::start(),
+            hasher: RandomState::new(),
+            rooms: AtomicUsize::new(0),
+            peers: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            sockets: AtomicUsize::new(0),
+            running: Mutex::new(shards.len()),
+            ended: Condvar::new(),
+            shards,
+            options,
+        }
+    }
+
+    /// The loop a room lives on. The hash is keyed, so that nobody can aim at one loop.
+    pub fn shard_of(&self, room: &str) -> usize {
+        match self.shards.len() {
+            1 => 0,
+            count => (self.hasher.hash_one(room) % count as u64) as usize,
+        }
+    }
+
+    /// Counts a socket in; none when there are too many to even tell them.
+    pub fn ticket(self: &Arc<Self>) -> Option<Ticket> {
+        let sockets = self.sockets.fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket { shared: self.clone(), is_connection: false };
+        (sockets < self.options.max_connections.saturating_add(REFUSED_SOCKETS)).then_some(ticket)
+    }
+}
+
+/// A socket's place in the count.
+pub(super) struct Ticket {
+    shared: Arc<Shared>,
+    is_connection: bool,
+}
+
+impl Ticket {
+    /// Counts the socket as a connection, if one more may be.
+    pub fn admit(&mut self) -> Result<(), Error> {
+        let most = self.shared.options.max_connections;
+        let one_more = |count: usize| (count < most).then_some(count + 1);
+        match self.shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+            Ok(_) => {
+                self.is_connection = true;
+                Ok(())
+            }
+            Err(_) => Err(ErrorCode::ServerFull.into()),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.shared.sockets.fetch_sub(1, Ordering::Relaxed);
+        if self.is_connection {
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the tasks of one loop share.
+pub(super) struct Shard {
+    pub shared: Arc<Shared>,
+    /// Which of the loops this is.
+    pub index: usize,
+    rooms: RefCell<HashMap<Arc<str>, Rc<RoomHost>>>,
+    next_room: Cell<u64>,
+    connections: RefCell<Slab<Rc<Connection>>>,
+    /// Lent to the connection that is read from.
+    pub buffer: RefCell<Box<[u8]>>,
+    /// Lent to the connection that is written to.
+    pub segments: RefCell<Vec<Segment>>,
+    pub spare_batches: RefCell<Vec<Batch>>,
+    /// Rooms that have something to send, in the order in which they had.
+    to_flush: RefCell<VecDeque<Rc<RoomHost>>>,
+    flush: Signal,
+    /// Rooms that wait for time to pass.
+    deadlines: RefCell<BTreeMap<(Time, u64), Rc<RoomHost>>>,
+    deadline_changed: Signal,
+    /// Raised when there is a first connection to look after, and when the last has gone.
+    population: Signal,
+    stopping: Cell<bool>,
+}
+
+impl Shard {
+    fn new(shared: Arc<Shared>, index: usize) -> Shard {
+        Shard {
+            shared,
+            index,
+            rooms: RefCell::default(),
+            next_room: Cell::new(0),
+            connections: RefCell::default(),
+            buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
+            segments: RefCell::default(),
+            spare_batches: RefCell::default(),
+            to_flush: RefCell::default(),
+            flush: Signal::default(),
+            deadlines: RefCell::default(),
+            deadline_changed: Signal::default(),
+            population: Signal::default(),
+            stopping: Cell::new(false),
+        }
+    }
+
+    pub fn options(&self) -> &ServerOptions {
+        &self.shared.options
+    }
+
+    pub fn now(&self) -> Time {
+        self.shared.clock.now()
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    // ------------------------------------------------------------------ rooms
+
+    fn room(self: &Rc<Self>, name: &str) -> Rc<RoomHost> {
+        if let Some(host) = self.rooms.borrow().get(name) {
+            return host.clone();
+        }
+        self.next_room.set(self.next_room.get() + 1);
+        let host = Rc::new(RoomHost::new(self.clone(), name, self.next_room.get()));
+        self.rooms.borrow_mut().insert(host.name.clone(), host.clone());
+        host
+    }
+
+    fn drop_if_unused(&self, host: &RoomHost) {
+        if host.is_unused() {
+            self.rooms.borrow_mut().remove(&host.name);
+        }
+    }
+
+    /// Keeps the server's counters in step with one room.
+    pub fn count(&self, was_open: bool, is_open: bool, peers_before: usize, peers: usize) {
+        let add = |counter: &AtomicUsize, before: usize, after: usize| {
+            counter.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        };
+        add(&self.shared.rooms, usize::from(was_open), usize::from(is_open));
+        add(&self.shared.peers, peers_before, peers);
+    }
+
+    pub fn queue_flush(&self, host: Rc<RoomHost>) {
+        self.to_flush.borrow_mut().push_back(host);
+        self.flush.raise();
+    }
+
+    pub fn reschedule(&self, host: &Rc<RoomHost>, old: Option<Time>, new: Option<Time>) {
+        let mut deadlines = self.deadlines.borrow_mut();
+        let first = deadlines.first_key_value().map(|((at, _), _)| *at);
+        if let Some(at) = old {
+            deadlines.remove(&(at, host.number));
+        }
+        if let Some(at) = new {
+            deadlines.insert((at, host.number), host.clone());
+            if first.is_none_or(|first| at < first) {
+                self.deadline_changed.raise();
+            }
+        }
+    }
+
+    pub fn keep_spare(&self, batch: Batch) {
+        let mut spares = self.spare_batches.borrow_mut();
+        let size = batch.stream.capacity() + batch.answers.capacity();
+        if spares.len() < SPARE_BATCHES && size <= 2 * MAX_BATCH_BYTES {
+            spares.push(batch);
+        }
+    }
+
+    /// After a panic in a room: its connections are closed, and it begins anew.
+    pub fn give_up(&self, host: &Rc<RoomHost>) {
+        tracing::error!(room = %host.name, "a fault in this room; its connections are closed");
+        let mut frame = Vec::new();
+        frames::write_close(&mut frame, CODE_FAULT, "the server had a fault");
+        for connection in self.all_connections() {
+            if Rc::ptr_eq(&connection.host, host) && connection.state.get() != State::Closed {
+                connection.peer.set(None);
+                connection.outbox.borrow_mut().forget_insertions();
+                connection.write_at_once(&frame);
+                connection.close_by.set(self.now().saturating_add(CLOSE_WAIT_MS));
+                connection.state.set(State::Closing);
+                connection.resume.raise();
+            }
+        }
+        host.reset();
+    }
+
+    // ------------------------------------------------------------------ connections
+
+    fn all_connections(&self) -> Vec<Rc<Connection>> {
+        self.connections.borrow().iter().map(|(_, connection)| connection.clone()).collect()
+    }
+
+    /// Takes in a connection whose handshake is granted, for a room of this loop.
+    pub fn enter(self: &Rc<Self>, socket: TcpStream, admission: &Admission, rest: Vec<u8>, ticket: Ticket) {
+        if self.is_stopping() {
+            return;
+        }
+        let peer_id = match &admission.peer_id {
+            Some(id) => id.clone(),
+            None => match random_uuid() {
+                Ok(id) => id,
+                Err(_) => return,
+            },
+        };
+        let identity = Identity {
+            peer_id,
+            user_id: admission.user_id.clone(),
+            role: admission.role.clone(),
+            name: admission.name.clone(),
+            metadata: admission.metadata.clone(),
+        };
+        let host = self.room(&admission.room);
+        let (read, write) = stream::split(socket);
+        let connection = Rc::new(Connection::new(host.clone(), write, identity, ticket));
+        let index = self.connections.borrow_mut().insert(connection.clone());
+        connection.index.set(index);
+        if self.connections.borrow().len() == 1 {
+            self.population.raise();
+        }
+        let now = self.now();
+        let admitted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            host.turn(|inner| inner.admit(&connection, admission, now));
+        }));
+        if admitted.is_err() {
+            self.give_up(&host);
+        }
+        spawn_local(connection::serve(connection, read, rest));
+    }
+
+    /// A connection has ended, whichever way.
+    pub fn finish(&self, connection: &Rc<Connection>) {
+        let now = self.now();
+        let host = &connection.host;
+        host.turn(|inner| {
+            inner.detach(connection, now);
+            inner.connections = inner.connections.saturating_sub(1);
+        });
+        connection.abort();
+        let mut connections = self.connections.borrow_mut();
+        connections.try_remove(connection.index.get());
+        if connections.is_empty() {
+            self.population.raise();
+        }
+        drop(connections);
+        self.drop_if_unused(host);
+    }
+
+    /// Pings who is silent, closes who stays so, and cuts off who does not answer its close frame.
+    fn sweep(&self) {
+        let now = self.now();
+        let (ping, idle) = (self.options().ping_interval_ms, self.options().idle_timeout_ms);
+        for connection in self.all_connections() {
+            match connection.state.get() {
+                State::Open => {}
+                State::Closing | State::Ending if now >= connection.close_by.get() => {
+                    connection.abort();
+                    continue;
+                }
+                State::Closing | State::Ending | State::Closed => continue,
+            }
+            let progress_at = connection.outbox.borrow().parked.as_ref().map(|parked| parked.progress_at);
+            let silent = now.saturating_sub(connection.heard_at.get());
+            if let Some(progress_at) = progress_at {
+                if now.saturating_sub(progress_at) >= idle {
+                    connection.host.turn(|inner| inner.close_slow(&connection, now));
+                }
+            } else if silent >= idle {
+                let code = close_code(ErrorCode::IdleTimeout);
+                connection.host.turn(|inner| inner.close(&connection, now, code, "nothing was heard for too long"));
+            } else if silent >= ping && now.saturating_sub(connection.pinged_at.get()) >= ping {
+                connection.pinged_at.set(now);
+                let ping = |out: &mut Vec<u8>| out.extend_from_slice(&EMPTY_PING);
+                connection.host.turn(|inner| inner.answer_raw(&connection, ping));
+            }
+        }
+    }
+}
+
+/// The flusher: sends what rooms have to say, one room after the other, behind the readers that
+/// were ready before it.
+async fn flusher(shard: Rc<Shard>) {
+    let mut writes = WRITES_PER_TURN;
+    loop {
+        shard.flush.wait().await;
+        loop {
+            let Some(host) = shard.to_flush.borrow_mut().pop_front() else { break };
+            let flushed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| host.flush(&mut writes)));
+            match flushed {
+                Ok(true) => shard.to_flush.borrow_mut().push_back(host),
+                Ok(false) => shard.drop_if_unused(&host),
+                Err(_) => shard.give_up(&host),
+            }
+            if writes == 0 {
+                yield_now().await;
+                writes = WRITES_PER_TURN;
+            }
+        }
+    }
+}
+
+/// Tells rooms when a time they wait for has come.
+async fn timekeeper(shard: Rc<Shard>) {
+    loop {
+        let now = shard.now();
+        let first = shard.deadlines.borrow().first_key_value().map(|((at, _), host)| (*at, host.clone()));
+        match first {
+            Some((at, host)) if at <= now => {
+                host.turn(|inner| drop(inner.apply(now, Command::Tick)));
+                shard.drop_if_unused(&host);
+            }
+            Some((at, _)) => {
+                tokio::select! {
+                    () = tokio::time::sleep(shard.shared.clock.until(at)) => {}
+                    () = shard.deadline_changed.wait() => {}
+                }
+            }
+            None => shard.deadline_changed.wait().await,
+        }
+    }
+}
+
+/// One timer for all connections of the loop; none while there are no connections.
+async fn sweeper(shard: Rc<Shard>) {
+    // Fine enough to be at most a quarter late, and not finer than connections are worth.
+    let options = shard.options();
+    let shortest = options.ping_interval_ms.min(options.idle_timeout_ms - options.ping_interval_ms);
+    let interval = Duration::from_millis((shortest / 4).clamp(5, 1_000));
+    loop {
+        if shard.connections.borrow().is_empty() {
+            shard.population.wait().await;
+        }
+        tokio::time::sleep(interval).await;
+        shard.sweep();
+    }
+}
+
+/// Counts a loop out, even if it panics.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(mut running) = self.0.running.lock() {
+            *running -= 1;
+        }
+        self.0.ended.notify_all();
+    }
+}
+
+/// The life of a loop's thread.
+pub(super) fn run(
+    runtime: tokio::runtime::Runtime,
+    shared: Arc<Shared>,
+    mut inbox: UnboundedReceiver<ToShard>,
+    index: usize,
+    listener: Option<std::net::TcpListener>,
+) {
+    let _running = Running(shared.clone());
+    let local = LocalSet::new();
+    let shard = Rc::new(Shard::new(shared, index));
+    local.block_on(&runtime, async {
+        spawn_local(flusher(shard.clone()));
+        spawn_local(timekeeper(shard.clone()));
+        spawn_local(sweeper(shard.clone()));
+        let acceptor = listener.map(|listener| spawn_local(acceptor::accept(shard.clone(), listener)));
+        while let Some(message) = inbox.recv().await {
+            match message {
+                ToShard::Adopt { socket, admission, rest, ticket } => {
+                    spawn_local(adopt(shard.clone(), socket, admission, rest, ticket));
+                }
+                ToShard::Stop => break,
+            }
+        }
+        // Clients that are told to come back find the port closed until the next server opens it.
+        if let Some(acceptor) = acceptor {
+            acceptor.abort();
+            let _ = acceptor.await;
+        }
+        shut_down(&shard).await;
+    });
+    // Tasks, rooms and connections hold each other.
+    drop(local);
+    for host in std::mem::take(&mut *shard.rooms.borrow_mut()).into_values() {
+        host.clear();
+    }
+    shard.connections.borrow_mut().clear();
+    shard.to_flush.borrow_mut().clear();
+    shard.deadlines.borrow_mut().clear();
+}
+
+async fn adopt(
+    shard: Rc<Shard>,
+    socket: std::net::TcpStream,
+    admission: Box<Admission>,
+    rest: Vec<u8>,
+    ticket: Ticket,
+) {
+    let Ok(socket) = TcpStream::from_std(socket) else { return };
+    // Until the first event tokio takes the socket for one that would block.
+    if socket.writable().await.is_ok() {
+        shard.enter(socket, &admission, rest, ticket);
+    }
+}
+
+/// Closes every connection after what waits for it, within the time given to it.
+async fn shut_down(shard: &Rc<Shard>) {
+    shard.stopping.set(true);
+    let now = shard.now();
+    for connection in shard.all_connections() {
+        connection.host.turn(|inner| inner.close(&connection, now, CODE_RESTART, "the server restarts"));
+    }
+    let limit = Duration::from_millis(shard.options().shutdown_ms);
+    let all_gone = async {
+        while !shard.connections.borrow().is_empty() {
+            shard.population.wait().await;
+        }
+    };
+    if tokio::time::timeout(limit, all_gone).await.is_err() {
+        tracing::debug!("connections did not close within the time given to them");
+    }
+}
+
+/// A random UUID, version 4, as text.
+pub(super) fn random_uuid() -> Result<String, Error> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| Error::new(ErrorCode::OutOfResources, "the system gave no random bytes"))?;
+    bytes[6] = bytes[6] & 0x0F | 0x40;
+    bytes[8] = bytes[8] & 0x3F | 0x80;
+    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}

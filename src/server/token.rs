@@ -1,0 +1,98 @@
+//! Tokens: HS256 JSON Web Tokens that name the room, the user and the role.
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+
+use super::options::TOKEN_LEEWAY_S;
+use crate::core::error::{Error, ErrorCode};
+
+/// What a token says.
+#[derive(Debug, Deserialize)]
+pub(super) struct Claims {
+    pub room_id: String,
+    pub user_id: String,
+    pub role: String,
+}
+
+/// Checks tokens against one secret.
+pub(super) struct Verifier {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+impl Verifier {
+    pub fn new(secret: &str) -> Verifier {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.leeway = TOKEN_LEEWAY_S;
+        validation.validate_nbf = true;
+        Verifier { key: DecodingKey::from_secret(secret.as_bytes()), validation }
+    }
+
+    /// The claims of a valid token; `TOKEN_EXPIRED` or `UNAUTHORIZED`. Neither repeats the token.
+    pub fn verify(&self, token: &str) -> Result<Claims, Error> {
+        match jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation) {
+            Ok(token) => Ok(token.claims),
+            Err(error) => Err(match error.kind() {
+                ErrorKind::ExpiredSignature => ErrorCode::TokenExpired.into(),
+                ErrorKind::ImmatureSignature => refused("the token is not valid yet"),
+                ErrorKind::InvalidSignature => refused("the token is signed with another secret"),
+                ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => refused("the token is not HS256"),
+                ErrorKind::MissingRequiredClaim(_) => refused("the token has no exp claim"),
+                ErrorKind::Json(_) => refused("the token lacks one of the claims room_id, user_id, role, exp"),
+                _ => refused("the token is not a JSON Web Token"),
+            }),
+        }
+    }
+}
+
+fn refused(message: &'static str) -> Error {
+    Error::new(ErrorCode::Unauthorized, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jsonwebtoken::{encode, EncodingKey, Header};
+    use serde_json::json;
+
+    fn token(secret: &str, algorithm: Algorithm, claims: serde_json::Value) -> String {
+        encode(&Header::new(algorithm), &claims, &EncodingKey::from_secret(secret.as_bytes())).expect("encoded")
+    }
+
+    fn verify(token: &str) -> Result<Claims, Error> {
+        Verifier::new("right").verify(token)
+    }
+
+    const FAR: u64 = 4_000_000_000;
+
+    #[test]
+    fn takes_a_good_token_and_says_what_is_wrong_with_others() {
+        let good = json!({"room_id": "r", "user_id": "u", "role": "host", "exp": FAR, "other": 1});
+        let claims = verify(&token("right", Algorithm::HS256, good.clone())).expect("good");
+        assert_eq!((&*claims.room_id, &*claims.user_id, &*claims.role), ("r", "u", "host"));
+
+        let mut bad = vec![
+            token("wrong", Algorithm::HS256, good.clone()),
+            token("right", Algorithm::HS512, good.clone()),
+            token("right", Algorithm::HS256, json!({"room_id": "r", "user_id": "u", "exp": FAR})),
+            token("right", Algorithm::HS256, json!({"room_id": "r", "user_id": "u", "role": "r"})),
+            token(
+                "right",
+                Algorithm::HS256,
+                json!({"room_id": "r", "user_id": "u", "role": "r", "exp": FAR, "nbf": FAR}),
+            ),
+            String::new(),
+            "a.b.c".into(),
+        ];
+        // The unsigned kind: {"alg":"none"} with the same claims.
+        let signed = token("right", Algorithm::HS256, good);
+        let claims = signed.split('.').nth(1).unwrap_or_default();
+        bad.push(format!("eyJhbGciOiJub25lIn0.{claims}."));
+        for bad in bad {
+            assert_eq!(verify(&bad).expect_err("refused"), ErrorCode::Unauthorized, "{bad}");
+        }
+        let expired = json!({"room_id": "r", "user_id": "u", "role": "host", "exp": 1_000});
+        assert_eq!(verify(&token("right", Algorithm::HS256, expired)).expect_err("refused"), ErrorCode::TokenExpired);
+    }
+}
