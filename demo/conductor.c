@@ -286,11 +286,11 @@ static void see_until(int ending) {
       files[count] = (struct pollfd){.fd = peers[i].from, .events = POLLIN};
       who[count++] = i;
     }
-    if (peers[waiting].ended) fail("%s ended before its time", peers[waiting].name);
     ready = poll(files, (nfds_t)count, (int)left);
     if (ready < 0 && errno != EINTR) fail("waiting failed: %s", strerror(errno));
     for (int i = 0; i < count && ready > 0; i++) {
       if (files[i].revents != 0) read_lines(&peers[who[i]]);
+      if (peers[who[i]].ended && who[i] != ending) fail("%s's program ended before its time", peers[who[i]].name);
     }
   }
 }

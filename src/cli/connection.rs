@@ -21,7 +21,7 @@ pub(super) struct ConnectionArguments {
     #[arg(long, env = "SSTORE_URL", value_name = "URL", default_value_t = format!("ws://127.0.0.1:{DEFAULT_PORT}"))]
     url: String,
     /// The room; needed unless the token names it
-    #[arg(long, env = "SSTORE_ROOM", value_name = "NAME", hide_env_values = true)]
+    #[arg(long, env = "SSTORE_ROOM", value_name = "NAME")]
     room: Option<String>,
     /// The token, for servers that ask for one. Other users of this machine can read the arguments
     /// of a process: --token-file or the environment are better
@@ -48,11 +48,7 @@ pub(super) struct Connection {
 impl ConnectionArguments {
     /// Joins the room. `fail_fast` gives up with the first failure; otherwise it is tried again
     /// until the time is over.
-    pub(super) fn join(
-        &self,
-        fail_fast: bool,
-        listener: impl UpdateListener + 'static,
-    ) -> Result<Connection, Failure> {
+    pub(super) fn join(&self, fail_fast: bool, listener: impl UpdateListener + 'static) -> Result<Connection, Failure> {
         let token = match &self.token_file {
             Some(path) => Some(read_text(path, "the token")?),
             None => self.token.clone(),

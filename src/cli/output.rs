@@ -117,9 +117,7 @@ pub(super) fn event_line(event: &KeyEvent) -> String {
 pub(super) fn time(ms: u64) -> String {
     // Beyond the year 9999, where a server's clock is wrong, the number itself is shown.
     match ms {
-        0..=253_402_300_799_999 => {
-            humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
-        }
+        0..=253_402_300_799_999 => humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string(),
         _ => ms.to_string(),
     }
 }
