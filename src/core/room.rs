@@ -261,12 +261,15 @@ pub struct Room {
     name: Arc<str>,
     limits: Limits,
     session: Option<Session>,
+    /// The last serial numbers of peers and keys that sessions before this one gave out: a handle
+    /// of a session that is over must not be taken for one of the next.
+    last_serials: (u32, u32),
 }
 
 impl Room {
     /// A room without a session.
     pub fn new(name: impl Into<Arc<str>>, limits: Limits) -> Room {
-        Room { name: name.into(), limits, session: None }
+        Room { name: name.into(), limits, session: None, last_serials: (0, 0) }
     }
 
     /// Applies one command at a time, appending to `events` what happened, in order.
@@ -444,9 +447,11 @@ impl Room {
             let message = format!("the room has {} peers, as many as it may have", self.limits.max_peers);
             return Err(Error::new(ErrorCode::RoomFull, message));
         }
+        let (next_serial, next_key_serial) = self.last_serials;
         let session = self.session.get_or_insert_with(|| {
             events.push(Event::SessionStarted);
-            Session { id: new_session_id.into(), started_at: now, ..Session::default() }
+            let id = new_session_id.into();
+            Session { id, started_at: now, next_serial, next_key_serial, ..Session::default() }
         });
         session.linger_until = None;
         session.next_serial = session.next_serial.wrapping_add(1);
@@ -534,8 +539,10 @@ impl Room {
             (self.limits.max_value_bytes, self.limits.max_keys, self.limits.max_store_bytes);
         let session = self.session_of(peer)?;
         names::check_key(key)?;
+        let removes = value.is_null();
         let size = value.json().len();
-        if size > max_value {
+        // Removing must work however small the limit: its `null` is not kept.
+        if !removes && size > max_value {
             let message = format!("the value has {size} bytes; at most {max_value} are allowed");
             return Err(Error::new(ErrorCode::ValueTooLarge, message));
         }
@@ -547,7 +554,6 @@ impl Room {
                 return Err(Error::conflict(current));
             }
         }
-        let removes = value.is_null();
         if removes && current.is_none() {
             return Ok(Reply::State(Arc::new(Change::absent(key.into()))));
         }
@@ -643,7 +649,9 @@ impl Room {
     }
 
     fn end_session(&mut self, events: &mut Vec<Event>) {
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            self.last_serials = (session.next_serial, session.next_key_serial);
+        }
         events.push(Event::SessionEnded);
     }
 }

@@ -15,7 +15,6 @@ use super::handshake::{self, Admission};
 use super::http;
 use super::options::CLOSE_WAIT_MS;
 use super::room_host::Inner;
-use super::shard::random_uuid;
 
 impl Inner {
     /// A connection has come: it is given the WebSocket, and what its query asks for.
@@ -216,7 +215,7 @@ impl Inner {
         let identity = connection.identity.borrow();
         let identity = identity.as_ref().ok_or(ErrorCode::NotJoined)?;
         let begins = !self.room.is_open() || self.room.next_deadline().is_some_and(|deadline| deadline <= now);
-        let new_session_id = if begins { random_uuid()? } else { String::new() };
+        let new_session_id = if begins { crate::ids::uuid()? } else { String::new() };
         let peer = Introduction {
             peer_id: &identity.peer_id,
             user_id: &identity.user_id,

@@ -274,7 +274,7 @@ impl Shard {
         }
         let peer_id = match &admission.peer_id {
             Some(id) => id.clone(),
-            None => match random_uuid() {
+            None => match crate::ids::uuid() {
                 Ok(id) => id,
                 Err(_) => return,
             },
@@ -487,15 +487,4 @@ async fn shut_down(shard: &Rc<Shard>) {
     if tokio::time::timeout(limit, all_gone).await.is_err() {
         tracing::debug!("connections did not close within the time given to them");
     }
-}
-
-/// A random UUID, version 4, as text.
-pub(super) fn random_uuid() -> Result<String, Error> {
-    let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|_| Error::new(ErrorCode::OutOfResources, "the system gave no random bytes"))?;
-    bytes[6] = bytes[6] & 0x0F | 0x40;
-    bytes[8] = bytes[8] & 0x3F | 0x80;
-    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
-    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
 }
