@@ -173,7 +173,10 @@ fn a_cut_connection_comes_back_as_the_same_peer_and_reports_only_real_difference
     bob.remove("gone").wait(SAFETY).unwrap();
     // A request made meanwhile waits for the connection.
     let (sent, answered) = mpsc::channel();
-    store.get("other").on_result(move |result| drop(sent.send(result.map(|change| change.version)))).unwrap();
+    let told = move |result: Result<std::sync::Arc<sessionstore::Change>, Error>| {
+        let _ = sent.send(result.map(|change| change.version));
+    };
+    store.get("other").on_result(told).unwrap();
     cable.mend();
     until(&updates, |update| *update == Update::State(ConnectionState::Connected, None));
     let mut differences = [next(&heard), next(&heard)];
@@ -220,7 +223,10 @@ fn a_write_whose_answer_is_lost_says_so_and_no_result_is_missing() {
     for number in 0..10 {
         let sent = sent.clone();
         let set = store.set("k", Value::from(number));
-        set.on_result(move |result| drop(sent.send(result.map(|_| ()).map_err(|error| error.code())))).unwrap();
+        let told = move |result: Result<_, Error>| {
+            let _ = sent.send(result.map(|_| ()).map_err(|error| error.code()));
+        };
+        set.on_result(told).unwrap();
     }
     cable.wait_until_held();
     cable.cut();
@@ -284,6 +290,24 @@ fn too_many_keys_end_the_listener_that_asked_and_no_other() {
     assert_eq!([next(&third), next(&third)], ["c=null", "end"]);
     store.set("a", Value::from(1)).wait(SAFETY).unwrap();
     assert_eq!(next(&heard), "a=1");
+}
+
+#[test]
+fn a_server_with_a_lower_limit_ends_the_listeners_and_not_the_client() {
+    let server = support::server();
+    let cable = Cable::to(server.local_addr());
+    let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(cable.url(), "room") };
+    let client = Client::open(options, ()).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    let (_listening, heard) = listen(&store, &["a", "b", "c"]);
+    assert_eq!((0..4).map(|_| next(&heard)).last().as_deref(), Some("end"));
+    let strict = support::server_with(|options| options.limits.max_listened_keys = 2);
+    cable.cut();
+    cable.lead_to(strict.local_addr());
+    cable.mend();
+    assert_eq!(next(&heard), "TOO_MANY_LISTENED_KEYS");
+    let (_fewer, heard) = listen(&store, &["a"]);
+    assert_eq!([next(&heard), next(&heard)], ["a=null", "end"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `Client`, `Store`, `Action` and `Subscription`: what an app holds.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex};
@@ -212,7 +213,9 @@ impl Shared {
     }
 }
 
-/// A client: one peer in one room. Dropping it leaves the room; nothing waits for that.
+/// A client: one peer in one room. Dropping it leaves the room; nothing waits for that, so a program
+/// that ends right after says [`leave`](Client::leave) and waits first, or the peer stays in the room
+/// for the grace period.
 ///
 /// It is `Send` and `Sync`; all calls are short unless their name ends in `wait`.
 pub struct Client {
@@ -542,5 +545,23 @@ impl Drop for Subscription {
         if !self.detached {
             self.cancel();
         }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("options", &self.shared.options).field("state", &self.state()).finish()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("room", &self.room()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("cancelled", &self.cell.is_cancelled()).finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -21,6 +22,17 @@ use super::shard::Shard;
 /// A close code beyond the standard's: 4000 and the number of the error.
 pub(super) fn close_code(code: ErrorCode) -> u16 {
     4_000 + code.number() as u16
+}
+
+/// Up to so many peers the list is written for each who asks; more are kept for the next.
+const SMALL_PEER_LIST: usize = 8;
+
+/// The same for the keys of a snapshot.
+const SMALL_SNAPSHOT: usize = 4;
+
+fn write_snapshot(out: &mut Vec<u8>, room: &Room, keys: &[KeySlot]) {
+    let states: Vec<_> = keys.iter().filter_map(|key| room.state_of(*key)).collect();
+    wire::write_changes(out, states.iter().map(|state| (&**state, 0)), true);
 }
 
 /// A room, shared by its connections.
@@ -49,7 +61,6 @@ pub(super) struct Inner {
     queued: bool,
     /// Readers that wait for the current batch to be on its way.
     waiting: Vec<Waker>,
-    events: Vec<Event>,
     snapshot: Option<Snapshot>,
     peer_list: Option<Rc<Vec<u8>>>,
     /// What the shard's counters and its list of deadlines have of this room.
@@ -98,17 +109,32 @@ impl RoomHost {
     }
 
     /// Does something with the room, then sees to what follows from it: counters, deadlines, and
-    /// the flush.
-    pub fn turn<T>(self: &Rc<Self>, act: impl FnOnce(&mut Inner) -> T) -> T {
-        let mut inner = self.inner.borrow_mut();
-        let result = act(&mut inner);
-        inner.settle(self);
+    /// the flush. `None` if that failed: then the room has been given up, and the loop goes on.
+    pub fn turn<T>(self: &Rc<Self>, act: impl FnOnce(&mut Inner) -> T) -> Option<T> {
+        let turn = || {
+            let mut inner = self.inner.borrow_mut();
+            let result = act(&mut inner);
+            inner.settle(self);
+            result
+        };
+        let result = catch_unwind(AssertUnwindSafe(turn)).ok();
+        if result.is_none() {
+            self.shard.give_up(self);
+        }
         result
     }
 
     /// Sends for a while what is to be sent, counting down `writes`. Returns whether there is more.
-    pub fn flush(&self, writes: &mut usize) -> bool {
-        self.inner.borrow_mut().flush(writes)
+    pub fn flush(self: &Rc<Self>, writes: &mut usize) -> bool {
+        match catch_unwind(AssertUnwindSafe(|| self.inner.borrow_mut().flush(writes))) {
+            Ok(more) => more,
+            Err(_) => {
+                // The flusher has taken it off its list.
+                self.inner.borrow_mut().queued = false;
+                self.shard.give_up(self);
+                false
+            }
+        }
     }
 
     /// Whether its readers have to wait for the flusher.
@@ -128,19 +154,18 @@ impl RoomHost {
 
     /// Begins anew after a fault: whoever was in the room is out of it.
     pub fn reset(self: &Rc<Self>) {
-        self.turn(|inner| {
-            let fresh = Inner::new(inner.shard.clone(), self.name.clone());
-            let (batch_number, end) = (inner.batch.number, inner.batch.end());
-            let old = std::mem::replace(inner, fresh);
-            inner.batch.number = batch_number + 1;
-            inner.batch.start = end;
-            inner.connections = old.connections;
-            inner.queued = old.queued;
-            inner.counted_open = old.counted_open;
-            inner.counted_peers = old.counted_peers;
-            inner.deadline = old.deadline;
-            old.waiting.iter().for_each(Waker::wake_by_ref);
-        });
+        let mut inner = self.inner.borrow_mut();
+        let fresh = Inner::new(inner.shard.clone(), self.name.clone());
+        let old = std::mem::replace(&mut *inner, fresh);
+        inner.batch.number = old.batch.number + 1;
+        inner.batch.start = old.batch.end();
+        inner.connections = old.connections;
+        inner.queued = old.queued;
+        inner.counted_open = old.counted_open;
+        inner.counted_peers = old.counted_peers;
+        inner.deadline = old.deadline;
+        inner.settle(self);
+        old.waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Lets go of all connections, when the loop ends.
@@ -165,7 +190,6 @@ impl Inner {
             flushing: VecDeque::new(),
             queued: false,
             waiting: Vec::new(),
-            events: Vec::new(),
             snapshot: None,
             peer_list: None,
             counted_open: false,
@@ -195,12 +219,12 @@ impl Inner {
 
     /// Applies a command and turns what happened into frames.
     pub fn apply(&mut self, now: Time, command: Command<'_>) -> Result<Reply, Error> {
-        let mut events = std::mem::take(&mut self.events);
+        let mut events = self.shard.events.take();
         let reply = self.room.apply(now, command, &mut events);
         for event in events.drain(..) {
             self.announce(event);
         }
-        self.events = events;
+        self.shard.events.set(events);
         reply
     }
 
@@ -210,24 +234,24 @@ impl Inner {
             Event::PeerJoined(peer) => {
                 self.peer_list = None;
                 // It is not a member yet, and begins after this.
-                self.to_peers(peer, None, wire::write_peer_join);
+                self.tell_peers(peer, None, wire::write_peer_join);
             }
             Event::PeerUpdated(peer) => {
                 self.peer_list = None;
-                self.to_peers(peer, Some(peer), wire::write_peer_update);
+                self.tell_peers(peer, Some(peer), wire::write_peer_update);
             }
             Event::PeerLeft { peer, peer_id, connection_lost } => {
                 self.peer_list = None;
                 self.take_member(peer);
                 if self.members.iter().any(Option::is_some) {
-                    self.batch.push_to_peers(None, |out| wire::write_peer_leave(out, &peer_id, connection_lost));
+                    self.open_batch().push_to_peers(None, |out| wire::write_peer_leave(out, &peer_id, connection_lost));
                 }
             }
             Event::Changed { slot, change } => {
                 self.snapshot = None;
                 if self.room.listeners(slot).next().is_some() {
                     let states = std::iter::once((&*change, 0));
-                    self.batch.push_change(slot, |out| wire::write_changes(out, states, false));
+                    self.open_batch().push_change(slot, |out| wire::write_changes(out, states, false));
                 }
             }
             Event::SessionEnded => {
@@ -238,10 +262,12 @@ impl Inner {
     }
 
     /// Tells everybody but one of a peer.
-    fn to_peers(&mut self, subject: PeerHandle, except: Option<PeerHandle>, write: fn(&mut Vec<u8>, &Peer)) {
-        let Some(peer) = self.room.peer(subject) else { return };
+    fn tell_peers(&mut self, subject: PeerHandle, except: Option<PeerHandle>, write: fn(&mut Vec<u8>, &Peer)) {
         if self.members.iter().any(Option::is_some) {
-            self.batch.push_to_peers(except, |out| write(out, peer));
+            self.open_batch();
+            if let Some(peer) = self.room.peer(subject) {
+                self.batch.push_to_peers(except, |out| write(out, peer));
+            }
         }
     }
 
@@ -296,7 +322,7 @@ impl Inner {
 
     /// The same for bytes that are framed already.
     pub fn answer_raw(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.batch.answers.len();
+        let start = self.open_batch().answers.len();
         write(&mut self.batch.answers);
         if connection.outbox.borrow_mut().insert_answer(&self.batch, start) {
             self.answered.push(connection.clone());
@@ -305,7 +331,7 @@ impl Inner {
 
     /// The same for a message about the room.
     pub fn answer_from_room(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>, &Room)) {
-        let start = self.batch.answers.len();
+        let start = self.open_batch().answers.len();
         let room = &self.room;
         frames::write_text(&mut self.batch.answers, |out| write(out, room));
         if connection.outbox.borrow_mut().insert_answer(&self.batch, start) {
@@ -319,7 +345,11 @@ impl Inner {
         }
     }
 
+    /// Everybody in the room.
     pub fn answer_peer_list(&mut self, connection: &Rc<Connection>) {
+        if self.room.peer_count() <= SMALL_PEER_LIST {
+            return self.answer_from_room(connection, wire::write_peer_list);
+        }
         let room = &self.room;
         let list = self.peer_list.get_or_insert_with(|| {
             let mut frame = Vec::new();
@@ -337,15 +367,15 @@ impl Inner {
         if keys.is_empty() {
             return;
         }
+        if keys.len() <= SMALL_SNAPSHOT {
+            return self.answer_from_room(connection, |out, room| write_snapshot(out, room, &keys));
+        }
         keys.sort_unstable();
         let frame = match &self.snapshot {
             Some(snapshot) if snapshot.keys == keys => snapshot.frame.clone(),
             _ => {
-                let states: Vec<_> = keys.iter().filter_map(|key| self.room.state_of(*key)).collect();
                 let mut frame = Vec::new();
-                frames::write_text(&mut frame, |out| {
-                    wire::write_changes(out, states.iter().map(|state| (&**state, 0)), true);
-                });
+                frames::write_text(&mut frame, |out| write_snapshot(out, &self.room, &keys));
                 frame.shrink_to_fit();
                 let frame = Rc::new(frame);
                 self.snapshot = Some(Snapshot { keys, frame: frame.clone() });
@@ -384,6 +414,16 @@ impl Inner {
 
     // ------------------------------------------------------------------ flushing
 
+    /// The batch that is appended to. A room has buffers only while it has something to say.
+    fn open_batch(&mut self) -> &mut Batch {
+        if self.batch.has_no_buffers() {
+            if let Some(spare) = self.shard.spare_batches.borrow_mut().pop() {
+                self.batch.reuse(spare);
+            }
+        }
+        &mut self.batch
+    }
+
     fn has_output(&self) -> bool {
         !self.batch.is_empty() || !self.answered.is_empty()
     }
@@ -399,9 +439,6 @@ impl Inner {
         }
         let next = Batch { number: self.batch.number + 1, start: self.batch.end(), ..Batch::default() };
         let batch = std::mem::replace(&mut self.batch, next);
-        if let Some(spare) = self.shard.spare_batches.borrow_mut().pop() {
-            self.batch.reuse(spare);
-        }
         let words = batch.keys.len().div_ceil(64);
         let mut flushing = Flushing {
             answered: std::mem::take(&mut self.answered),

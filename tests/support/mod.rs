@@ -111,7 +111,7 @@ impl Cable {
     pub fn wait_until_held(&self) {
         let (state, changed) = &*self.state;
         let state = state.lock().unwrap();
-        let (_, waited) = changed.wait_timeout_while(state, SAFETY, |state| state.held == 0).unwrap();
+        let (_state, waited) = changed.wait_timeout_while(state, SAFETY, |state| state.held == 0).unwrap();
         assert!(!waited.timed_out(), "the server said nothing that could be held");
     }
 }
