@@ -42,8 +42,10 @@ impl FromStr for Filter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Filter, String> {
-        // A lone word that is no level would be taken for the name of a module, and mute the rest.
-        let stray = text.split(',').find(|part| !part.contains('=') && part.trim().parse::<LevelFilter>().is_err());
+        // A lone word that is no level would be taken for the name of a module, and mute the rest;
+        // nothing would be taken for `error`.
+        let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+        let stray = text.split(',').map(str::trim).find(|part| !part.contains('=') && !is_level(part));
         if let Some(stray) = stray {
             return Err(format!("\"{stray}\" is no level; levels are off, error, warn, info, debug, trace"));
         }
