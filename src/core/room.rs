@@ -613,9 +613,10 @@ impl Room {
                 session.stop_listening(peer.slot, slot);
             }
         }
+        let keeps_some = !session.peers[place].listens.is_empty();
         for key in wanted {
             let slot = session.key_index.get(key).copied().unwrap_or_else(|| session.add_key(key));
-            if session.peers[place].listens.iter().any(|(have, _)| *have == slot) {
+            if keeps_some && session.peers[place].listens.iter().any(|(have, _)| *have == slot) {
                 continue;
             }
             let listens = &mut session.peers[place].listens;
