@@ -293,6 +293,24 @@ fn too_many_keys_end_the_listener_that_asked_and_no_other() {
 }
 
 #[test]
+fn a_server_with_a_lower_limit_ends_the_listeners_and_not_the_client() {
+    let server = support::server();
+    let cable = Cable::to(server.local_addr());
+    let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(cable.url(), "room") };
+    let client = Client::open(options, ()).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    let (_listening, heard) = listen(&store, &["a", "b", "c"]);
+    assert_eq!((0..4).map(|_| next(&heard)).last().as_deref(), Some("end"));
+    let strict = support::server_with(|options| options.limits.max_listened_keys = 2);
+    cable.cut();
+    cable.lead_to(strict.local_addr());
+    cable.mend();
+    assert_eq!(next(&heard), "TOO_MANY_LISTENED_KEYS");
+    let (_fewer, heard) = listen(&store, &["a"]);
+    assert_eq!([next(&heard), next(&heard)], ["a=null", "end"]);
+}
+
+#[test]
 fn requests_have_deadlines_and_a_bound() {
     let server = support::server();
     let cable = Cable::to(server.local_addr());
