@@ -13,7 +13,7 @@ use super::error::sessionstore_error;
 use super::guard::{call, call_on, clear, forked, getter, give_arc, give_box, needed, release, Guarded};
 use super::peer::sessionstore_peer_list;
 use super::store::sessionstore_store;
-use super::structs::{check_flags, read, Sized32};
+use super::structs::{check_flags, read_known, Read, Sized32};
 use super::text::{optional, required, OutText};
 use crate::client::{Client, ClientOptions};
 use crate::{Error, ErrorCode};
@@ -122,17 +122,17 @@ pub unsafe extern "C" fn sessionstore_client_open(
     client_out: *mut *mut sessionstore_client,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    call(error_out, || {
-        clear(client_out);
-        // Everything is taken over before anything is checked, so that it is consumed either way.
-        // SAFETY: structs as the caller owes.
-        let (listener, given) = unsafe { (Taken::take_optional(listener), read(options)) };
+    clear(client_out);
+    // Everything is taken over before anything is checked, so that it is consumed either way.
+    // SAFETY: structs as the caller owes.
+    let (listener, given) = unsafe { (Taken::take_optional(listener), read_known(options)) };
+    let hooks = given.as_ref().ok().map(|given| {
         // SAFETY: as above.
-        let hooks = given
-            .as_ref()
-            .ok()
-            .map(|given| unsafe { (Taken::take_optional(given.wake_hook), Taken::take_optional(given.thread_hooks)) });
-        let given = given?;
+        unsafe { (Taken::take_optional(given.known.wake_hook), Taken::take_optional(given.known.thread_hooks)) }
+    });
+    call(error_out, || {
+        let Read { known: given, checked } = given?;
+        checked?;
         needed("client_out", client_out)?;
         // SAFETY: texts as the caller owes.
         let mut options = unsafe { convert(&given) }?;
@@ -188,9 +188,9 @@ pub unsafe extern "C" fn sessionstore_client_join_wait(
     store_out: *mut *mut sessionstore_store,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(store_out);
     // SAFETY: NULL or a live client, as the caller owes.
     call_on(unsafe { guarded(client) }, error_out, |client| {
-        clear(store_out);
         needed("store_out", store_out)?;
         let store = client.join_wait(Duration::from_millis(timeout_ms.into()))?;
         give_arc(Arc::new(sessionstore_store::new(store)), store_out)
@@ -229,9 +229,9 @@ pub unsafe extern "C" fn sessionstore_client_peers(
     list_out: *mut *mut sessionstore_peer_list,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(list_out);
     // SAFETY: NULL or a live client, as the caller owes.
     call_on(unsafe { guarded(client) }, error_out, |client| {
-        clear(list_out);
         give_box(sessionstore_peer_list::new(client.peers()), list_out)
     })
 }

@@ -52,8 +52,8 @@ pub unsafe extern "C" fn sessionstore_value_from_json(
     value_out: *mut *mut sessionstore_value,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(value_out);
     call(error_out, || {
-        clear(value_out);
         // SAFETY: a text as the caller owes.
         give(Value::parse(unsafe { required("JSON text", json, json_len) }?)?, value_out)
     })
@@ -69,8 +69,8 @@ pub unsafe extern "C" fn sessionstore_value_from_string(
     value_out: *mut *mut sessionstore_value,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(value_out);
     call(error_out, || {
-        clear(value_out);
         // SAFETY: a text as the caller owes.
         give(Value::from(unsafe { required("text", text, text_len) }?), value_out)
     })
@@ -83,8 +83,8 @@ pub unsafe extern "C" fn sessionstore_value_from_integer(
     value_out: *mut *mut sessionstore_value,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(value_out);
     call(error_out, || {
-        clear(value_out);
         give(Value::from(integer), value_out)
     })
 }
@@ -97,8 +97,8 @@ pub unsafe extern "C" fn sessionstore_value_from_number(
     value_out: *mut *mut sessionstore_value,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(value_out);
     call(error_out, || {
-        clear(value_out);
         give(Value::try_from(number)?, value_out)
     })
 }
@@ -110,8 +110,8 @@ pub unsafe extern "C" fn sessionstore_value_from_boolean(
     value_out: *mut *mut sessionstore_value,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(value_out);
     call(error_out, || {
-        clear(value_out);
         give(Value::from(boolean != 0), value_out)
     })
 }
