@@ -13,7 +13,7 @@ use super::error::sessionstore_error;
 use super::guard::{call, call_on, clear, forked, getter, give_arc, give_box, needed, release, Guarded};
 use super::peer::sessionstore_peer_list;
 use super::store::sessionstore_store;
-use super::structs::{check_flags, read_known, Read, Sized32};
+use super::structs::{check_flags, read, Sized32};
 use super::text::{optional, required, OutText};
 use crate::client::{Client, ClientOptions};
 use crate::{Error, ErrorCode};
@@ -125,14 +125,13 @@ pub unsafe extern "C" fn sessionstore_client_open(
     clear(client_out);
     // Everything is taken over before anything is checked, so that it is consumed either way.
     // SAFETY: structs as the caller owes.
-    let (listener, given) = unsafe { (Taken::take_optional(listener), read_known(options)) };
+    let (listener, given) = unsafe { (Taken::take_optional(listener), read(options)) };
     let hooks = given.as_ref().ok().map(|given| {
         // SAFETY: as above.
         unsafe { (Taken::take_optional(given.known.wake_hook), Taken::take_optional(given.known.thread_hooks)) }
     });
     call(error_out, || {
-        let Read { known: given, checked } = given?;
-        checked?;
+        let given = given?.whole()?;
         needed("client_out", client_out)?;
         // SAFETY: texts as the caller owes.
         let mut options = unsafe { convert(&given) }?;
