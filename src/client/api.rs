@@ -148,7 +148,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells an outcome. The dispatcher is announced by the caller.
+    /// Tells an outcome. The dispatcher is announced by the caller, who holds the lock of the requests
+    /// since it took this one out: so closing comes before both or after both, and every request
+    /// ends once, before the last item.
     pub(crate) fn complete(&self, completion: Completion, outcome: Outcome) {
         match completion {
             Completion::Dispatched(tell) => self.dispatcher.push(Item::Call(Box::new(move || tell(outcome)))),
@@ -182,8 +184,8 @@ impl Shared {
         if std::mem::replace(&mut listening.closed, true) {
             return;
         }
+        // The lock is kept to the end: who closes second finds everything queued.
         let cells = std::mem::take(&mut listening.cells);
-        drop(listening);
         let mut requests = lock(&self.requests);
         requests.closed = true;
         let waiting = std::mem::take(&mut requests.waiting);
@@ -204,6 +206,7 @@ impl Shared {
             self.dispatcher.push(Item::Update(UpdateNotice::State(ConnectionState::Closed, reason)));
         }
         self.dispatcher.push(Item::Last);
+        drop(listening);
         self.dispatcher.announce();
         self.work.notify_one();
     }
@@ -507,10 +510,12 @@ impl Subscription {
             return;
         }
         let mut listening = lock(&self.shared.listening);
-        listening.cells.remove(&self.cell.id);
+        // Under the lock, so that it comes before the last item; if the client was closed, that did it.
+        if listening.cells.remove(&self.cell.id).is_some() {
+            self.shared.dispatcher.push(Item::Ended(self.cell.clone()));
+        }
         let shrunk = listening.replica.remove(self.cell.id);
         drop(listening);
-        self.shared.dispatcher.push(Item::Ended(self.cell.clone()));
         self.shared.dispatcher.announce();
         if shrunk {
             self.shared.work.notify_one();

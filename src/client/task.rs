@@ -11,7 +11,7 @@ use futures_util::{Sink, Stream};
 use serde_json::value::RawValue;
 use tungstenite::Message;
 
-use super::api::{Completion, Outcome, RequestKind, Shared, Store};
+use super::api::{Outcome, RequestKind, Shared, Store};
 use super::dispatch::{lock, Item, UpdateNotice};
 use super::listener::{ConnectionState, PeerChange};
 use super::runtime::NetworkThread;
@@ -170,24 +170,21 @@ impl<'a> Task<'a> {
             () = self.shared.work.notified() => {}
             () = sleep_until(deadline) => self.expire(),
         }
-        let leaves = self.take_leaves();
-        if self.shared.is_closed() {
-            return Some(None);
-        }
-        if leaves.is_empty() {
-            return None;
-        }
-        // Without a connection there is nothing to say: the server notices by itself.
-        leaves.into_iter().for_each(|leave| self.shared.complete(leave, Ok(None)));
-        self.shared.dispatcher.announce();
-        Some(None)
+        (self.complete_leaves() || self.shared.is_closed()).then_some(None)
     }
 
-    fn take_leaves(&self) -> Vec<Completion> {
+    /// Ends requests to leave, and returns whether there are any. Without a connection there is
+    /// nothing to say: the server notices by itself.
+    fn complete_leaves(&self) -> bool {
         let mut requests = lock(&self.shared.requests);
         let leaving = requests.waiting.iter().filter(|(_, request)| matches!(request.kind, RequestKind::Leave));
         let leaving: Vec<u64> = leaving.map(|(id, _)| *id).collect();
-        leaving.iter().filter_map(|id| requests.waiting.remove(id)).map(|request| request.completion).collect()
+        for leave in leaving.iter().filter_map(|id| requests.waiting.remove(id)) {
+            self.shared.complete(leave.completion, Ok(None));
+        }
+        drop(requests);
+        self.shared.dispatcher.announce();
+        !leaving.is_empty()
     }
 
     /// Serves an open connection until it ends.
@@ -355,12 +352,13 @@ impl<'a> Task<'a> {
     }
 
     fn answered(&mut self, id: u64, answer: Result<&RawValue, Error>) -> Result<(), End> {
-        let Some(request) = lock(&self.shared.requests).waiting.remove(&id) else { return Ok(()) };
+        let mut listening = lock(&self.shared.listening);
+        let mut requests = lock(&self.shared.requests);
+        let Some(request) = requests.waiting.remove(&id) else { return Ok(()) };
         let outcome: Outcome = match (&request.kind, answer) {
             (_, Err(error)) => Err(error),
             (RequestKind::Write | RequestKind::Read, Ok(body)) => match wire::parse_state(body).map(Arc::new) {
                 Ok(change) => {
-                    let mut listening = lock(&self.shared.listening);
                     let mut notices = Vec::new();
                     listening.replica.changed(&change, 0, &mut notices);
                     self.shared.queue_notices(&listening, &mut notices);
@@ -489,11 +487,10 @@ impl<'a> Task<'a> {
                 _ => lost.push(*id),
             }
         }
-        let lost: Vec<_> = lost.iter().filter_map(|id| requests.waiting.remove(id)).collect();
-        drop(requests);
-        for request in lost {
+        for request in lost.iter().filter_map(|id| requests.waiting.remove(id)) {
             self.shared.complete(request.completion, Err(ErrorCode::ConnectionLost.into()));
         }
+        drop(requests);
         self.shared.dispatcher.announce();
     }
 
@@ -510,9 +507,7 @@ impl<'a> Task<'a> {
         let mut requests = lock(&self.shared.requests);
         let due = requests.waiting.iter().filter(|(_, request)| request.deadline <= now);
         let due: Vec<u64> = due.map(|(id, _)| *id).collect();
-        let due: Vec<_> = due.iter().filter_map(|id| requests.waiting.remove(id)).collect();
-        drop(requests);
-        for request in due {
+        for request in due.iter().filter_map(|id| requests.waiting.remove(id)) {
             let error = if request.sent {
                 ErrorCode::Timeout.into()
             } else {
@@ -520,6 +515,7 @@ impl<'a> Task<'a> {
             };
             self.shared.complete(request.completion, Err(error));
         }
+        drop(requests);
         self.shared.dispatcher.announce();
     }
 

@@ -122,17 +122,16 @@ pub unsafe extern "C" fn sessionstore_client_open(
     client_out: *mut *mut sessionstore_client,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    call(error_out, || {
-        clear(client_out);
-        // Everything is taken over before anything is checked, so that it is consumed either way.
-        // SAFETY: structs as the caller owes.
-        let (listener, given) = unsafe { (Taken::take_optional(listener), read(options)) };
+    clear(client_out);
+    // Everything is taken over before anything is checked, so that it is consumed either way.
+    // SAFETY: structs as the caller owes.
+    let (listener, given) = unsafe { (Taken::take_optional(listener), read(options)) };
+    let hooks = given.as_ref().ok().map(|given| {
         // SAFETY: as above.
-        let hooks = given
-            .as_ref()
-            .ok()
-            .map(|given| unsafe { (Taken::take_optional(given.wake_hook), Taken::take_optional(given.thread_hooks)) });
-        let given = given?;
+        unsafe { (Taken::take_optional(given.known.wake_hook), Taken::take_optional(given.known.thread_hooks)) }
+    });
+    call(error_out, || {
+        let given = given?.whole()?;
         needed("client_out", client_out)?;
         // SAFETY: texts as the caller owes.
         let mut options = unsafe { convert(&given) }?;
@@ -188,9 +187,9 @@ pub unsafe extern "C" fn sessionstore_client_join_wait(
     store_out: *mut *mut sessionstore_store,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(store_out);
     // SAFETY: NULL or a live client, as the caller owes.
     call_on(unsafe { guarded(client) }, error_out, |client| {
-        clear(store_out);
         needed("store_out", store_out)?;
         let store = client.join_wait(Duration::from_millis(timeout_ms.into()))?;
         give_arc(Arc::new(sessionstore_store::new(store)), store_out)
@@ -229,9 +228,9 @@ pub unsafe extern "C" fn sessionstore_client_peers(
     list_out: *mut *mut sessionstore_peer_list,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(list_out);
     // SAFETY: NULL or a live client, as the caller owes.
     call_on(unsafe { guarded(client) }, error_out, |client| {
-        clear(list_out);
         give_box(sessionstore_peer_list::new(client.peers()), list_out)
     })
 }

@@ -16,7 +16,7 @@
 // introduction (cbindgen.toml).
 #![allow(clippy::missing_safety_doc)]
 
-mod callback;
+pub mod callback;
 mod guard;
 mod structs;
 mod text;

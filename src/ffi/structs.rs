@@ -16,12 +16,26 @@ pub(super) unsafe trait Sized32: Sized {
     const NAME: &'static str;
 }
 
-/// Reads as much of the struct as the caller has; the rest is zero. What a newer caller has beyond
-/// must be zero, because it would ask for something unknown here.
+/// A struct as far as this version knows it.
+pub(super) struct Read<T> {
+    pub(super) known: T,
+    /// The objection if a newer caller sets what lies beyond: it would ask for something unknown here.
+    pub(super) checked: Result<(), Error>,
+}
+
+impl<T> Read<T> {
+    /// The struct, unless there is an objection.
+    pub(super) fn whole(self) -> Result<T, Error> {
+        self.checked.map(|()| self.known)
+    }
+}
+
+/// Reads as much of the struct as the caller has and this version knows; the rest is zero. What a
+/// newer caller has beyond must be zero.
 ///
 /// # Safety
 /// `source` is NULL or points to a struct with `struct_size` bytes as its first field says.
-pub(super) unsafe fn read<T: Sized32>(source: *const T) -> Result<T, Error> {
+pub(super) unsafe fn read<T: Sized32>(source: *const T) -> Result<Read<T>, Error> {
     if source.is_null() {
         return Err(Error::new(ErrorCode::NullArgument, format!("the {} is NULL", T::NAME)));
     }
@@ -45,11 +59,13 @@ pub(super) unsafe fn read<T: Sized32>(source: *const T) -> Result<T, Error> {
     };
     // SAFETY: the caller says that so many bytes are there.
     let beyond = unsafe { std::slice::from_raw_parts(source.cast::<u8>().add(known), size - known) };
-    if beyond.iter().any(|byte| *byte != 0) {
+    let checked = if beyond.iter().all(|byte| *byte == 0) {
+        Ok(())
+    } else {
         let message = format!("the {} sets a field that this version of the library does not have", T::NAME);
-        return Err(Error::new(ErrorCode::UnknownOption, message));
-    }
-    Ok(copy)
+        Err(Error::new(ErrorCode::UnknownOption, message))
+    };
+    Ok(Read { known: copy, checked })
 }
 
 /// Refuses flags that this version does not know.

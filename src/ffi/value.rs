@@ -52,8 +52,8 @@ pub unsafe extern "C" fn sessionstore_value_from_json(
     value_out: *mut *mut sessionstore_value,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(value_out);
     call(error_out, || {
-        clear(value_out);
         // SAFETY: a text as the caller owes.
         give(Value::parse(unsafe { required("JSON text", json, json_len) }?)?, value_out)
     })
@@ -69,8 +69,8 @@ pub unsafe extern "C" fn sessionstore_value_from_string(
     value_out: *mut *mut sessionstore_value,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    clear(value_out);
     call(error_out, || {
-        clear(value_out);
         // SAFETY: a text as the caller owes.
         give(Value::from(unsafe { required("text", text, text_len) }?), value_out)
     })
@@ -83,10 +83,8 @@ pub unsafe extern "C" fn sessionstore_value_from_integer(
     value_out: *mut *mut sessionstore_value,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    call(error_out, || {
-        clear(value_out);
-        give(Value::from(integer), value_out)
-    })
+    clear(value_out);
+    call(error_out, || give(Value::from(integer), value_out))
 }
 
 /// Makes a value from a number. Errors: `INVALID_ARGUMENT` for NaN and the infinities, which JSON
@@ -97,10 +95,8 @@ pub unsafe extern "C" fn sessionstore_value_from_number(
     value_out: *mut *mut sessionstore_value,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    call(error_out, || {
-        clear(value_out);
-        give(Value::try_from(number)?, value_out)
-    })
+    clear(value_out);
+    call(error_out, || give(Value::try_from(number)?, value_out))
 }
 
 /// Makes a boolean: `false` from 0, `true` from anything else. Error: `NULL_ARGUMENT`.
@@ -110,10 +106,8 @@ pub unsafe extern "C" fn sessionstore_value_from_boolean(
     value_out: *mut *mut sessionstore_value,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    call(error_out, || {
-        clear(value_out);
-        give(Value::from(boolean != 0), value_out)
-    })
+    clear(value_out);
+    call(error_out, || give(Value::from(boolean != 0), value_out))
 }
 
 /// What kind of value it is: one of `SESSIONSTORE_KIND_…`. NULL counts as `null`.

@@ -148,7 +148,11 @@ impl Inner {
                 }
             }
             ClientMessage::Leave => {
-                self.bring_up_to_date(connection);
+                // Who goes need not hear what others said last, but its own writes come before
+                // their results.
+                if connection.outbox.borrow().inserted_bytes() > 0 {
+                    self.bring_up_to_date(connection);
+                }
                 let reply = self.apply(now, Command::Leave { peer });
                 self.done(connection, id, reply.map(drop));
                 self.close(connection, now, 1000, "left");

@@ -390,8 +390,10 @@ impl Inner {
         if connection.state.get() != State::Open {
             return;
         }
-        self.bring_up_to_date(connection);
-        self.detach(connection, now);
+        if connection.peer.get().is_some() {
+            self.bring_up_to_date(connection);
+            self.detach(connection, now);
+        }
         self.answer_raw(connection, |out| frames::write_close(out, code, reason));
         connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
         connection.state.set(State::Closing);
