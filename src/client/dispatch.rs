@@ -132,7 +132,8 @@ struct Queue {
     unannounced: bool,
     /// A thread runs callbacks now (poll mode).
     running: bool,
-    ended: bool,
+    /// The last item was queued; nothing is taken after it.
+    closed: bool,
 }
 
 /// The queue of one client.
@@ -159,7 +160,7 @@ impl Dispatcher {
                 compact_above: COMPACT_ABOVE,
                 unannounced: false,
                 running: false,
-                ended: false,
+                closed: false,
             }),
             queue_changed: Condvar::new(),
             update_listener: Mutex::new(Some(listener)),
@@ -187,13 +188,10 @@ impl Dispatcher {
     /// [`announce`]: Dispatcher::announce
     pub(crate) fn push(&self, item: Item) {
         let mut queue = lock(&self.queue);
-        if queue.ended {
-            drop(queue);
-            if let Item::Ended(cell) | Item::Refused(cell, _) = item {
-                cell.finish();
-            }
+        if queue.closed {
             return;
         }
+        queue.closed = matches!(item, Item::Last);
         queue.changes += usize::from(matches!(item, Item::Key(..)));
         queue.unannounced |= queue.items.is_empty();
         queue.items.push_back(item);
@@ -247,12 +245,16 @@ impl Dispatcher {
         if !self.begin_running() {
             return Err(ErrorCode::Busy.into());
         }
+        Ok(self.run_queue(most))
+    }
+
+    /// Runs at most `most` items on this thread, which began running, and ends running.
+    fn run_queue(&self, most: usize) -> usize {
         let mut ran = 0;
         loop {
             let mut queue = lock(&self.queue);
             // Once the client is closed nobody may poll again, so everything is run.
-            let closing = matches!(queue.items.back(), Some(Item::Last));
-            let item = if ran < most || closing { queue.items.pop_front() } else { None };
+            let item = if ran < most || queue.closed { queue.items.pop_front() } else { None };
             let Some(item) = item else {
                 queue.running = false;
                 let more = !queue.items.is_empty();
@@ -261,7 +263,7 @@ impl Dispatcher {
                 if let (true, Some(wake)) = (more, &self.wake) {
                     wake();
                 }
-                return Ok(ran);
+                return ran;
             };
             queue.changes -= usize::from(matches!(item, Item::Key(..)));
             drop(queue);
@@ -274,11 +276,12 @@ impl Dispatcher {
         !std::mem::replace(&mut lock(&self.queue).running, true)
     }
 
-    /// Poll mode, after the client was closed: runs what is left on this thread, unless a poll is
-    /// running (here or elsewhere), which then does it.
+    /// Poll mode, after the client was closed: runs what is left on this thread, also inside a
+    /// callback of another client, unless this one's callbacks are being run (here or elsewhere):
+    /// who runs them then does it.
     pub(crate) fn drain_after_close(&self) {
-        if self.is_polled() && may_wait().is_ok() {
-            let _ = self.poll(usize::MAX);
+        if self.is_polled() && self.begin_running() {
+            self.run_queue(usize::MAX);
         }
     }
 
@@ -295,8 +298,8 @@ impl Dispatcher {
             queue.running = true;
             drop(queue);
             cell.finish();
-            lock(&self.queue).running = false;
-            self.queue_changed.notify_all();
+            // If the client was closed meanwhile, what is left is run too.
+            self.run_queue(0);
             return Ok(());
         }
         let mut done = lock(&cell.done);
@@ -323,11 +326,6 @@ impl Dispatcher {
             Item::Update(notice) => self.update(notice),
             Item::Last => {
                 self.drop_update_listener();
-                let mut queue = lock(&self.queue);
-                queue.ended = true;
-                let left = std::mem::take(&mut queue.items);
-                drop(queue);
-                drop(left);
                 return false;
             }
         }

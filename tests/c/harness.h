@@ -212,6 +212,8 @@ typedef struct listening {
     int count;
     uint64_t replaced;
     sessionstore_event *events[MOST_EVENTS];
+    /* The beginning of the newest event's JSON, also beyond those. */
+    char last[64];
     /* Called inside the callback, if set. `event` is NULL for the end mark. */
     void (*during)(struct listening *own, const sessionstore_event *event);
     void (*during_drop)(struct listening *own);
@@ -224,6 +226,7 @@ static inline void listening_changed(void *ctx, const sessionstore_event *event)
     harness_lock();
     own->after_drop += own->drops > 0;
     if (own->count < MOST_EVENTS) own->events[own->count] = sessionstore_event_retain(event);
+    snprintf(own->last, sizeof own->last, "%s", sessionstore_event_json(event, NULL));
     own->count++;
     own->replaced += sessionstore_event_replaced(event);
     harness_unlock();
