@@ -157,12 +157,12 @@ impl Filter<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::core::room::{Command, Introduction, Reply, Room};
 
     /// A room with one peer that listens to `count` keys, and their slots.
-    fn slots(count: usize) -> (PeerHandle, Vec<KeySlot>) {
+    pub fn slots(count: usize) -> (PeerHandle, Vec<KeySlot>) {
         let mut room = Room::new("r", Default::default());
         let mut events = Vec::new();
         let peer = Introduction { peer_id: "p", user_id: "", name: None, role: "r", metadata: None };
@@ -175,9 +175,9 @@ mod tests {
         (peer, slots)
     }
 
-    fn selected(batch: &Batch, range: Range<u32>, filter: Filter<'_>) -> Vec<Range<u32>> {
+    fn selected(batch: &Batch, range: Range<u32>, filter: Filter<'_>) -> Vec<(u32, u32)> {
         let mut ranges = Vec::new();
-        batch.select(range, &filter, |range| ranges.push(range));
+        batch.select(range, &filter, |range| ranges.push((range.start, range.end)));
         ranges
     }
 
@@ -191,16 +191,16 @@ mod tests {
         }
         assert_eq!(batch.keys.len(), 2);
         let some = Some(peer);
-        assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0b11] }), [0..50]);
-        assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0b01] }), [0..10, 30..50]);
-        assert_eq!(selected(&batch, 10..40, Filter { peer: some, keys: &[0b10] }), [10..30]);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0b11] }), [(0, 50)]);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0b01] }), [(0, 10), (30, 50)]);
+        assert_eq!(selected(&batch, 10..40, Filter { peer: some, keys: &[0b10] }), [(10, 30)]);
         assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0] }), []);
         assert_eq!(selected(&batch, 0..50, Filter { peer: None, keys: &[0b11] }), []);
 
         batch.push_to_peers(some, |out| out.extend_from_slice(b"8 bytes."));
         batch.push_to_peers(None, |out| out.extend_from_slice(b"8 bytes."));
-        assert_eq!(selected(&batch, 0..70, Filter { peer: some, keys: &[0b11] }), [0..50, 60..70]);
-        assert_eq!(selected(&batch, 0..70, Filter { peer: some, keys: &[0] }), [60..70]);
+        assert_eq!(selected(&batch, 0..70, Filter { peer: some, keys: &[0b11] }), [(0, 50), (60, 70)]);
+        assert_eq!(selected(&batch, 0..70, Filter { peer: some, keys: &[0] }), [(60, 70)]);
     }
 
     #[test]
@@ -211,8 +211,8 @@ mod tests {
             batch.push_change(*slot, |out| out.extend_from_slice(b"8 bytes."));
         }
         let filter = Filter { peer: Some(peer), keys: &[1, 1 << 5] };
-        assert_eq!(selected(&batch, 0..700, filter), [0..10, 690..700]);
+        assert_eq!(selected(&batch, 0..700, filter), [(0, 10), (690, 700)]);
         let filter = Filter { peer: Some(peer), keys: &[u64::MAX, (1 << 6) - 1] };
-        assert_eq!(selected(&batch, 0..700, filter), [0..700]);
+        assert_eq!(selected(&batch, 0..700, filter), [(0, 700)]);
     }
 }

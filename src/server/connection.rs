@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::task::{ready, Context, Poll};
 
@@ -198,13 +197,8 @@ fn process(connection: &Rc<Connection>, decoder: &mut Decoder, data: &mut [u8]) 
     let now = connection.shard.now();
     connection.heard_at.set(now);
     let host = &connection.host;
-    match catch_unwind(AssertUnwindSafe(|| host.turn(|inner| inner.receive(connection, decoder, data, now)))) {
-        Ok(used) => used,
-        Err(_) => {
-            connection.shard.give_up(host);
-            data.len()
-        }
-    }
+    let all = data.len();
+    host.turn(|inner| inner.receive(connection, decoder, data, now)).unwrap_or(all)
 }
 
 /// Writes what is parked, until nothing is. The only task a connection has beside its reader,

@@ -63,7 +63,7 @@ pub(super) struct Decoder {
     /// The beginning of a frame whose end has not arrived.
     partial: Vec<u8>,
     /// The fragments so far of a message whose end has not arrived.
-    fragments: Option<Box<Vec<u8>>>,
+    fragments: Option<Vec<u8>>,
     failed: bool,
 }
 
@@ -170,7 +170,7 @@ impl Decoder {
         Ok(match header.opcode {
             TEXT if header.fin => each(Event::Text(text(payload)?)),
             TEXT => {
-                self.fragments = Some(Box::new(payload.to_vec()));
+                self.fragments = Some(payload.to_vec());
                 ControlFlow::Continue(())
             }
             CONTINUATION => {

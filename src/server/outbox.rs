@@ -445,3 +445,229 @@ impl Parked {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::room::PeerHandle;
+    use crate::server::batch::tests::slots;
+    use crate::server::frames::write_text;
+    use crate::server::stream::TestSocket;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// A key changes; even ones are listened to.
+        Change(usize),
+        /// Something about a peer; the receiver itself or another.
+        Peer {
+            itself: bool,
+        },
+        /// An answer to this connection, of that many bytes.
+        Answer(usize),
+        Shared(usize),
+        /// The socket takes so many bytes from now on.
+        Allow(usize),
+        Flush,
+        Drain,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => (0usize..4).prop_map(Step::Change),
+            1 => any::<bool>().prop_map(|itself| Step::Peer { itself }),
+            2 => (0usize..300).prop_map(Step::Answer),
+            1 => (0usize..300).prop_map(Step::Shared),
+            3 => (0usize..120).prop_map(Step::Allow),
+            4 => Just(Step::Flush),
+            3 => Just(Step::Drain),
+        ];
+        proptest::collection::vec(step, 1..80)
+    }
+
+    /// One connection, driven without a room.
+    struct Bench {
+        keys: Vec<KeySlot>,
+        peer: PeerHandle,
+        batch: Batch,
+        outbox: Outbox,
+        socket: Rc<TestSocket>,
+        write: WriteHalf,
+        queue_bytes: usize,
+        /// All that concerns the connection, in order; notifications with their key.
+        said: Vec<(Option<usize>, String)>,
+        /// How many notifications of each key were dropped, and of peers whether.
+        missed: Conflated,
+        next: usize,
+    }
+
+    impl Bench {
+        fn new(queue_bytes: usize) -> Bench {
+            let (peer, keys) = slots(4);
+            let socket = Rc::new(TestSocket::default());
+            Bench {
+                keys,
+                peer,
+                batch: Batch::default(),
+                outbox: Outbox::default(),
+                write: WriteHalf::Test(socket.clone()),
+                socket,
+                queue_bytes,
+                said: Vec::new(),
+                missed: Conflated::default(),
+                next: 0,
+            }
+        }
+
+        fn text(&mut self, kind: &str, pad: usize) -> String {
+            self.next += 1;
+            format!("{kind}{}{}", self.next, ".".repeat(pad))
+        }
+
+        fn step(&mut self, step: &Step) {
+            match *step {
+                Step::Change(key) => {
+                    let text = self.text(&format!("change{key}:"), 20);
+                    self.batch.push_change(self.keys[key], |out| out.extend_from_slice(text.as_bytes()));
+                    if key % 2 == 0 {
+                        self.said.push((Some(key), text));
+                    }
+                }
+                Step::Peer { itself } => {
+                    let text = self.text("peer:", 30);
+                    let except = itself.then_some(self.peer);
+                    self.batch.push_to_peers(except, |out| out.extend_from_slice(text.as_bytes()));
+                    if !itself {
+                        self.said.push((Some(usize::MAX), text));
+                    }
+                }
+                Step::Answer(pad) => {
+                    let text = self.text("answer:", pad);
+                    let start = self.batch.answers.len();
+                    write_text(&mut self.batch.answers, |out| out.extend_from_slice(text.as_bytes()));
+                    self.outbox.insert_answer(&self.batch, start);
+                    self.said.push((None, text));
+                }
+                Step::Shared(pad) => {
+                    let text = self.text("shared:", pad);
+                    let mut frame = Vec::new();
+                    write_text(&mut frame, |out| out.extend_from_slice(text.as_bytes()));
+                    self.outbox.insert_shared(&self.batch, Rc::new(frame));
+                    self.said.push((None, text));
+                }
+                Step::Allow(bytes) => self.socket.allowance.set(bytes),
+                Step::Flush => self.flush(),
+                Step::Drain => self.drain(),
+            }
+        }
+
+        fn flush(&mut self) {
+            let next = Batch { number: self.batch.number + 1, start: self.batch.end(), ..Batch::default() };
+            let batch = Rc::new(std::mem::replace(&mut self.batch, next));
+            // The connection listens to the even keys.
+            let mut mask = 0;
+            for (nth, key) in batch.keys.iter().enumerate() {
+                let key = self.keys.iter().position(|have| have == key).expect("one of the keys");
+                mask |= u64::from(key % 2 == 0) << nth;
+            }
+            let filter = Filter { peer: Some(self.peer), keys: &[mask][..batch.keys.len().min(1)] };
+            let mut scratch = Vec::new();
+            self.outbox.deliver(&batch, &filter, &self.write, &mut scratch, self.queue_bytes, || 0);
+        }
+
+        /// What the writer task does.
+        fn drain(&mut self) {
+            while let Some(parked) = &mut self.outbox.parked {
+                if !parked.is_empty() {
+                    if parked.write(&self.write, || 0).is_err() {
+                        return;
+                    }
+                } else if let Some(conflated) = parked.take_conflated() {
+                    self.missed.add(conflated);
+                } else {
+                    self.outbox.parked = None;
+                }
+            }
+        }
+
+        /// Everything the socket took, which must be whole frames.
+        fn received(&mut self) -> Vec<String> {
+            self.flush();
+            self.socket.allowance.set(usize::MAX);
+            self.drain();
+            assert!(self.outbox.is_flushed());
+            assert_eq!(self.outbox.inserted_bytes(), 0);
+            let bytes = self.socket.taken.borrow();
+            let mut frames = Vec::new();
+            let mut rest = &bytes[..];
+            while let [first, second, after @ ..] = rest {
+                assert_eq!(*first, 0x81, "not the beginning of a frame");
+                let (length, after) = match second {
+                    126 => (usize::from(u16::from_be_bytes([after[0], after[1]])), &after[2..]),
+                    short => (usize::from(*short), after),
+                };
+                frames.push(String::from_utf8(after[..length].to_vec()).expect("text"));
+                rest = &after[length..];
+            }
+            assert!(rest.is_empty());
+            frames
+        }
+    }
+
+    #[test]
+    fn a_full_queue_keeps_answers_and_counts_what_it_drops() {
+        let mut bench = Bench::new(100);
+        let change = Step::Change(0);
+        // The first is begun when the socket blocks, so it is finished; the rest is dropped.
+        for step in [change.clone(), Step::Allow(5), Step::Flush, change.clone(), change.clone(), Step::Answer(5)] {
+            bench.step(&step);
+        }
+        for step in [Step::Flush, change.clone(), change, Step::Peer { itself: false }, Step::Flush] {
+            bench.step(&step);
+        }
+        let received = bench.received();
+        assert_eq!(received.len(), 2, "{received:?}");
+        assert!(received[0].starts_with("change0:1.") && received[1].starts_with("answer:4."), "{received:?}");
+        assert_eq!(bench.missed.keys, BTreeMap::from([(bench.keys[0], 4)]));
+        assert!(bench.missed.peers);
+    }
+
+    proptest! {
+        #[test]
+        fn everything_arrives_in_order_whatever_the_socket_takes(steps in steps()) {
+            let mut bench = Bench::new(usize::MAX);
+            steps.iter().for_each(|step| bench.step(step));
+            let received = bench.received();
+            let said: Vec<String> = bench.said.iter().map(|(_, text)| text.clone()).collect();
+            prop_assert_eq!(received, said);
+        }
+
+        #[test]
+        fn a_full_queue_loses_nothing_uncounted(steps in steps(), queue_bytes in 0usize..400) {
+            let mut bench = Bench::new(queue_bytes);
+            steps.iter().for_each(|step| bench.step(step));
+            let received = bench.received();
+            let mut expected = bench.said.iter();
+            let mut dropped = BTreeMap::<KeySlot, u64>::new();
+            let mut peers = false;
+            let mut drop_one = |(key, text): &(Option<usize>, String)| match key {
+                None => panic!("the answer {text} was dropped"),
+                Some(usize::MAX) => peers = true,
+                Some(key) => *dropped.entry(bench.keys[*key]).or_default() += 1,
+            };
+            for frame in &received {
+                // What comes is in order; what was skipped before it was dropped.
+                loop {
+                    let Some(said) = expected.next() else { panic!("{frame} came twice or out of order") };
+                    if said.1 == *frame {
+                        break;
+                    }
+                    drop_one(said);
+                }
+            }
+            expected.for_each(drop_one);
+            prop_assert_eq!(&bench.missed.keys, &dropped);
+            prop_assert_eq!(bench.missed.peers, peers);
+        }
+    }
+}

@@ -88,6 +88,8 @@ impl Inner {
     }
 
     fn request(&mut self, connection: &Rc<Connection>, text: &str, now: Time) {
+        #[cfg(test)]
+        assert_ne!(text, tests::FAULT, "a test asks for this fault");
         let request = wire::parse_request(text);
         let id = request.id;
         let message = match request.message {
@@ -219,5 +221,51 @@ impl Inner {
             metadata: metadata.or(identity.metadata.as_deref()),
         };
         self.apply(now, Command::Join { peer, new_session_id: &new_session_id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use tungstenite::{Message, WebSocket};
+
+    use crate::{Server, ServerOptions};
+
+    /// A message that makes the room panic.
+    pub const FAULT: &str = "fault";
+
+    fn join(server: &Server, room: &str) -> WebSocket<TcpStream> {
+        let stream = TcpStream::connect(server.local_addr()).expect("connects");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+        let url = format!("{}/ws?room={room}&join=1", server.url());
+        let (mut socket, _) = tungstenite::client(url, stream).expect("admitted");
+        assert!(socket.read().expect("the result").to_text().expect("text").contains("\"result\""));
+        socket
+    }
+
+    fn close_code(socket: &mut WebSocket<TcpStream>) -> u16 {
+        loop {
+            if let Message::Close(Some(frame)) = socket.read().expect("a close frame") {
+                return frame.code.into();
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_in_one_room_closes_it_and_leaves_the_others() {
+        let server = Server::start(ServerOptions { threads: 1, ..Default::default() }).expect("starts");
+        let (mut first, mut second, mut other) = (join(&server, "a"), join(&server, "a"), join(&server, "b"));
+        first.send(Message::text(FAULT)).expect("sent");
+        assert_eq!(close_code(&mut first), 1011);
+        assert_eq!(close_code(&mut second), 1011);
+        // The loop, the other room and the same room go on.
+        other.send(Message::text("{\"id\":1,\"method\":\"ping\"}")).expect("sent");
+        while !other.read().expect("the pong").to_text().expect("text").contains("timestamp") {}
+        join(&server, "a");
+        drop((first, second));
+        let stats = server.stats();
+        assert_eq!((stats.rooms, stats.peers), (2, 2));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -98,17 +99,32 @@ impl RoomHost {
     }
 
     /// Does something with the room, then sees to what follows from it: counters, deadlines, and
-    /// the flush.
-    pub fn turn<T>(self: &Rc<Self>, act: impl FnOnce(&mut Inner) -> T) -> T {
-        let mut inner = self.inner.borrow_mut();
-        let result = act(&mut inner);
-        inner.settle(self);
+    /// the flush. `None` if that failed: then the room has been given up, and the loop goes on.
+    pub fn turn<T>(self: &Rc<Self>, act: impl FnOnce(&mut Inner) -> T) -> Option<T> {
+        let turn = || {
+            let mut inner = self.inner.borrow_mut();
+            let result = act(&mut inner);
+            inner.settle(self);
+            result
+        };
+        let result = catch_unwind(AssertUnwindSafe(turn)).ok();
+        if result.is_none() {
+            self.shard.give_up(self);
+        }
         result
     }
 
     /// Sends for a while what is to be sent, counting down `writes`. Returns whether there is more.
-    pub fn flush(&self, writes: &mut usize) -> bool {
-        self.inner.borrow_mut().flush(writes)
+    pub fn flush(self: &Rc<Self>, writes: &mut usize) -> bool {
+        match catch_unwind(AssertUnwindSafe(|| self.inner.borrow_mut().flush(writes))) {
+            Ok(more) => more,
+            Err(_) => {
+                // The flusher has taken it off its list.
+                self.inner.borrow_mut().queued = false;
+                self.shard.give_up(self);
+                false
+            }
+        }
     }
 
     /// Whether its readers have to wait for the flusher.
@@ -128,19 +144,18 @@ impl RoomHost {
 
     /// Begins anew after a fault: whoever was in the room is out of it.
     pub fn reset(self: &Rc<Self>) {
-        self.turn(|inner| {
-            let fresh = Inner::new(inner.shard.clone(), self.name.clone());
-            let (batch_number, end) = (inner.batch.number, inner.batch.end());
-            let old = std::mem::replace(inner, fresh);
-            inner.batch.number = batch_number + 1;
-            inner.batch.start = end;
-            inner.connections = old.connections;
-            inner.queued = old.queued;
-            inner.counted_open = old.counted_open;
-            inner.counted_peers = old.counted_peers;
-            inner.deadline = old.deadline;
-            old.waiting.iter().for_each(Waker::wake_by_ref);
-        });
+        let mut inner = self.inner.borrow_mut();
+        let fresh = Inner::new(inner.shard.clone(), self.name.clone());
+        let old = std::mem::replace(&mut *inner, fresh);
+        inner.batch.number = old.batch.number + 1;
+        inner.batch.start = old.batch.end();
+        inner.connections = old.connections;
+        inner.queued = old.queued;
+        inner.counted_open = old.counted_open;
+        inner.counted_peers = old.counted_peers;
+        inner.deadline = old.deadline;
+        inner.settle(self);
+        old.waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Lets go of all connections, when the loop ends.
@@ -210,11 +225,11 @@ impl Inner {
             Event::PeerJoined(peer) => {
                 self.peer_list = None;
                 // It is not a member yet, and begins after this.
-                self.to_peers(peer, None, wire::write_peer_join);
+                self.tell_peers(peer, None, wire::write_peer_join);
             }
             Event::PeerUpdated(peer) => {
                 self.peer_list = None;
-                self.to_peers(peer, Some(peer), wire::write_peer_update);
+                self.tell_peers(peer, Some(peer), wire::write_peer_update);
             }
             Event::PeerLeft { peer, peer_id, connection_lost } => {
                 self.peer_list = None;
@@ -238,7 +253,7 @@ impl Inner {
     }
 
     /// Tells everybody but one of a peer.
-    fn to_peers(&mut self, subject: PeerHandle, except: Option<PeerHandle>, write: fn(&mut Vec<u8>, &Peer)) {
+    fn tell_peers(&mut self, subject: PeerHandle, except: Option<PeerHandle>, write: fn(&mut Vec<u8>, &Peer)) {
         let Some(peer) = self.room.peer(subject) else { return };
         if self.members.iter().any(Option::is_some) {
             self.batch.push_to_peers(except, |out| write(out, peer));

@@ -293,12 +293,7 @@ impl Shard {
             self.population.raise();
         }
         let now = self.now();
-        let admitted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            host.turn(|inner| inner.admit(&connection, admission, now));
-        }));
-        if admitted.is_err() {
-            self.give_up(&host);
-        }
+        host.turn(|inner| inner.admit(&connection, admission, now));
         spawn_local(connection::serve(connection, read, rest));
     }
 
@@ -359,11 +354,10 @@ async fn flusher(shard: Rc<Shard>) {
         shard.flush.wait().await;
         loop {
             let Some(host) = shard.to_flush.borrow_mut().pop_front() else { break };
-            let flushed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| host.flush(&mut writes)));
-            match flushed {
-                Ok(true) => shard.to_flush.borrow_mut().push_back(host),
-                Ok(false) => shard.drop_if_unused(&host),
-                Err(_) => shard.give_up(&host),
+            if host.flush(&mut writes) {
+                shard.to_flush.borrow_mut().push_back(host);
+            } else {
+                shard.drop_if_unused(&host);
             }
             if writes == 0 {
                 yield_now().await;

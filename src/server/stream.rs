@@ -17,6 +17,30 @@ pub(super) enum ReadHalf {
 /// What is written to, by whoever flushes.
 pub(super) enum WriteHalf {
     Tcp(OwnedWriteHalf),
+    #[cfg(test)]
+    Test(std::rc::Rc<TestSocket>),
+}
+
+/// A socket that takes as many bytes as a test allows.
+#[cfg(test)]
+#[derive(Default)]
+pub(super) struct TestSocket {
+    pub allowance: std::cell::Cell<usize>,
+    pub taken: std::cell::RefCell<Vec<u8>>,
+}
+
+#[cfg(test)]
+impl TestSocket {
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let taken = offered.len().min(self.allowance.get());
+        if taken == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.allowance.set(self.allowance.get() - taken);
+        self.taken.borrow_mut().extend_from_slice(&offered[..taken]);
+        Ok(taken)
+    }
 }
 
 pub(super) fn split(stream: TcpStream) -> (ReadHalf, WriteHalf) {
@@ -42,6 +66,8 @@ impl WriteHalf {
         match (self, slices) {
             (WriteHalf::Tcp(half), [one]) => half.try_write(one),
             (WriteHalf::Tcp(half), many) => half.try_write_vectored(many),
+            #[cfg(test)]
+            (WriteHalf::Test(socket), many) => socket.try_write(many),
         }
     }
 
@@ -49,6 +75,8 @@ impl WriteHalf {
     pub async fn writable(&self) -> io::Result<()> {
         match self {
             WriteHalf::Tcp(half) => half.writable().await,
+            #[cfg(test)]
+            WriteHalf::Test(_) => Ok(()),
         }
     }
 
@@ -58,6 +86,8 @@ impl WriteHalf {
             WriteHalf::Tcp(half) => {
                 let _ = socket2::SockRef::from(half.as_ref()).shutdown(Shutdown::Write);
             }
+            #[cfg(test)]
+            WriteHalf::Test(_) => {}
         }
     }
 
@@ -68,6 +98,8 @@ impl WriteHalf {
                 // Fails when the other side was first, which is as good.
                 let _ = socket2::SockRef::from(half.as_ref()).shutdown(Shutdown::Both);
             }
+            #[cfg(test)]
+            WriteHalf::Test(_) => {}
         }
     }
 }

@@ -40,6 +40,15 @@ impl Client {
     /// Connects with a query; the refusal is the status and the body.
     pub fn try_connect(server: &Server, query: &str, headers: &[(&str, &str)]) -> Result<Client, (u16, Value)> {
         let stream = TcpStream::connect(server.local_addr()).expect("connects");
+        Client::try_connect_on(stream, server, query, headers)
+    }
+
+    fn try_connect_on(
+        stream: TcpStream,
+        server: &Server,
+        query: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Client, (u16, Value)> {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
         let mut request = tungstenite::http::Request::builder()
@@ -80,6 +89,19 @@ impl Client {
         let mut client = Client::try_connect(server, &format!("{query}&join=j"), &[]).expect("admitted");
         assert_eq!(client.result("j")["protocol"], 1);
         client.expect("peer-list");
+        client
+    }
+
+    /// Joins and listens on a socket for which the system buffers little, so that it is full soon.
+    pub fn narrow(server: &Server, room: &str, peer: &str, key: &str) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a small buffer");
+        socket.connect(&server.local_addr().into()).expect("connects");
+        let query = format!("room={room}&peer={peer}&join=j&listen={}", encode(&json!([key]).to_string()));
+        let mut client = Client::try_connect_on(socket.into(), server, &query, &[]).expect("admitted");
+        client.result("j");
+        client.expect("peer-list");
+        client.expect("on-metadata-change");
         client
     }
 
