@@ -1,15 +1,40 @@
 //! SessionStore: the shared realtime key-value store for everyone in a room.
+//!
+//! A room's store exists from the first join of a session and is cleared when the last peer
+//! leaves. Everyone in the room sets, gets and listens: pinned text, spotlight, hand raise, poll.
+//!
+//! - [`Client`] joins a room; its [`Store`] is what apps use (feature `client`).
+//! - [`Server`] hosts rooms inside a process (feature `server`); `sstore serve` is the same from a
+//!   box of its own (feature `cli`).
+//! - [`core`] is the room itself, pure: no I/O, no clock, no randomness.
+//! - [`ffi`] is the C API; `include/sessionstore.h` is its manual.
 #![deny(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod core;
+#[cfg(feature = "client")]
+pub mod ffi;
 #[cfg(feature = "server")]
 pub mod server;
 
+#[cfg(any(feature = "client", feature = "server"))]
+mod ids;
+
+#[cfg(feature = "client")]
+pub use crate::client::{
+    Action, Client, ClientOptions, ConnectionState, Hook, KeyChange, KeyChangeListener, PeerChange, Store,
+    Subscription, ThreadHooks, UpdateListener,
+};
 pub use crate::core::error::{Error, ErrorCode};
+pub use crate::core::limits::Limits;
+pub use crate::core::replica::KeyEvent;
+pub use crate::core::room::{Author, Change};
 pub use crate::core::value::{Kind, Value};
+pub use crate::core::wire::PeerInfo;
 #[cfg(feature = "server")]
 pub use crate::server::{Server, ServerOptions};

@@ -26,6 +26,10 @@ pub const MAX_VALUE_DEPTH: usize = 100;
 /// Longest request id that is echoed, in bytes of JSON. A quoted UUID takes 38.
 pub const MAX_REQUEST_ID_BYTES: usize = 128;
 
+/// Largest message a client accepts from a server, in bytes: the `peer-list` of the largest room
+/// (20,000 peers with names and metadata of ordinary length), with room to spare.
+pub const MAX_SERVER_MESSAGE_BYTES: usize = 64 << 20;
+
 /// The limits of one room's store and the times that bound a session.
 ///
 /// The defaults are those of the hosted original, so that an app moves over unchanged.

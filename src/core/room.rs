@@ -261,12 +261,15 @@ pub struct Room {
     name: Arc<str>,
     limits: Limits,
     session: Option<Session>,
+    /// The last serial numbers of peers and keys that sessions before this one gave out: a handle
+    /// of a session that is over must not be taken for one of the next.
+    last_serials: (u32, u32),
 }
 
 impl Room {
     /// A room without a session.
     pub fn new(name: impl Into<Arc<str>>, limits: Limits) -> Room {
-        Room { name: name.into(), limits, session: None }
+        Room { name: name.into(), limits, session: None, last_serials: (0, 0) }
     }
 
     /// Applies one command at a time, appending to `events` what happened, in order.
@@ -444,9 +447,11 @@ impl Room {
             let message = format!("the room has {} peers, as many as it may have", self.limits.max_peers);
             return Err(Error::new(ErrorCode::RoomFull, message));
         }
+        let (next_serial, next_key_serial) = self.last_serials;
         let session = self.session.get_or_insert_with(|| {
             events.push(Event::SessionStarted);
-            Session { id: new_session_id.into(), started_at: now, ..Session::default() }
+            let id = new_session_id.into();
+            Session { id, started_at: now, next_serial, next_key_serial, ..Session::default() }
         });
         session.linger_until = None;
         session.next_serial = session.next_serial.wrapping_add(1);
@@ -534,8 +539,10 @@ impl Room {
             (self.limits.max_value_bytes, self.limits.max_keys, self.limits.max_store_bytes);
         let session = self.session_of(peer)?;
         names::check_key(key)?;
+        let removes = value.is_null();
         let size = value.json().len();
-        if size > max_value {
+        // Removing must work however small the limit: its `null` is not kept.
+        if !removes && size > max_value {
             let message = format!("the value has {size} bytes; at most {max_value} are allowed");
             return Err(Error::new(ErrorCode::ValueTooLarge, message));
         }
@@ -547,7 +554,6 @@ impl Room {
                 return Err(Error::conflict(current));
             }
         }
-        let removes = value.is_null();
         if removes && current.is_none() {
             return Ok(Reply::State(Arc::new(Change::absent(key.into()))));
         }
@@ -595,7 +601,10 @@ impl Room {
         let most = self.limits.max_listened_keys;
         let session = self.session_of(peer)?;
         keys.iter().try_for_each(|key| names::check_key(key))?;
-        let wanted: BTreeSet<&str> = keys.iter().copied().collect();
+        // Sorted, so that the same set gives the same room whatever the order it came in.
+        let mut wanted = keys.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
         if wanted.len() > most {
             let message = format!("{} keys at once; at most {most} are allowed", wanted.len());
             return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
@@ -603,13 +612,14 @@ impl Room {
         let place = peer.slot as usize;
         let before: Vec<KeySlot> = session.peers[place].listens.iter().map(|(key, _)| *key).collect();
         for slot in before {
-            if !wanted.contains(&*session.keys[slot.index as usize].key) {
+            if wanted.binary_search(&&*session.keys[slot.index as usize].key).is_err() {
                 session.stop_listening(peer.slot, slot);
             }
         }
+        let keeps_some = !session.peers[place].listens.is_empty();
         for key in wanted {
             let slot = session.key_index.get(key).copied().unwrap_or_else(|| session.add_key(key));
-            if session.peers[place].listens.iter().any(|(have, _)| *have == slot) {
+            if keeps_some && session.peers[place].listens.iter().any(|(have, _)| *have == slot) {
                 continue;
             }
             let listens = &mut session.peers[place].listens;
@@ -624,7 +634,8 @@ impl Room {
         let linger_ms = self.limits.linger_ms;
         let Some(session) = &mut self.session else { return };
         let keys: Vec<KeySlot> = session.peers[peer.slot as usize].listens.iter().map(|(key, _)| *key).collect();
-        for key in keys {
+        // Backwards, so that each is found at once and nothing has to move.
+        for key in keys.into_iter().rev() {
             session.stop_listening(peer.slot, key);
         }
         let gone = session.peers.remove(peer.slot as usize);
@@ -643,7 +654,9 @@ impl Room {
     }
 
     fn end_session(&mut self, events: &mut Vec<Event>) {
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            self.last_serials = (session.next_serial, session.next_key_serial);
+        }
         events.push(Event::SessionEnded);
     }
 }
@@ -671,7 +684,7 @@ impl Session {
     /// counterpart is told.
     fn stop_listening(&mut self, peer: u32, key: KeySlot) {
         let listens = &mut self.peers[peer as usize].listens;
-        let Some(place) = listens.iter().position(|(have, _)| *have == key) else { return };
+        let Some(place) = listens.iter().rposition(|(have, _)| *have == key) else { return };
         let (_, seat) = listens.swap_remove(place);
         if let Some(&(moved_key, moved_seat)) = listens.get(place) {
             self.keys[moved_key.index as usize].listeners[moved_seat as usize].1 = place as u32;

@@ -58,7 +58,8 @@ impl Value {
     /// Checks a JSON text and compacts it.
     ///
     /// Errors: [`ErrorCode::InvalidJson`] when it is not one JSON value, nests deeper than 100
-    /// levels, or has an escaped half of a surrogate pair, which is no text in UTF-8.
+    /// levels, has a number beyond the range of an `f64`, or an escaped half of a surrogate pair,
+    /// which is no text in UTF-8.
     pub fn parse(json: &str) -> Result<Value, Error> {
         let raw: &RawValue = serde_json::from_str(json).map_err(not_json)?;
         Value::from_raw(raw)
@@ -178,7 +179,7 @@ fn not_json(error: serde_json::Error) -> Error {
 }
 
 /// Removes white space outside strings from a valid JSON text and checks what the grammar leaves
-/// open: nesting and surrogate halves. One pass; borrows when there is nothing to remove.
+/// open: nesting, the range of numbers, and surrogate halves. One pass; borrows when there is nothing to remove.
 fn compact(text: &str) -> Result<Cow<'_, str>, Error> {
     let bytes = text.as_bytes();
     let mut removed: Option<Vec<u8>> = None;
@@ -207,6 +208,14 @@ fn compact(text: &str) -> Result<Cow<'_, str>, Error> {
                 }
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
+            b'-' | b'0'..=b'9' => {
+                let end = number_end(text, at)?;
+                if let Some(kept) = &mut removed {
+                    kept.extend_from_slice(&bytes[at..end]);
+                }
+                at = end;
+                continue;
+            }
             _ => {}
         }
         if let Some(kept) = &mut removed {
@@ -219,6 +228,20 @@ fn compact(text: &str) -> Result<Cow<'_, str>, Error> {
         // Only ASCII white space was left out, so what remains is still UTF-8.
         Some(kept) => String::from_utf8(kept).map(Cow::Owned).map_err(|_| ErrorCode::InvalidUtf8.into()),
     }
+}
+
+/// The index after the number that starts at `start`. One beyond the range of an `f64`, such as
+/// `1e400`, is refused: many readers could not read it.
+fn number_end(text: &str, start: usize) -> Result<usize, Error> {
+    let rest = &text[start..];
+    let length = rest.find([',', ']', '}', ' ', '\t', '\n', '\r']).unwrap_or(rest.len());
+    let number = &rest[..length];
+    // Without an exponent it takes 309 digits to leave the range.
+    let may_leave = number.len() > 308 || number.contains(['e', 'E']);
+    if may_leave && !number.parse::<f64>().is_ok_and(f64::is_finite) {
+        return Err(Error::new(ErrorCode::InvalidJson, "a number is beyond the range of a double"));
+    }
+    Ok(start + length)
 }
 
 /// The index after the closing quote of the string that starts at `start`.
@@ -278,6 +301,10 @@ mod tests {
         for half in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\u0041""#, r#"{"\ud800":1}"#] {
             assert_eq!(code(half), Some(ErrorCode::InvalidJson), "{half}");
         }
+        for (number, refused) in [("1e400", true), ("[-1E+309]", true), ("{\"a\":1e308}", false), ("1e-400", false)] {
+            assert_eq!(code(number), refused.then_some(ErrorCode::InvalidJson), "{number}");
+        }
+        assert_eq!(code(&"9".repeat(400)), Some(ErrorCode::InvalidJson));
         assert_eq!(code(r#""\ud83d\ude00""#), None);
         assert_eq!(code(&("[".repeat(100) + &"]".repeat(100))), None);
         assert_eq!(code(&("[".repeat(101) + &"]".repeat(101))), Some(ErrorCode::InvalidJson));

@@ -5,6 +5,7 @@
 //! by everybody who receives it.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -132,12 +133,12 @@ struct PingParams<'a> {
 
 /// Parses one text frame from a client. Never panics, whatever the bytes.
 pub fn parse_request(text: &str) -> Request<'_> {
-    let envelope: Envelope<'_> = match serde_json::from_str(text) {
+    let envelope: Envelope<'_> = match object("the frame", text) {
         Ok(envelope) => envelope,
-        Err(error) => return Request { id: None, message: Err(malformed("the frame", &error)) },
+        Err(error) => return Request { id: None, message: Err(error) },
     };
     let id = match envelope.id {
-        Some(id) if id.get().len() > MAX_REQUEST_ID_BYTES || id.get().starts_with(['{', '[']) => {
+        Some(id) if id.get().len() > MAX_REQUEST_ID_BYTES || id.get().starts_with(['{', '[', 't', 'f']) => {
             let message = format!("an id is a string or number of at most {MAX_REQUEST_ID_BYTES} bytes");
             return Request { id: None, message: Err(Error::new(ErrorCode::MalformedMessage, message)) };
         }
@@ -185,12 +186,20 @@ fn parse_method<'a>(method: &str, params: Option<&'a RawValue>) -> Result<Client
 }
 
 fn read<'a, T: Deserialize<'a>>(method: &str, params: Option<&'a RawValue>) -> Result<T, Error> {
-    let text = params.map_or("{}", RawValue::get);
-    serde_json::from_str(text).map_err(|error| malformed(&format!("the params of {method}"), &error))
+    object(format_args!("the params of {method}"), params.map_or("{}", RawValue::get))
+}
+
+/// serde would also fill a struct from an array, field by field in their order; the protocol has
+/// objects only.
+fn object<'a, T: Deserialize<'a>>(what: impl fmt::Display, text: &'a str) -> Result<T, Error> {
+    if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
+        return Err(Error::new(ErrorCode::MalformedMessage, format!("{what}: not a JSON object")));
+    }
+    serde_json::from_str(text).map_err(|error| malformed(what, &error))
 }
 
 /// serde_json's own text may quote the input, which stays out of messages; its position does not.
-fn malformed(what: &str, error: &serde_json::Error) -> Error {
+fn malformed(what: impl fmt::Display, error: &serde_json::Error) -> Error {
     let reason = match error.classify() {
         serde_json::error::Category::Data => "do not have the fields or types the method takes",
         _ => "are not valid JSON",
@@ -545,7 +554,7 @@ struct WireError<'a> {
     #[serde(borrow)]
     message: Option<Text<'a>>,
     #[serde(borrow)]
-    data: Option<WireErrorData<'a>>,
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -624,7 +633,7 @@ struct WirePeerLeave<'a> {
 
 /// Parses one text frame from a server. Never panics, whatever the bytes.
 pub fn parse_server_message(text: &str) -> Result<ServerMessage<'_>, Error> {
-    let incoming: Incoming<'_> = serde_json::from_str(text).map_err(|error| malformed("the frame", &error))?;
+    let incoming: Incoming<'_> = object("the frame", text)?;
     let id = || incoming.id.and_then(|id| id.get().trim_matches('"').parse::<u64>().ok());
     if let Some(error) = incoming.error {
         return Ok(ServerMessage::Refused { id: id(), error: refusal(error)? });
@@ -676,7 +685,9 @@ fn refusal(error: WireError<'_>) -> Result<Error, Error> {
     let message = error.message.map_or(String::new(), |text| text.0.into_owned());
     let message = if code == ErrorCode::Unknown { format!("{message} (code {})", error.code) } else { message };
     let refused = Error::new(code, message);
-    match error.data.and_then(|data| data.current) {
+    // What other servers put there is theirs; the refusal counts all the same.
+    let data = error.data.and_then(|data| serde_json::from_str::<WireErrorData<'_>>(data.get()).ok());
+    match data.and_then(|data| data.current) {
         Some(current) => Ok(refused.with_current(Arc::new(current.change()?))),
         None => Ok(refused),
     }

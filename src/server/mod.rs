@@ -173,6 +173,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // Messages are written when they are complete, so none should wait for the next.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())

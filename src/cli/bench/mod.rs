@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
-use url::Url;
+use http::Uri;
 
 use crate::{Server, ServerOptions};
 use failure::Failure;
@@ -127,15 +127,15 @@ struct Remote {
 
 fn remote(url: &str) -> Result<Remote, Failure> {
     let wrong = |reason: &str| Failure::Server(format!("the URL is not usable: {reason}"));
-    let url = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
-    if url.scheme() != "ws" {
+    let uri: Uri = url.parse().map_err(|_| wrong("it looks like ws://host:port or ws://host:port/path"))?;
+    if uri.scheme_str() != Some("ws") {
         return Err(wrong("it has to begin with ws://"));
     }
-    let host = url.host_str().ok_or_else(|| wrong("it has no host"))?.to_string();
-    let port = url.port_or_known_default().unwrap_or(80);
+    let host = uri.host().ok_or_else(|| wrong("it has no host"))?;
+    let port = uri.port_u16().unwrap_or(80);
     let address = (host.trim_matches(['[', ']']), port).to_socket_addrs().ok().and_then(|mut all| all.next());
     let address = address.ok_or_else(|| Failure::Server(format!("the host {host} does not resolve")))?;
-    let path = if url.path() == "/" { "/ws" } else { url.path() };
+    let path = if uri.path() == "/" { "/ws" } else { uri.path() };
     Ok(Remote { address, wire: Wire::WebSocket { host: format!("{host}:{port}"), path: path.into() } })
 }
 

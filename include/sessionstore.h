@@ -1,0 +1,1077 @@
+/*
+ * SessionStore: the shared realtime key-value store for everyone in a room.
+ *
+ * A program links libsessionstore, joins a room, and shares its store: what one peer sets, everyone
+ * who listens is told. The store lives as long as the session and is cleared when the last peer
+ * leaves. The same library hosts rooms: `sessionstore_server_start`.
+ *
+ *
+ * THE SHORT WAY
+ *
+ *   sessionstore_client_options options = SESSIONSTORE_CLIENT_OPTIONS_INIT;
+ *   options.url = "ws://127.0.0.1:7350";
+ *   options.room = "lobby";
+ *   sessionstore_client *client = NULL;
+ *   sessionstore_store *store = NULL;
+ *   if (sessionstore_client_open(&options, NULL, &client, NULL) != SESSIONSTORE_OK) return 1;
+ *   if (sessionstore_client_join_wait(client, 10000, &store, NULL) != SESSIONSTORE_OK) return 1;
+ *
+ *   const char *keys[] = {"spotlight"};
+ *   sessionstore_key_change_listener listener = SESSIONSTORE_KEY_CHANGE_LISTENER_INIT;
+ *   listener.on_key_changed = on_key_changed;
+ *   sessionstore_store_listen(store, keys, NULL, 1, &listener, NULL, NULL);
+ *   sessionstore_store_set_string(store, "spotlight", SESSIONSTORE_NUL_TERMINATED,
+ *                                 "peer-1", SESSIONSTORE_NUL_TERMINATED, NULL, NULL);
+ *   ...
+ *   sessionstore_store_free(store);
+ *   sessionstore_client_free(client);
+ *
+ *
+ * WHAT HOLDS FOR EVERY FUNCTION
+ *
+ * Names. `sessionstore_<object>_<verb>`: the object comes first, then inputs, then outputs, then
+ * `error_out`.
+ *
+ * Texts. UTF-8, a pointer and a length in bytes. The length may be SESSIONSTORE_NUL_TERMINATED for a
+ * text that ends at its first NUL. NULL with length 0 is the empty text. Texts given to you have a NUL
+ * after them, whatever their length. Texts in option structs end with NUL.
+ *
+ * Values. Any JSON, crossing as its text: `"hi"` with the quotes, `42`, `{"a":[1,2]}`. Helpers set and
+ * read strings, numbers and booleans without quotes and escapes. `null` means that the key is absent.
+ *
+ * Ownership. You free what you were given through a `**..._out`, with its `_free`. `_free(NULL)` is
+ * fine; `_free` never blocks and may be called anywhere, in callbacks too; handles may be freed in any
+ * order. Inputs are copied. A handle given to a callback, or by a getter that returns a `const`
+ * pointer, is borrowed: `_retain` keeps it.
+ *
+ * Errors. Functions that can fail return a code: SESSIONSTORE_OK (0), or a positive number, the same on
+ * the wire and in every language; numbers are never used for something else later. 1-99: the caller's
+ * mistake. 100-199: the connection, or the state of an object. 200-299: refused by the room, nothing
+ * changed. 900 and above: ours. If `error_out` is not NULL it gets an error object with a sentence, or
+ * NULL on success. Other outputs are written on success only; handle outputs are NULL after a failure.
+ *
+ * Threads. Every function may be called from any thread, also on the same handle at once (except that
+ * nothing may use a handle while or after it is freed). Nothing global in your process changes: no
+ * signal handlers, no exit handlers, no logging. All clients share one network thread; each has a
+ * dispatch thread, unless it is in poll mode. In a child process after fork() every call that returns a
+ * code returns SESSIONSTORE_FORKED, and freeing a client, store, subscription or server does nothing.
+ *
+ * Functions whose name ends in `_wait` block, up to `timeout_ms` milliseconds. All others return at
+ * once.
+ *
+ *
+ * CALLBACKS
+ *
+ * A callback is a struct: functions, and a `ctx` of yours that is passed to each of them. The struct is
+ * copied. The call that takes it consumes it, also when that call fails: in each case `on_drop` is
+ * called exactly once, after the last call of any other member, and after it nothing of this library
+ * touches `ctx` again. (When the taking call fails, that happens before it returns. Only a struct whose
+ * `struct_size` is impossible is not touched at all.)
+ *
+ * Callbacks of one client never overlap and come in order, on that client's dispatch thread, never on a
+ * network thread, and with no lock of the library held. Inside one, every call that does not block is
+ * legal, also cancelling or freeing the very subscription or client that is calling. A `_wait` inside a
+ * callback of any client returns SESSIONSTORE_WOULD_DEADLOCK at once. `_cancel` asks a listener to stop;
+ * `_cancel_wait` returns after its `on_drop`. A callback must not let a C++ exception out.
+ *
+ * A callback may take its time: the connection is served meanwhile, and what waits for the callback is
+ * bounded. Older changes of a key that still wait give way to newer ones; `sessionstore_event_replaced`
+ * tells how many did. The newest is never missed.
+ *
+ * Poll mode, for UI threads and game loops: with a `wake_hook` in the client's options there is no
+ * dispatch thread; callbacks run inside `sessionstore_client_poll`, on the thread you call it from. A
+ * `_wait` then may return before the listeners were told of the change: that comes with the next poll.
+ *
+ *
+ * STRUCTS
+ *
+ * Begin with the `_INIT` macro, which sets `struct_size` to the size your compiler knows; 0 and NULL
+ * mean the default everywhere. Structs only ever grow at their end, so a program compiled against an
+ * older header keeps working.
+ */
+
+
+#ifndef SESSIONSTORE_H
+#define SESSIONSTORE_H
+
+/* Generated from src/ffi by `make header`. Do not edit. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The version of this header; `sessionstore_version` tells that of the library. */
+#define SESSIONSTORE_VERSION "0.1.0"
+
+/* The length of a text that ends at its first NUL byte. */
+#define SESSIONSTORE_NUL_TERMINATED ((size_t)-1)
+
+/* How to begin each struct: `sessionstore_client_options options = SESSIONSTORE_CLIENT_OPTIONS_INIT;` */
+
+#define SESSIONSTORE_CLIENT_OPTIONS_INIT \
+    {(uint32_t)sizeof(sessionstore_client_options), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+     0, 0, 0, 0, 0, 0, NULL, NULL}
+#define SESSIONSTORE_SERVER_OPTIONS_INIT \
+    {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define SESSIONSTORE_UPDATE_LISTENER_INIT \
+    {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL}
+#define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
+    {(uint32_t)sizeof(sessionstore_key_change_listener), 0, NULL, NULL, NULL, NULL, NULL}
+#define SESSIONSTORE_ACTION_RESULT_INIT \
+    {(uint32_t)sizeof(sessionstore_action_result), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_WAKE_HOOK_INIT {(uint32_t)sizeof(sessionstore_wake_hook), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_THREAD_HOOKS_INIT \
+    {(uint32_t)sizeof(sessionstore_thread_hooks), 0, NULL, NULL, NULL, NULL}
+
+
+// Success.
+#define SESSIONSTORE_OK 0
+
+// A pointer that must not be NULL was NULL.
+#define SESSIONSTORE_NULL_ARGUMENT 1
+
+// An argument has a value outside its range.
+#define SESSIONSTORE_INVALID_ARGUMENT 2
+
+// A text is not valid UTF-8.
+#define SESSIONSTORE_INVALID_UTF8 3
+
+// A value is not valid JSON.
+#define SESSIONSTORE_INVALID_JSON 4
+
+// A key breaks the rules for keys.
+#define SESSIONSTORE_INVALID_KEY 5
+
+// A room name breaks the rules for rooms.
+#define SESSIONSTORE_INVALID_ROOM 6
+
+// A peer's id, name, role, user id or metadata breaks its rules.
+#define SESSIONSTORE_INVALID_PEER 7
+
+// The server's address is not a usable URL.
+#define SESSIONSTORE_INVALID_URL 8
+
+// An options or callback struct has an impossible `struct_size`.
+#define SESSIONSTORE_INVALID_STRUCT_SIZE 9
+
+// An option or flag is set that this version does not know.
+#define SESSIONSTORE_UNKNOWN_OPTION 10
+
+// A value is of another type than the one asked for.
+#define SESSIONSTORE_WRONG_TYPE 11
+
+// Waiting here would wait for the calling thread itself.
+#define SESSIONSTORE_WOULD_DEADLOCK 12
+
+// The library is used in a forked child process.
+#define SESSIONSTORE_FORKED 13
+
+// A message names a method the server does not have.
+#define SESSIONSTORE_UNKNOWN_METHOD 14
+
+// A message is not a request of the protocol.
+#define SESSIONSTORE_MALFORMED_MESSAGE 15
+
+// The server's configuration cannot be used.
+#define SESSIONSTORE_INVALID_CONFIG 16
+
+// The call does not fit the mode of the client, such as polling one that has a dispatch thread.
+#define SESSIONSTORE_WRONG_MODE 17
+
+// Two calls that exclude each other were made at once, such as two polls of one client.
+#define SESSIONSTORE_BUSY 18
+
+// A request came before the peer joined, or after it left.
+#define SESSIONSTORE_NOT_JOINED 100
+
+// The object was closed.
+#define SESSIONSTORE_CLOSED 101
+
+// The time given to a call ran out.
+#define SESSIONSTORE_TIMEOUT 102
+
+// The connection broke before the answer came.
+#define SESSIONSTORE_CONNECTION_LOST 103
+
+// No connection to the server could be made.
+#define SESSIONSTORE_CONNECTION_FAILED 104
+
+// The host name of the server does not resolve.
+#define SESSIONSTORE_HOST_NOT_FOUND 105
+
+// What answered at the address is not a SessionStore server.
+#define SESSIONSTORE_HANDSHAKE_FAILED 106
+
+// The session this client was in has ended; it joined a new one.
+#define SESSIONSTORE_SESSION_LOST 107
+
+// Another connection came with the same peer id.
+#define SESSIONSTORE_REPLACED 108
+
+// The server is shutting down.
+#define SESSIONSTORE_SHUTTING_DOWN 109
+
+// The address to listen on is in use.
+#define SESSIONSTORE_ADDRESS_IN_USE 110
+
+// The address to listen on cannot be used.
+#define SESSIONSTORE_ADDRESS_UNAVAILABLE 111
+
+// Too many requests wait for their answer.
+#define SESSIONSTORE_QUEUE_FULL 112
+
+// The client sent nothing, not even an answer to a ping, for too long.
+#define SESSIONSTORE_IDLE_TIMEOUT 113
+
+// The client did not read what it was sent.
+#define SESSIONSTORE_SLOW_READER 114
+
+// The token is missing, malformed, or signed with another secret.
+#define SESSIONSTORE_UNAUTHORIZED 200
+
+// The token has expired.
+#define SESSIONSTORE_TOKEN_EXPIRED 201
+
+// A value is larger than the limit.
+#define SESSIONSTORE_VALUE_TOO_LARGE 202
+
+// The store has as many keys as it may have.
+#define SESSIONSTORE_TOO_MANY_KEYS 203
+
+// Keys and values together would be larger than the limit.
+#define SESSIONSTORE_STORE_FULL 204
+
+// The key has another version than the one expected.
+#define SESSIONSTORE_VERSION_CONFLICT 205
+
+// A message is larger than the server accepts.
+#define SESSIONSTORE_MESSAGE_TOO_LARGE 206
+
+// The peer listens to as many keys as it may.
+#define SESSIONSTORE_TOO_MANY_LISTENED_KEYS 207
+
+// The room has as many peers as it may have.
+#define SESSIONSTORE_ROOM_FULL 208
+
+// The server has as many connections as it may have.
+#define SESSIONSTORE_SERVER_FULL 209
+
+// The peer id is in use in a way that cannot be taken over.
+#define SESSIONSTORE_PEER_MISMATCH 210
+
+// A fault of the library or the server.
+#define SESSIONSTORE_INTERNAL 900
+
+// The library panicked; the object is not usable any more.
+#define SESSIONSTORE_PANIC 901
+
+// The system refused a resource: memory, a thread, a descriptor.
+#define SESSIONSTORE_OUT_OF_RESOURCES 902
+
+// The server answered with a code this version does not know.
+#define SESSIONSTORE_UNKNOWN 999
+
+// The key is absent, or the value is the JSON `null`, which means the same.
+#define SESSIONSTORE_KIND_NULL 0
+
+// `true` or `false`.
+#define SESSIONSTORE_KIND_BOOLEAN 1
+
+// A number without fraction and exponent that fits an `int64_t`.
+#define SESSIONSTORE_KIND_INTEGER 2
+
+// Any other number.
+#define SESSIONSTORE_KIND_NUMBER 3
+
+// A string.
+#define SESSIONSTORE_KIND_STRING 4
+
+// An array.
+#define SESSIONSTORE_KIND_ARRAY 5
+
+// An object.
+#define SESSIONSTORE_KIND_OBJECT 6
+
+// Stands for 0 in an options field in which 0 means the default, such as a grace period of 0.
+#define SESSIONSTORE_ZERO UINT32_MAX
+
+// The first join is under way.
+#define SESSIONSTORE_STATE_CONNECTING 1
+
+// Joined.
+#define SESSIONSTORE_STATE_CONNECTED 2
+
+// The connection broke and is being made anew; requests wait.
+#define SESSIONSTORE_STATE_RECONNECTING 3
+
+// Over, for good: the client was freed or left, or the server refused it.
+#define SESSIONSTORE_STATE_CLOSED 4
+
+// The peer is in the room: it joined, or was there before this client.
+#define SESSIONSTORE_PEER_JOINED 1
+
+// The peer's name or metadata changed.
+#define SESSIONSTORE_PEER_UPDATED 2
+
+// The peer left, or its grace period ended.
+#define SESSIONSTORE_PEER_LEFT 3
+
+// Flag of a client's options: a failure of the very first join closes the client with the error,
+// instead of trying on. For programs that rather end than wait.
+#define SESSIONSTORE_CLIENT_FAIL_FAST 1
+
+// A client: one peer in one room.
+typedef struct sessionstore_client sessionstore_client;
+
+// What went wrong: a code, a sentence, and for conflicts what the key holds now.
+//
+// Functions that can fail return the code and, if their `error_out` is not NULL, also give an error
+// object, which you free with `sessionstore_error_free`. The object never changes and may be read
+// from any thread.
+typedef struct sessionstore_error sessionstore_error;
+
+// One state of one key: what a listener, a get or a set is told. It never changes, is counted by
+// reference, and may be used from any thread.
+//
+// Events given to callbacks are borrowed until the callback returns; `sessionstore_event_retain`
+// keeps one.
+typedef struct sessionstore_event sessionstore_event;
+
+// A peer as it was when it was told of. It never changes, is counted by reference, and may be used
+// from any thread.
+//
+// Peers given to callbacks, and those in a list, are borrowed; `sessionstore_peer_retain` keeps one.
+typedef struct sessionstore_peer sessionstore_peer;
+
+// Everybody who was in the room when the list was made. Freed with `sessionstore_peer_list_free`.
+typedef struct sessionstore_peer_list sessionstore_peer_list;
+
+// A server that hosts rooms inside this process, on threads of its own.
+typedef struct sessionstore_server sessionstore_server;
+
+// The store of the room a client is in. It is counted by reference and may outlive its client, after
+// which its calls answer `CLOSED`.
+typedef struct sessionstore_store sessionstore_store;
+
+// A listener that was registered with `sessionstore_store_listen`.
+typedef struct sessionstore_subscription sessionstore_subscription;
+
+// A JSON value. It never changes, is counted by reference, and may be used from any thread.
+//
+// Numbers keep every digit: 9007199254740993 stays that.
+typedef struct sessionstore_value sessionstore_value;
+
+// Where to listen and what to allow. Begin with `SESSIONSTORE_SERVER_OPTIONS_INIT`; what stays 0 or
+// NULL has its default. Texts end with NUL and are copied.
+typedef struct {
+  // Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // The address to listen on. Default `127.0.0.1`: this machine only.
+  const char *address;
+  // The secret that tokens are signed with (HS256). NULL: an open server, which lets everyone in.
+  const char *secret;
+  // The port, at most 65,535. Default 0: any free one; `sessionstore_server_port` tells which.
+  uint32_t port;
+  // Threads that serve rooms; a room lives on one of them. Default 1.
+  uint32_t threads;
+  // How long a peer whose connection broke stays, in milliseconds. Default 30,000;
+  // `SESSIONSTORE_ZERO` for not at all.
+  uint32_t grace_ms;
+  // How long a session without peers is kept, in milliseconds. Default 0.
+  uint32_t linger_ms;
+  // Largest value, in bytes of compact JSON. Default 1,024.
+  uint32_t max_value_bytes;
+  // Most keys in a store. Default 100.
+  uint32_t max_keys;
+  // Most bytes of keys and values together in a store. Default 65,536.
+  uint32_t max_store_bytes;
+  // Most keys one peer listens to. Default 200.
+  uint32_t max_listened_keys;
+  // Most peers in a room. Default 20,000.
+  uint32_t max_peers;
+  // Most connections in all. Default: the server's own, see `sstore serve --help`.
+  uint32_t max_connections;
+  // After how much silence a connection is pinged, in milliseconds. Default 15,000.
+  uint32_t ping_interval_ms;
+  // After how much silence a connection is closed, in milliseconds. Default 45,000.
+  uint32_t idle_timeout_ms;
+} sessionstore_server_options;
+
+// Poll mode: tells that there is something for `sessionstore_client_poll`.
+typedef struct {
+  // Set by `SESSIONSTORE_WAKE_HOOK_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it. It comes on whichever thread lets go last.
+  void (*on_drop)(void *ctx);
+  // Called from any thread, also while another such call runs. It must return at once and call
+  // nothing of this library: write to a pipe, post a message, signal a condition.
+  void (*on_wake)(void *ctx);
+} sessionstore_wake_hook;
+
+// Called on the client's dispatch thread when it starts and just before it ends, for hosts that must
+// make threads known, such as a JVM.
+typedef struct {
+  // Set by `SESSIONSTORE_THREAD_HOOKS_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it. It comes on whichever thread lets go last.
+  void (*on_drop)(void *ctx);
+  // Before the first callback.
+  void (*on_start)(void *ctx);
+  // After the last callback.
+  void (*on_stop)(void *ctx);
+} sessionstore_thread_hooks;
+
+// How and where to join. Begin with `SESSIONSTORE_CLIENT_OPTIONS_INIT`; what stays 0 or NULL has its
+// default. Texts end with NUL and are copied.
+typedef struct {
+  // Set by `SESSIONSTORE_CLIENT_OPTIONS_INIT`.
+  uint32_t struct_size;
+  // `SESSIONSTORE_CLIENT_…` flags.
+  uint32_t flags;
+  // The server: `ws://host:port`, or with a path. Required.
+  const char *url;
+  // The room, 1 to 128 bytes. Required unless the token names it.
+  const char *room;
+  // A JWT for servers that ask for one.
+  const char *token;
+  // This peer's name, shown to others; at most 256 bytes.
+  const char *name;
+  // The role asked of an open server; at most 64 bytes.
+  const char *role;
+  // The user id told to an open server; at most 128 bytes.
+  const char *user_id;
+  // This peer's metadata: any text of at most 2,048 bytes.
+  const char *metadata;
+  // This peer's id, at most 128 bytes, unique in the room. Default: a random UUID.
+  const char *peer_id;
+  // How long one asynchronous request may take, in milliseconds. Default 10,000.
+  uint32_t request_timeout_ms;
+  // How long one attempt to connect may take, in milliseconds. Default 10,000.
+  uint32_t connect_timeout_ms;
+  // Pause before the first attempt to reconnect, in milliseconds, doubled for each that fails; the
+  // actual pause is drawn between half of it and the whole. Default 250.
+  uint32_t reconnect_min_ms;
+  // The longest pause between two attempts, in milliseconds. Default 10,000.
+  uint32_t reconnect_max_ms;
+  // After how much silence the server is pinged, in milliseconds; after as much again without an
+  // answer the connection counts as broken. Default 10,000.
+  uint32_t heartbeat_ms;
+  // Most requests that may wait for their answers; more are refused with `QUEUE_FULL`. Default
+  // 1,024.
+  uint32_t max_pending;
+  // Poll mode if not NULL: the client has no dispatch thread, and callbacks run inside
+  // `sessionstore_client_poll`. The struct is copied and consumed.
+  const sessionstore_wake_hook *wake_hook;
+  // Hooks of the dispatch thread, or NULL. The struct is copied and consumed.
+  const sessionstore_thread_hooks *thread_hooks;
+} sessionstore_client_options;
+
+// Hears what concerns the client as a whole. Members that are NULL are not called.
+//
+// See the introduction for what all callback structs have in common: `ctx` is passed to each call,
+// calls never overlap and come in order on the client's dispatch thread, and `on_drop` is called
+// exactly once, after the last of them.
+typedef struct {
+  // Set by `SESSIONSTORE_UPDATE_LISTENER_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it.
+  void (*on_drop)(void *ctx);
+  // The room was joined. Called once. The store is borrowed; `sessionstore_store_retain` keeps it.
+  void (*on_store_available)(void *ctx, const sessionstore_store *store);
+  // The connection's state is now one of `SESSIONSTORE_STATE_…`. The error says why, or is NULL;
+  // it is borrowed.
+  void (*on_connection_state)(void *ctx, int32_t state, const sessionstore_error *error);
+  // Another peer joined, changed or left: `change` is one of `SESSIONSTORE_PEER_…`. Those who are
+  // in the room already are told as joined. The peer is borrowed.
+  void (*on_peer)(void *ctx, int32_t change, const sessionstore_peer *peer);
+  // Something went wrong that no request is waiting for, such as `SESSION_LOST`. The error is
+  // borrowed.
+  void (*on_error)(void *ctx, const sessionstore_error *error);
+} sessionstore_update_listener;
+
+// Hears how one request ended.
+typedef struct {
+  // Set by `SESSIONSTORE_ACTION_RESULT_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it.
+  void (*on_drop)(void *ctx);
+  // The request ended; called exactly once if the call that took this succeeded, otherwise never.
+  // `error` is NULL on success. `event` is the key's state after a set, remove or get that
+  // succeeded, otherwise NULL. Both are borrowed.
+  void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_event *event);
+} sessionstore_action_result;
+
+// Hears of changes of some keys. Members that are NULL are not called.
+typedef struct {
+  // Set by `SESSIONSTORE_KEY_CHANGE_LISTENER_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it.
+  void (*on_drop)(void *ctx);
+  // A key has this state. First comes the current value of each key (`null` when absent), then
+  // `on_snapshot_end`, then each change, this peer's own included. The event is borrowed.
+  void (*on_key_changed)(void *ctx, const sessionstore_event *event);
+  // All current values were given.
+  void (*on_snapshot_end)(void *ctx);
+  // The server refused to listen to these keys; only `on_drop` follows. The error is borrowed.
+  void (*on_refused)(void *ctx, const sessionstore_error *error);
+} sessionstore_key_change_listener;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The code, one of `SESSIONSTORE_…`; 0 for NULL.
+int32_t sessionstore_error_code(const sessionstore_error *error);
+
+// The code's name, such as `"VALUE_TOO_LARGE"`; `"OK"` for NULL. Lives as long as the error.
+const char *sessionstore_error_name(const sessionstore_error *error);
+
+// A sentence for people: what happened and what to do. It holds no value, token or secret. Lives
+// as long as the error; `""` for NULL.
+const char *sessionstore_error_message(const sessionstore_error *error);
+
+// 1 if the same call may succeed later without being changed, otherwise 0.
+int32_t sessionstore_error_is_retryable(const sessionstore_error *error);
+
+// For `SESSIONSTORE_VERSION_CONFLICT`, what the key holds now; otherwise NULL. Borrowed from the
+// error; `sessionstore_event_retain` keeps it.
+const sessionstore_event *sessionstore_error_current(const sessionstore_error *error);
+
+// Frees an error. NULL is fine.
+void sessionstore_error_free(sessionstore_error *error);
+
+// The name of a code, such as `"VALUE_TOO_LARGE"`; `"UNKNOWN"` for a number that is none. Lives for
+// ever.
+const char *sessionstore_code_name(int32_t code);
+
+// What a code means and what to do, as a sentence. Lives for ever.
+const char *sessionstore_code_advice(int32_t code);
+
+// The version of the library that is running, such as `"0.1.0"`. Lives for ever.
+//
+// Compare it with `SESSIONSTORE_VERSION`, the version of the header you compiled with: within one
+// SONAME the library may be newer.
+const char *sessionstore_version(void);
+
+// Makes a value from JSON text, which is checked and compacted.
+//
+// Errors: `INVALID_JSON`, `INVALID_UTF8`, `NULL_ARGUMENT`.
+int32_t sessionstore_value_from_json(const char *json,
+                                     size_t json_len,
+                                     sessionstore_value **value_out,
+                                     sessionstore_error **error_out);
+
+// Makes a value from a plain text; quotes and escapes are added.
+//
+// Errors: `INVALID_UTF8`, `NULL_ARGUMENT`.
+int32_t sessionstore_value_from_string(const char *text,
+                                       size_t text_len,
+                                       sessionstore_value **value_out,
+                                       sessionstore_error **error_out);
+
+// Makes a value from an integer. Error: `NULL_ARGUMENT`.
+int32_t sessionstore_value_from_integer(int64_t integer,
+                                        sessionstore_value **value_out,
+                                        sessionstore_error **error_out);
+
+// Makes a value from a number. Errors: `INVALID_ARGUMENT` for NaN and the infinities, which JSON
+// cannot say; `NULL_ARGUMENT`.
+int32_t sessionstore_value_from_number(double number,
+                                       sessionstore_value **value_out,
+                                       sessionstore_error **error_out);
+
+// Makes a boolean: `false` from 0, `true` from anything else. Error: `NULL_ARGUMENT`.
+int32_t sessionstore_value_from_boolean(int32_t boolean,
+                                        sessionstore_value **value_out,
+                                        sessionstore_error **error_out);
+
+// What kind of value it is: one of `SESSIONSTORE_KIND_…`. NULL counts as `null`.
+int32_t sessionstore_value_kind(const sessionstore_value *value);
+
+// The compact JSON text, with a NUL after it. Lives as long as the value; `"null"` for NULL.
+//
+// `len_out` may be NULL.
+const char *sessionstore_value_json(const sessionstore_value *value, size_t *len_out);
+
+// Reads a boolean: 0 or 1. `WRONG_TYPE` if the value is anything else; 1 is not `true`.
+int32_t sessionstore_value_get_boolean(const sessionstore_value *value,
+                                       int32_t *boolean_out,
+                                       sessionstore_error **error_out);
+
+// Reads an integer, exact over the whole range. `WRONG_TYPE` if the value is anything else, a
+// number with a fraction, an exponent or a larger range included.
+int32_t sessionstore_value_get_integer(const sessionstore_value *value,
+                                       int64_t *integer_out,
+                                       sessionstore_error **error_out);
+
+// Reads any number as the nearest `double`. `WRONG_TYPE` if the value is anything else.
+int32_t sessionstore_value_get_number(const sessionstore_value *value,
+                                      double *number_out,
+                                      sessionstore_error **error_out);
+
+// Reads a string as plain text, its escapes undone, with a NUL after it. The text lives as long as
+// the value. It can hold NUL bytes of its own: `len_out`, which may be NULL, has the whole length.
+// `WRONG_TYPE` if the value is anything else.
+int32_t sessionstore_value_get_string(const sessionstore_value *value,
+                                      const char **text_out,
+                                      size_t *len_out,
+                                      sessionstore_error **error_out);
+
+// Another reference to the same value, to be freed too. NULL for NULL.
+sessionstore_value *sessionstore_value_retain(const sessionstore_value *value);
+
+// Frees one reference to a value. NULL is fine.
+void sessionstore_value_free(sessionstore_value *value);
+
+// The key, with a NUL after it. Lives as long as the event. `len_out` may be NULL.
+const char *sessionstore_event_key(const sessionstore_event *event, size_t *len_out);
+
+// The value as compact JSON text, with a NUL after it; `"null"` when the key is absent. Lives as
+// long as the event. `len_out` may be NULL.
+const char *sessionstore_event_json(const sessionstore_event *event, size_t *len_out);
+
+// The value, borrowed from the event; `sessionstore_value_retain` keeps it. Its kind is
+// `SESSIONSTORE_KIND_NULL` when the key is absent.
+const sessionstore_value *sessionstore_event_value(const sessionstore_event *event);
+
+// The key's version: the revision of the store that this change made. 0 for a key that was never
+// set, or whose removal is no longer known.
+uint64_t sessionstore_event_version(const sessionstore_event *event);
+
+// When the change was made: server time in milliseconds since 1970-01-01 UTC; 0 when the version
+// is 0.
+uint64_t sessionstore_event_updated_at(const sessionstore_event *event);
+
+// The id of the peer that made the change; `""` when the version is 0. Known also after that peer
+// has left. Lives as long as the event. `len_out` may be NULL.
+const char *sessionstore_event_author_peer_id(const sessionstore_event *event, size_t *len_out);
+
+// The user id of the peer that made the change, from its token; `""` if it has none. Lives as long
+// as the event. `len_out` may be NULL.
+const char *sessionstore_event_author_user_id(const sessionstore_event *event, size_t *len_out);
+
+// The name the author had when it made the change. Lives as long as the event. `len_out` may be
+// NULL.
+const char *sessionstore_event_author_name(const sessionstore_event *event, size_t *len_out);
+
+// How many older states of this key this event stands for, which this listener missed because it,
+// or its connection, did not keep up. Usually 0.
+uint64_t sessionstore_event_replaced(const sessionstore_event *event);
+
+// 1 for a current value from before the end-of-snapshot mark, 0 for a change.
+int32_t sessionstore_event_is_snapshot(const sessionstore_event *event);
+
+// Another reference to the same event, to be freed too. NULL for NULL.
+sessionstore_event *sessionstore_event_retain(const sessionstore_event *event);
+
+// Frees one reference to an event. NULL is fine.
+void sessionstore_event_free(sessionstore_event *event);
+
+// The peer's id, unique in the room, with a NUL after it. Lives as long as the peer object, as do
+// the other texts here. `len_out` may be NULL.
+const char *sessionstore_peer_id(const sessionstore_peer *peer, size_t *len_out);
+
+// The user id from the peer's token; `""` if it has none.
+const char *sessionstore_peer_user_id(const sessionstore_peer *peer, size_t *len_out);
+
+// The peer's name; `""` if it gave none.
+const char *sessionstore_peer_name(const sessionstore_peer *peer, size_t *len_out);
+
+// The peer's role.
+const char *sessionstore_peer_role(const sessionstore_peer *peer, size_t *len_out);
+
+// The peer's metadata, any text; it can hold NUL bytes of its own.
+const char *sessionstore_peer_metadata(const sessionstore_peer *peer, size_t *len_out);
+
+// When the peer joined: server time in milliseconds since 1970-01-01 UTC.
+uint64_t sessionstore_peer_joined_at(const sessionstore_peer *peer);
+
+// Another reference to the same peer object, to be freed too. NULL for NULL.
+sessionstore_peer *sessionstore_peer_retain(const sessionstore_peer *peer);
+
+// Frees one reference to a peer object. NULL is fine. Nothing happens to the peer itself.
+void sessionstore_peer_free(sessionstore_peer *peer);
+
+// How many peers are in the list; 0 for NULL.
+size_t sessionstore_peer_list_count(const sessionstore_peer_list *list);
+
+// One peer of the list, borrowed from it; NULL beyond its end.
+const sessionstore_peer *sessionstore_peer_list_get(const sessionstore_peer_list *list,
+                                                    size_t index);
+
+// Frees a list and its references to the peer objects. NULL is fine.
+void sessionstore_peer_list_free(sessionstore_peer_list *list);
+
+// Starts a server. When this returns, clients can connect. `options` may be NULL: all defaults.
+//
+// Errors: `ADDRESS_IN_USE`, `ADDRESS_UNAVAILABLE`, `INVALID_CONFIG`, `INVALID_ARGUMENT`,
+// `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
+int32_t sessionstore_server_start(const sessionstore_server_options *options,
+                                  sessionstore_server **server_out,
+                                  sessionstore_error **error_out);
+
+// The port the server listens on; 0 for NULL.
+uint32_t sessionstore_server_port(const sessionstore_server *server);
+
+// The URL for clients on this machine, such as `"ws://127.0.0.1:7350"`. Lives as long as the server;
+// `""` for NULL.
+const char *sessionstore_server_url(const sessionstore_server *server);
+
+// Counts open rooms, peers (those in their grace period included) and connections. Each output may be
+// NULL.
+int32_t sessionstore_server_stats(const sessionstore_server *server,
+                                  uint64_t *rooms_out,
+                                  uint64_t *peers_out,
+                                  uint64_t *connections_out,
+                                  sessionstore_error **error_out);
+
+// Asks the server to stop, and returns at once: clients are told to come back later, and their rooms
+// end.
+int32_t sessionstore_server_stop(const sessionstore_server *server,
+                                 sessionstore_error **error_out);
+
+// Stops the server and waits until its threads have ended and its port is free.
+//
+// Errors: `WOULD_DEADLOCK` inside a callback; `TIMEOUT`, after which the server is still stopping.
+int32_t sessionstore_server_stop_wait(const sessionstore_server *server,
+                                      uint32_t timeout_ms,
+                                      sessionstore_error **error_out);
+
+// Frees a server, asking it to stop if it runs. It never blocks and is legal anywhere. NULL is fine.
+void sessionstore_server_free(sessionstore_server *server);
+
+// Opens a client and returns at once; it joins in the background and reconnects by itself.
+//
+// `listener` may be NULL. It and the hooks of the options are consumed, also when the call fails:
+// their `on_drop` is then called before it returns, on this thread.
+//
+// Errors: `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `INVALID_UTF8`, `INVALID_URL`,
+// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT`, `OUT_OF_RESOURCES`. That the server cannot be
+// reached is no error here: the listener hears of it.
+//
+// ```c
+// sessionstore_client_options options = SESSIONSTORE_CLIENT_OPTIONS_INIT;
+// options.url = "ws://127.0.0.1:7350";
+// options.room = "lobby";
+// sessionstore_client *client = NULL;
+// if (sessionstore_client_open(&options, NULL, &client, NULL) != SESSIONSTORE_OK) return 1;
+// ```
+int32_t sessionstore_client_open(const sessionstore_client_options *options,
+                                 const sessionstore_update_listener *listener,
+                                 sessionstore_client **client_out,
+                                 sessionstore_error **error_out);
+
+// Waits until the room is joined and gives its store, to be freed with `sessionstore_store_free`.
+//
+// Errors: `WOULD_DEADLOCK` inside a callback; `CLOSED`, or the reason for which the client closed,
+// such as `UNAUTHORIZED`; when the time runs out, the last failure to connect (`HOST_NOT_FOUND`,
+// `CONNECTION_FAILED`, …) or `TIMEOUT`. The client goes on trying.
+int32_t sessionstore_client_join_wait(const sessionstore_client *client,
+                                      uint32_t timeout_ms,
+                                      sessionstore_store **store_out,
+                                      sessionstore_error **error_out);
+
+// Where the client stands: one of `SESSIONSTORE_STATE_…`; `SESSIONSTORE_STATE_CLOSED` for NULL and in
+// a forked child.
+int32_t sessionstore_client_state(const sessionstore_client *client);
+
+// This peer's id. Lives as long as the client; `""` for NULL.
+const char *sessionstore_client_peer_id(const sessionstore_client *client);
+
+// Gives everybody in the room as this client knows it, itself included, in the order of their ids.
+// Free the list with `sessionstore_peer_list_free`.
+int32_t sessionstore_client_peers(const sessionstore_client *client,
+                                  sessionstore_peer_list **list_out,
+                                  sessionstore_error **error_out);
+
+// Changes this peer's name, its metadata, or both; what is NULL with length 0 stays. `result` may be
+// NULL.
+//
+// Errors: `INVALID_PEER`, `INVALID_UTF8`, `NULL_ARGUMENT`, `CLOSED`, `QUEUE_FULL`.
+int32_t sessionstore_client_update_peer(const sessionstore_client *client,
+                                        const char *name,
+                                        size_t name_len,
+                                        const char *metadata,
+                                        size_t metadata_len,
+                                        const sessionstore_action_result *result,
+                                        sessionstore_error **error_out);
+
+// The same, waiting for the result. Further errors: those of the request; `WOULD_DEADLOCK` inside a
+// callback; `TIMEOUT`.
+int32_t sessionstore_client_update_peer_wait(const sessionstore_client *client,
+                                             const char *name,
+                                             size_t name_len,
+                                             const char *metadata,
+                                             size_t metadata_len,
+                                             uint32_t timeout_ms,
+                                             sessionstore_error **error_out);
+
+// Leaves the room: everybody is told at once, instead of after the grace period, and the client
+// closes. `result` may be NULL; it comes before the client's last callback.
+//
+// Errors: `CLOSED`, `QUEUE_FULL`.
+int32_t sessionstore_client_leave(const sessionstore_client *client,
+                                  const sessionstore_action_result *result,
+                                  sessionstore_error **error_out);
+
+// The same, waiting until the server has taken the leave. Further errors: `WOULD_DEADLOCK` inside a
+// callback; `TIMEOUT`.
+int32_t sessionstore_client_leave_wait(const sessionstore_client *client,
+                                       uint32_t timeout_ms,
+                                       sessionstore_error **error_out);
+
+// Poll mode: runs waiting callbacks on this thread, at most `most` of them (0: all that wait), and
+// writes how many ran to `ran_out`, which may be NULL. If some are left, the wake hook is called
+// again.
+//
+// Errors: `WRONG_MODE` without poll mode; `WOULD_DEADLOCK` inside a callback; `BUSY` while another
+// thread polls this client.
+int32_t sessionstore_client_poll(const sessionstore_client *client,
+                                 size_t most,
+                                 size_t *ran_out,
+                                 sessionstore_error **error_out);
+
+// Frees a client. It leaves the room in the background; requests that wait end with `CLOSED`, then
+// every listener's `on_drop` is called and at last the update listener's. The store may be freed
+// before or after.
+//
+// It never blocks and is legal anywhere, inside this client's callbacks too. In poll mode the last
+// callbacks run inside this call, or, when it is made inside a callback or while another thread
+// polls, inside that poll. NULL is fine.
+void sessionstore_client_free(sessionstore_client *client);
+
+// Another reference to the same store, to be freed too. NULL for NULL.
+sessionstore_store *sessionstore_store_retain(const sessionstore_store *store);
+
+// Frees one reference to a store. It stops nothing. NULL is fine.
+void sessionstore_store_free(sessionstore_store *store);
+
+// Sets a key to a JSON value, given as text; `null` removes the key.
+//
+// `result` may be NULL; it is consumed, also when the call fails. On success it has the key's new
+// state, and this client's listeners were told before it.
+//
+// Errors of the call: `INVALID_JSON`, `INVALID_UTF8`, `INVALID_KEY`, `NULL_ARGUMENT`, `CLOSED`,
+// `QUEUE_FULL`. Errors of the request: `VALUE_TOO_LARGE`, `TOO_MANY_KEYS`, `STORE_FULL`, which
+// change nothing; `TIMEOUT`, `CONNECTION_LOST`, `CLOSED`, after which it may have been applied.
+//
+// ```c
+// sessionstore_store_set(store, "pinned", SESSIONSTORE_NUL_TERMINATED,
+//                        "{\"text\":\"Welcome!\"}", SESSIONSTORE_NUL_TERMINATED, NULL, NULL);
+// ```
+int32_t sessionstore_store_set(const sessionstore_store *store,
+                               const char *key,
+                               size_t key_len,
+                               const char *json,
+                               size_t json_len,
+                               const sessionstore_action_result *result,
+                               sessionstore_error **error_out);
+
+// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_set_wait(const sessionstore_store *store,
+                                    const char *key,
+                                    size_t key_len,
+                                    const char *json,
+                                    size_t json_len,
+                                    uint32_t timeout_ms,
+                                    sessionstore_event **event_out,
+                                    sessionstore_error **error_out);
+
+// Sets a key to a string, given as plain text. Otherwise as `sessionstore_store_set`.
+int32_t sessionstore_store_set_string(const sessionstore_store *store,
+                                      const char *key,
+                                      size_t key_len,
+                                      const char *text,
+                                      size_t text_len,
+                                      const sessionstore_action_result *result,
+                                      sessionstore_error **error_out);
+
+// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_set_string_wait(const sessionstore_store *store,
+                                           const char *key,
+                                           size_t key_len,
+                                           const char *text,
+                                           size_t text_len,
+                                           uint32_t timeout_ms,
+                                           sessionstore_event **event_out,
+                                           sessionstore_error **error_out);
+
+// Sets a key to an integer, kept exactly. Otherwise as `sessionstore_store_set`.
+int32_t sessionstore_store_set_integer(const sessionstore_store *store,
+                                       const char *key,
+                                       size_t key_len,
+                                       int64_t integer,
+                                       const sessionstore_action_result *result,
+                                       sessionstore_error **error_out);
+
+// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_set_integer_wait(const sessionstore_store *store,
+                                            const char *key,
+                                            size_t key_len,
+                                            int64_t integer,
+                                            uint32_t timeout_ms,
+                                            sessionstore_event **event_out,
+                                            sessionstore_error **error_out);
+
+// Sets a key to a number; `INVALID_ARGUMENT` for NaN and the infinities. Otherwise as
+// `sessionstore_store_set`.
+int32_t sessionstore_store_set_number(const sessionstore_store *store,
+                                      const char *key,
+                                      size_t key_len,
+                                      double number,
+                                      const sessionstore_action_result *result,
+                                      sessionstore_error **error_out);
+
+// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_set_number_wait(const sessionstore_store *store,
+                                           const char *key,
+                                           size_t key_len,
+                                           double number,
+                                           uint32_t timeout_ms,
+                                           sessionstore_event **event_out,
+                                           sessionstore_error **error_out);
+
+// Sets a key to `false` (0) or `true` (anything else). Otherwise as `sessionstore_store_set`.
+int32_t sessionstore_store_set_boolean(const sessionstore_store *store,
+                                       const char *key,
+                                       size_t key_len,
+                                       int32_t boolean,
+                                       const sessionstore_action_result *result,
+                                       sessionstore_error **error_out);
+
+// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_set_boolean_wait(const sessionstore_store *store,
+                                            const char *key,
+                                            size_t key_len,
+                                            int32_t boolean,
+                                            uint32_t timeout_ms,
+                                            sessionstore_event **event_out,
+                                            sessionstore_error **error_out);
+
+// Removes a key; that it was absent already is fine. Otherwise as `sessionstore_store_set`.
+int32_t sessionstore_store_remove(const sessionstore_store *store,
+                                  const char *key,
+                                  size_t key_len,
+                                  const sessionstore_action_result *result,
+                                  sessionstore_error **error_out);
+
+// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_remove_wait(const sessionstore_store *store,
+                                       const char *key,
+                                       size_t key_len,
+                                       uint32_t timeout_ms,
+                                       sessionstore_event **event_out,
+                                       sessionstore_error **error_out);
+
+// Asks the server for a key's current state; an absent key has the value `null`. Otherwise as
+// `sessionstore_store_set`.
+int32_t sessionstore_store_get(const sessionstore_store *store,
+                               const char *key,
+                               size_t key_len,
+                               const sessionstore_action_result *result,
+                               sessionstore_error **error_out);
+
+// The same, waiting for the result. Free the event with `sessionstore_event_free`.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback.
+int32_t sessionstore_store_get_wait(const sessionstore_store *store,
+                                    const char *key,
+                                    size_t key_len,
+                                    uint32_t timeout_ms,
+                                    sessionstore_event **event_out,
+                                    sessionstore_error **error_out);
+
+// Gives what this client knows of a key it listens to, without asking the server: no round trip, and
+// no waiting for callbacks. `*event_out` is NULL when no listener has the key, or its first value is
+// still under way.
+//
+// Errors: `INVALID_UTF8`, `NULL_ARGUMENT`.
+int32_t sessionstore_store_cached(const sessionstore_store *store,
+                                  const char *key,
+                                  size_t key_len,
+                                  sessionstore_event **event_out,
+                                  sessionstore_error **error_out);
+
+// Listens to `count` keys: the listener first gets the current value of each (`null` when absent),
+// then `on_snapshot_end`, then every change.
+//
+// `key_lens` has the keys' lengths in bytes, or is NULL when all end with NUL. `listener` is consumed,
+// also when the call fails. `subscription_out` may be NULL: the listener then stays for as long as the
+// client does. Any number of listeners may have the same keys.
+//
+// Errors: `INVALID_KEY`, `INVALID_ARGUMENT` when there are no keys, `INVALID_UTF8`, `NULL_ARGUMENT`,
+// `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`. If the server refuses
+// (`TOO_MANY_LISTENED_KEYS`), the listener's `on_refused` hears of it.
+//
+// ```c
+// const char *keys[] = {"spotlight", "pinned"};
+// sessionstore_key_change_listener listener = SESSIONSTORE_KEY_CHANGE_LISTENER_INIT;
+// listener.on_key_changed = on_key_changed;
+// sessionstore_subscription *subscription = NULL;
+// sessionstore_store_listen(store, keys, NULL, 2, &listener, &subscription, NULL);
+// ```
+int32_t sessionstore_store_listen(const sessionstore_store *store,
+                                  const char *const *keys,
+                                  const size_t *key_lens,
+                                  size_t count,
+                                  const sessionstore_key_change_listener *listener,
+                                  sessionstore_subscription **subscription_out,
+                                  sessionstore_error **error_out);
+
+// Asks the listener to stop, and returns at once. A callback that is running goes on; none begins
+// after it; then `on_drop` is called on the dispatch thread. Cancelling again does nothing.
+int32_t sessionstore_subscription_cancel(const sessionstore_subscription *subscription,
+                                         sessionstore_error **error_out);
+
+// Stops the listener and returns after its `on_drop`: nothing uses its `ctx` any more. In poll mode
+// `on_drop` is called inside this call, unless a poll that is running does it.
+//
+// Errors: `WOULD_DEADLOCK` inside a callback, and `TIMEOUT` when a callback runs for longer; the
+// listener is stopping nevertheless, as after `sessionstore_subscription_cancel`.
+int32_t sessionstore_subscription_cancel_wait(const sessionstore_subscription *subscription,
+                                              uint32_t timeout_ms,
+                                              sessionstore_error **error_out);
+
+// Frees the handle; if the listener was not cancelled, this asks it to stop, as
+// `sessionstore_subscription_cancel` does. It never blocks and is legal anywhere, inside this very
+// listener's callbacks too. NULL is fine.
+void sessionstore_subscription_free(sessionstore_subscription *subscription);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SESSIONSTORE_H */

@@ -1,0 +1,565 @@
+//! `Client`, `Store`, `Action` and `Subscription`: what an app holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::dispatch::{lock, may_wait, wait, Dispatcher, Item, ListenerCell, UpdateNotice};
+use super::listener::{ConnectionState, KeyChangeListener, UpdateListener};
+use super::options::{Address, ClientOptions};
+use super::runtime::NetworkThread;
+use super::task;
+use crate::core::names;
+use crate::core::replica::{ListenerId, Notice, Replica};
+use crate::core::room::Change;
+use crate::core::value::Value;
+use crate::core::wire::{self, PeerInfo};
+use crate::{Error, ErrorCode};
+
+/// What a request ends with: the state of a key, where it concerns one.
+pub(crate) type Outcome = Result<Option<Arc<Change>>, Error>;
+
+/// Who is told the outcome.
+pub(crate) enum Completion {
+    /// Told through the dispatcher, after everything that came before.
+    Dispatched(Box<dyn FnOnce(Outcome) + Send>),
+    /// Told at once: a thread that waits, in poll mode, where nobody may be polling.
+    Direct(Arc<Waiter>),
+}
+
+/// A thread waits here for one outcome.
+#[derive(Default)]
+pub(crate) struct Waiter {
+    outcome: Mutex<Option<Outcome>>,
+    arrived: Condvar,
+}
+
+impl Waiter {
+    pub(crate) fn complete(&self, outcome: Outcome) {
+        *lock(&self.outcome) = Some(outcome);
+        self.arrived.notify_all();
+    }
+
+    fn wait(&self, timeout: Duration) -> Outcome {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut outcome = lock(&self.outcome);
+        loop {
+            if let Some(outcome) = outcome.take() {
+                return outcome;
+            }
+            outcome = wait(&self.arrived, outcome, deadline)?;
+        }
+    }
+}
+
+/// A request that has no answer yet.
+pub(crate) struct Waiting {
+    pub(crate) frame: Vec<u8>,
+    pub(crate) kind: RequestKind,
+    pub(crate) completion: Completion,
+    pub(crate) deadline: Instant,
+    pub(crate) sent: bool,
+}
+
+/// What a request does, as far as its answer and a broken connection are concerned.
+#[derive(Clone, Debug)]
+pub(crate) enum RequestKind {
+    /// Answered with a state; changes the room.
+    Write,
+    /// Answered with a state; may be asked again.
+    Read,
+    /// Changes this peer's name or metadata.
+    PeerUpdate { name: Option<Arc<str>>, metadata: Option<Arc<str>> },
+    /// Leaves the room.
+    Leave,
+}
+
+/// Requests in the order of their ids.
+#[derive(Default)]
+pub(crate) struct Requests {
+    pub(crate) waiting: BTreeMap<u64, Waiting>,
+    pub(crate) last_id: u64,
+    pub(crate) closed: bool,
+}
+
+/// Listeners and the replica they share.
+#[derive(Default)]
+pub(crate) struct Listening {
+    pub(crate) replica: Replica,
+    pub(crate) cells: BTreeMap<ListenerId, Arc<ListenerCell>>,
+    last_id: ListenerId,
+    closed: bool,
+}
+
+/// Where the client stands.
+pub(crate) struct Status {
+    pub(crate) state: ConnectionState,
+    pub(crate) joined: bool,
+    pub(crate) error: Option<Error>,
+    pub(crate) session_id: Arc<str>,
+    pub(crate) peers: BTreeMap<Arc<str>, Arc<PeerInfo>>,
+}
+
+/// What the handles, the network task and the dispatcher share. Locks are taken in the order
+/// `listening`, `requests`, `status`, the dispatcher's queue, and never while a callback runs.
+pub(crate) struct Shared {
+    pub(crate) options: ClientOptions,
+    pub(crate) address: Address,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) listening: Mutex<Listening>,
+    pub(crate) requests: Mutex<Requests>,
+    pub(crate) status: Mutex<Status>,
+    pub(crate) status_changed: Condvar,
+    /// Tells the network task that there is something to send, or that the client is closed.
+    pub(crate) work: Notify,
+}
+
+impl Shared {
+    /// Takes note of a request to be sent.
+    pub(crate) fn begin(
+        &self,
+        kind: RequestKind,
+        timeout: Duration,
+        completion: Completion,
+        write: impl FnOnce(&mut Vec<u8>, u64),
+    ) -> Result<(), Error> {
+        let mut requests = lock(&self.requests);
+        if requests.closed {
+            return Err(ErrorCode::Closed.into());
+        }
+        if requests.waiting.len() >= self.options.max_pending {
+            return Err(ErrorCode::QueueFull.into());
+        }
+        requests.last_id += 1;
+        let id = requests.last_id;
+        let mut frame = Vec::with_capacity(128);
+        write(&mut frame, id);
+        let now = Instant::now();
+        // A time-out beyond the clock's range is as good as a year.
+        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(365 * 86_400));
+        requests.waiting.insert(id, Waiting { frame, kind, completion, deadline, sent: false });
+        drop(requests);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Tells an outcome. The dispatcher is announced by the caller.
+    pub(crate) fn complete(&self, completion: Completion, outcome: Outcome) {
+        match completion {
+            Completion::Dispatched(tell) => self.dispatcher.push(Item::Call(Box::new(move || tell(outcome)))),
+            Completion::Direct(waiter) => waiter.complete(outcome),
+        }
+    }
+
+    /// Hands notices of the replica to the listeners they are for, while the lock is held, so
+    /// that their order is that of the replica.
+    pub(crate) fn queue_notices(&self, listening: &Listening, notices: &mut Vec<Notice>) {
+        for notice in notices.drain(..) {
+            match notice {
+                Notice::Changed { listener, event } => {
+                    if let Some(cell) = listening.cells.get(&listener) {
+                        self.dispatcher.push(Item::Key(cell.clone(), event));
+                    }
+                }
+                Notice::SnapshotEnd { listener } => {
+                    if let Some(cell) = listening.cells.get(&listener) {
+                        self.dispatcher.push(Item::SnapshotEnd(cell.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends everything, once: requests end with `CLOSED`, listeners are dropped, then the update
+    /// listener. `announce_state` tells the update listener why before it goes.
+    pub(crate) fn close(&self, reason: Option<Error>, announce_state: bool) {
+        let mut listening = lock(&self.listening);
+        if std::mem::replace(&mut listening.closed, true) {
+            return;
+        }
+        let cells = std::mem::take(&mut listening.cells);
+        drop(listening);
+        let mut requests = lock(&self.requests);
+        requests.closed = true;
+        let waiting = std::mem::take(&mut requests.waiting);
+        drop(requests);
+        for (_, request) in waiting {
+            self.complete(request.completion, Err(reason.clone().unwrap_or_else(|| ErrorCode::Closed.into())));
+        }
+        for cell in cells.into_values() {
+            cell.cancel();
+            self.dispatcher.push(Item::Ended(cell));
+        }
+        let mut status = lock(&self.status);
+        status.state = ConnectionState::Closed;
+        status.error = reason.clone();
+        drop(status);
+        self.status_changed.notify_all();
+        if announce_state {
+            self.dispatcher.push(Item::Update(UpdateNotice::State(ConnectionState::Closed, reason)));
+        }
+        self.dispatcher.push(Item::Last);
+        self.dispatcher.announce();
+        self.work.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.requests).closed
+    }
+}
+
+/// A client: one peer in one room. Dropping it leaves the room; nothing waits for that.
+///
+/// It is `Send` and `Sync`; all calls are short unless their name ends in `wait`.
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+impl Client {
+    /// Opens a client, which joins in the background and tells `listener` how it goes.
+    ///
+    /// Errors: `INVALID_URL`, `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` for the options;
+    /// `OUT_OF_RESOURCES` when the system refuses a thread. The listener is then dropped before
+    /// this returns.
+    pub fn open(options: ClientOptions, listener: impl UpdateListener + 'static) -> Result<Client, Error> {
+        let (options, address) = options.checked()?;
+        let network = NetworkThread::get()?;
+        let dispatcher = Dispatcher::start(Box::new(listener), options.wake.clone(), options.thread_hooks.clone())?;
+        let shared = Arc::new(Shared {
+            options,
+            address,
+            dispatcher,
+            listening: Mutex::default(),
+            requests: Mutex::default(),
+            status: Mutex::new(Status {
+                state: ConnectionState::Connecting,
+                joined: false,
+                error: None,
+                session_id: "".into(),
+                peers: BTreeMap::new(),
+            }),
+            status_changed: Condvar::new(),
+            work: Notify::new(),
+        });
+        network.spawn(task::run(shared.clone(), network.clone()));
+        Ok(Client { shared })
+    }
+
+    /// Waits until the room is joined and returns its store.
+    ///
+    /// Errors: `WOULD_DEADLOCK` inside a callback; `CLOSED`, or the reason for which the client
+    /// closed, such as `UNAUTHORIZED`; when the time runs out, the last failure to connect
+    /// (`HOST_NOT_FOUND`, `CONNECTION_FAILED`, ...) or `TIMEOUT`. The client goes on trying.
+    pub fn join_wait(&self, timeout: Duration) -> Result<Store, Error> {
+        may_wait()?;
+        let deadline = Instant::now().checked_add(timeout);
+        let mut status = lock(&self.shared.status);
+        loop {
+            if status.state == ConnectionState::Closed {
+                return Err(status.error.clone().unwrap_or_else(|| ErrorCode::Closed.into()));
+            }
+            if status.joined {
+                return Ok(Store { shared: self.shared.clone() });
+            }
+            let last = status.error.clone();
+            status = wait(&self.shared.status_changed, status, deadline).map_err(|timeout| last.unwrap_or(timeout))?;
+        }
+    }
+
+    /// Where the client stands.
+    pub fn state(&self) -> ConnectionState {
+        lock(&self.shared.status).state
+    }
+
+    /// This peer's id.
+    pub fn peer_id(&self) -> &str {
+        &self.shared.options.peer_id
+    }
+
+    /// Everybody in the room as this client knows it, itself included, in the order of their ids.
+    pub fn peers(&self) -> Vec<Arc<PeerInfo>> {
+        lock(&self.shared.status).peers.values().cloned().collect()
+    }
+
+    /// Changes this peer's name, its metadata, or both.
+    pub fn update_peer(&self, name: Option<&str>, metadata: Option<&str>) -> Action<()> {
+        let checked = name.map_or(Ok(()), names::check_peer_name);
+        let checked = checked.and(metadata.map_or(Ok(()), names::check_peer_metadata));
+        let (name, metadata): (Option<Arc<str>>, Option<Arc<str>>) = (name.map(Into::into), metadata.map(Into::into));
+        let kind = RequestKind::PeerUpdate { name: name.clone(), metadata: metadata.clone() };
+        let write = move |out: &mut Vec<u8>, id| {
+            wire::write_introduction(out, id, "peer-update", name.as_deref(), metadata.as_deref());
+        };
+        Action::new(&self.shared, kind, checked, write, |_| ())
+    }
+
+    /// Leaves the room: everybody is told, the keys listened to fall silent, the client closes.
+    /// The result comes before the client's last callback.
+    pub fn leave(&self) -> Action<()> {
+        Action::new(&self.shared, RequestKind::Leave, Ok(()), |out, id| wire::write_bare(out, id, "leave"), |_| ())
+    }
+
+    /// In poll mode, runs waiting callbacks on this thread, at most `most`; returns how many.
+    ///
+    /// Errors: `WRONG_MODE` when the client has a dispatch thread; `WOULD_DEADLOCK` inside a
+    /// callback; `BUSY` when another thread polls.
+    pub fn poll(&self, most: usize) -> Result<usize, Error> {
+        self.shared.dispatcher.poll(most)
+    }
+
+    /// The queue to poll, which lives on if a callback drops the client meanwhile.
+    pub(crate) fn polled(&self) -> Arc<Dispatcher> {
+        self.shared.dispatcher.clone()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shared.close(None, false);
+        self.shared.dispatcher.drain_after_close();
+    }
+}
+
+/// The store of the room a client is in. Cloning shares it; it may outlive its client, and then
+/// answers `CLOSED`.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Store {
+    /// Sets a key; `null` removes it. The result is the key's new state.
+    ///
+    /// Refused with `INVALID_KEY`, `VALUE_TOO_LARGE`, `TOO_MANY_KEYS`, `STORE_FULL`, changing
+    /// nothing.
+    pub fn set(&self, key: &str, value: Value) -> Action<Arc<Change>> {
+        self.write(key, value, None)
+    }
+
+    /// Sets a key only if it has this version now, 0 meaning that it is absent. Otherwise
+    /// `VERSION_CONFLICT` has what the key holds: [`Error::current`].
+    pub fn set_if(&self, key: &str, value: Value, version: u64) -> Action<Arc<Change>> {
+        self.write(key, value, Some(version))
+    }
+
+    /// Removes a key. That it was absent already is fine.
+    pub fn remove(&self, key: &str) -> Action<Arc<Change>> {
+        self.write(key, Value::null(), None)
+    }
+
+    /// Asks the server for a key's current state. An absent key has the value `null`.
+    pub fn get(&self, key: &str) -> Action<Arc<Change>> {
+        let (checked, key) = (names::check_key(key), key.to_owned());
+        let write = move |out: &mut Vec<u8>, id| wire::write_get(out, id, &key);
+        Action::new(&self.shared, RequestKind::Read, checked, write, state)
+    }
+
+    /// What this client knows of a key it listens to, without asking the server; `None` when no
+    /// listener has it or its first value is still under way.
+    pub fn cached(&self, key: &str) -> Option<Arc<Change>> {
+        lock(&self.shared.listening).replica.cached(key)
+    }
+
+    /// Listens to keys: first their current values (`null` when absent), then
+    /// [`SnapshotEnd`](super::KeyChange::SnapshotEnd), then each change, this peer's own included.
+    ///
+    /// Errors: `INVALID_KEY`; `INVALID_ARGUMENT` without keys; `CLOSED`. The listener is then
+    /// dropped before this returns.
+    pub fn listen(&self, keys: &[&str], listener: impl KeyChangeListener + 'static) -> Result<Subscription, Error> {
+        if keys.is_empty() {
+            return Err(Error::new(ErrorCode::InvalidArgument, "there are no keys to listen to"));
+        }
+        keys.iter().try_for_each(|key| names::check_key(key))?;
+        let mut listening = lock(&self.shared.listening);
+        if listening.closed {
+            return Err(ErrorCode::Closed.into());
+        }
+        listening.last_id += 1;
+        let cell = ListenerCell::new(listening.last_id, Box::new(listener));
+        listening.cells.insert(cell.id, cell.clone());
+        let mut notices = Vec::new();
+        let grown = listening.replica.add(cell.id, keys, &mut notices);
+        self.shared.queue_notices(&listening, &mut notices);
+        drop(listening);
+        self.shared.dispatcher.announce();
+        if grown {
+            self.shared.work.notify_one();
+        }
+        Ok(Subscription { shared: self.shared.clone(), cell, detached: false })
+    }
+
+    /// The room's name as this client was told it; empty when only the token knows.
+    pub fn room(&self) -> &str {
+        &self.shared.options.room
+    }
+
+    /// The id of the current session.
+    pub fn session_id(&self) -> Arc<str> {
+        lock(&self.shared.status).session_id.clone()
+    }
+
+    fn write(&self, key: &str, value: Value, expected: Option<u64>) -> Action<Arc<Change>> {
+        let (checked, key) = (names::check_key(key), key.to_owned());
+        let write = move |out: &mut Vec<u8>, id| wire::write_set(out, id, &key, &value, expected);
+        Action::new(&self.shared, RequestKind::Write, checked, write, state)
+    }
+}
+
+fn state(state: Option<Arc<Change>>) -> Arc<Change> {
+    state.unwrap_or_else(|| Arc::new(Change::absent("".into())))
+}
+
+/// Writes a request's frame, given its id.
+type WriteFrame = Box<dyn FnOnce(&mut Vec<u8>, u64) + Send>;
+
+/// A request that is sent once it is told how its result is wanted: by callback
+/// ([`on_result`](Action::on_result)), by waiting ([`wait`](Action::wait)), or by `.await`.
+///
+/// The result comes exactly once. Success is told after this client's listeners were told of the
+/// change.
+#[must_use = "an action is sent by on_result, wait or await"]
+pub struct Action<T> {
+    shared: Arc<Shared>,
+    kind: RequestKind,
+    timeout: Duration,
+    checked: Result<(), Error>,
+    write: WriteFrame,
+    convert: fn(Option<Arc<Change>>) -> T,
+}
+
+impl<T: 'static> Action<T> {
+    fn new(
+        shared: &Arc<Shared>,
+        kind: RequestKind,
+        checked: Result<(), Error>,
+        write: impl FnOnce(&mut Vec<u8>, u64) + Send + 'static,
+        convert: fn(Option<Arc<Change>>) -> T,
+    ) -> Action<T> {
+        let timeout = Duration::from_millis(shared.options.request_timeout_ms);
+        Action { shared: shared.clone(), kind, timeout, checked, write: Box::new(write), convert }
+    }
+
+    fn send(self, completion: Completion) -> Result<(), Error> {
+        self.checked?;
+        self.shared.begin(self.kind, self.timeout, completion, self.write)
+    }
+
+    /// Sends the request and calls `told` with the result, on the dispatch thread.
+    ///
+    /// When this fails, nothing was sent and `told` is dropped uncalled.
+    pub fn on_result(self, told: impl FnOnce(Result<T, Error>) + Send + 'static) -> Result<(), Error> {
+        let convert = self.convert;
+        self.send(Completion::Dispatched(Box::new(move |outcome| told(outcome.map(convert)))))
+    }
+
+    /// Sends the request and waits for the result.
+    ///
+    /// Errors: those of the request; `WOULD_DEADLOCK` inside a callback, where nothing is sent;
+    /// `TIMEOUT` when the time runs out first.
+    pub fn wait(mut self, timeout: Duration) -> Result<T, Error> {
+        may_wait()?;
+        let (convert, waiter) = (self.convert, Arc::new(Waiter::default()));
+        self.timeout = timeout;
+        let completion = if self.shared.dispatcher.is_polled() {
+            Completion::Direct(waiter.clone())
+        } else {
+            let told = waiter.clone();
+            Completion::Dispatched(Box::new(move |outcome| told.complete(outcome)))
+        };
+        self.send(completion)?;
+        waiter.wait(timeout).map(convert)
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Action<T> {
+    type Output = Result<T, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let sent = self.on_result(move |result| drop(sender.send(result)));
+        Box::pin(async move {
+            sent?;
+            receiver.await.unwrap_or_else(|_| Err(ErrorCode::Closed.into()))
+        })
+    }
+}
+
+/// A registered listener. Dropping it asks the listener to stop, as [`cancel`](Self::cancel) does.
+pub struct Subscription {
+    shared: Arc<Shared>,
+    cell: Arc<ListenerCell>,
+    detached: bool,
+}
+
+impl Subscription {
+    /// Asks the listener to stop. A call that is running goes on; none begins after it; then the
+    /// listener is dropped on the dispatch thread.
+    pub fn cancel(&self) {
+        if !self.cell.cancel() {
+            return;
+        }
+        let mut listening = lock(&self.shared.listening);
+        listening.cells.remove(&self.cell.id);
+        let shrunk = listening.replica.remove(self.cell.id);
+        drop(listening);
+        self.shared.dispatcher.push(Item::Ended(self.cell.clone()));
+        self.shared.dispatcher.announce();
+        if shrunk {
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Stops the listener and returns after its last call has returned and it was dropped.
+    ///
+    /// Errors: `WOULD_DEADLOCK` inside a callback: the listener is then stopped as by
+    /// [`cancel`](Self::cancel), without waiting.
+    pub fn cancel_wait(&self) -> Result<(), Error> {
+        self.cancel_wait_for(Duration::MAX)
+    }
+
+    /// The same with a time limit; after `TIMEOUT` the listener is still stopping.
+    pub fn cancel_wait_for(&self, timeout: Duration) -> Result<(), Error> {
+        self.cancel();
+        self.shared.dispatcher.wait_until_done(&self.cell, timeout)
+    }
+}
+
+impl Subscription {
+    /// Gives the handle up without stopping the listener, which then stays for as long as the
+    /// client does.
+    pub fn detach(mut self) {
+        self.detached = true;
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if !self.detached {
+            self.cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("options", &self.shared.options).field("state", &self.state()).finish()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("room", &self.room()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("cancelled", &self.cell.is_cancelled()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,488 @@
+//! The queue of callbacks of one client, the thread that runs them, and poll mode.
+//!
+//! What a client has to tell is decided under locks and queued; callbacks run later with no lock
+//! held, one at a time, in order. A listener that does not keep up costs bounded memory: when many
+//! changes wait, older states of a key give way to the newest.
+
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::api::Store;
+use super::listener::{ConnectionState, KeyChange, KeyChangeListener, PeerChange, UpdateListener};
+use super::options::{Hook, ThreadHooks};
+use crate::core::replica::{KeyEvent, ListenerId};
+use crate::core::wire::PeerInfo;
+use crate::{Error, ErrorCode};
+
+/// So many changes may wait before older states of a key give way to newer ones. With the usual
+/// limits (100 keys) it is far above what a listener that keeps up ever has waiting, and at
+/// about 100 bytes each it is less than half a megabyte.
+const COMPACT_ABOVE: usize = 4_096;
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// `WOULD_DEADLOCK` on a thread that is running a callback of any client.
+pub(crate) fn may_wait() -> Result<(), Error> {
+    if IN_CALLBACK.get() {
+        return Err(ErrorCode::WouldDeadlock.into());
+    }
+    Ok(())
+}
+
+/// Locks, also after a panic elsewhere: what these mutexes guard is whole between statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One registered listener.
+pub(crate) struct ListenerCell {
+    pub(crate) id: ListenerId,
+    /// Taken out while a callback runs, so that no lock is held then.
+    listener: Mutex<Option<Box<dyn KeyChangeListener>>>,
+    cancelled: AtomicBool,
+    done: Mutex<bool>,
+    done_changed: Condvar,
+}
+
+impl ListenerCell {
+    pub(crate) fn new(id: ListenerId, listener: Box<dyn KeyChangeListener>) -> Arc<ListenerCell> {
+        Arc::new(ListenerCell {
+            id,
+            listener: Mutex::new(Some(listener)),
+            cancelled: AtomicBool::new(false),
+            done: Mutex::new(false),
+            done_changed: Condvar::new(),
+        })
+    }
+
+    /// From now on it hears nothing more. Returns whether this call was the first.
+    pub(crate) fn cancel(&self) -> bool {
+        !self.cancelled.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    fn tell(&self, change: KeyChange<'_>) {
+        if self.is_cancelled() {
+            return;
+        }
+        let Some(mut listener) = lock(&self.listener).take() else { return };
+        if guarded(|| listener.on_change(change)) {
+            *lock(&self.listener) = Some(listener);
+        } else {
+            // A listener that panicked is not called again.
+            self.cancel();
+            guarded(move || drop(listener));
+        }
+    }
+
+    fn finish(&self) {
+        let listener = lock(&self.listener).take();
+        guarded(move || drop(listener));
+        *lock(&self.done) = true;
+        self.done_changed.notify_all();
+    }
+}
+
+/// Runs a piece of the app's code, marking the thread, and keeps a panic from going further.
+/// Returns whether it ended well.
+fn guarded(callback: impl FnOnce()) -> bool {
+    let before = IN_CALLBACK.replace(true);
+    let well = catch_unwind(AssertUnwindSafe(callback)).is_ok();
+    IN_CALLBACK.set(before);
+    well
+}
+
+/// What the update listener is told.
+pub(crate) enum UpdateNotice {
+    StoreAvailable(Store),
+    State(ConnectionState, Option<Error>),
+    Peer(PeerChange, Arc<PeerInfo>),
+    Error(Error),
+}
+
+/// One thing to be done on the dispatch thread.
+pub(crate) enum Item {
+    Key(Arc<ListenerCell>, KeyEvent),
+    SnapshotEnd(Arc<ListenerCell>),
+    /// The listener is refused, and ends.
+    Refused(Arc<ListenerCell>, Error),
+    /// The listener ends.
+    Ended(Arc<ListenerCell>),
+    /// An action result.
+    Call(Box<dyn FnOnce() + Send>),
+    Update(UpdateNotice),
+    /// The client is closed; nothing follows.
+    Last,
+}
+
+struct Queue {
+    items: VecDeque<Item>,
+    changes: usize,
+    compact_above: usize,
+    /// Something was queued that nobody was woken for yet.
+    unannounced: bool,
+    /// A thread runs callbacks now (poll mode).
+    running: bool,
+    ended: bool,
+}
+
+/// The queue of one client.
+pub(crate) struct Dispatcher {
+    queue: Mutex<Queue>,
+    queue_changed: Condvar,
+    update_listener: Mutex<Option<Box<dyn UpdateListener>>>,
+    /// Poll mode: called when there is something to poll for.
+    wake: Option<Hook>,
+}
+
+impl Dispatcher {
+    /// A dispatcher in poll mode if there is a wake hook, or else with a thread of its own.
+    pub(crate) fn start(
+        listener: Box<dyn UpdateListener>,
+        wake: Option<Hook>,
+        hooks: Option<ThreadHooks>,
+    ) -> Result<Arc<Dispatcher>, Error> {
+        let polled = wake.is_some();
+        let dispatcher = Arc::new(Dispatcher {
+            queue: Mutex::new(Queue {
+                items: VecDeque::new(),
+                changes: 0,
+                compact_above: COMPACT_ABOVE,
+                unannounced: false,
+                running: false,
+                ended: false,
+            }),
+            queue_changed: Condvar::new(),
+            update_listener: Mutex::new(Some(listener)),
+            wake,
+        });
+        if !polled {
+            let own = dispatcher.clone();
+            let spawned =
+                std::thread::Builder::new().name("sessionstore-cb".into()).spawn(move || own.run_thread(hooks));
+            if spawned.is_err() {
+                dispatcher.drop_update_listener();
+                return Err(Error::new(ErrorCode::OutOfResources, "the system refused a thread for callbacks"));
+            }
+        }
+        Ok(dispatcher)
+    }
+
+    pub(crate) fn is_polled(&self) -> bool {
+        self.wake.is_some()
+    }
+
+    /// Queues without waking anybody, so that it may be done under a lock; [`announce`] follows
+    /// after the lock is released.
+    ///
+    /// [`announce`]: Dispatcher::announce
+    pub(crate) fn push(&self, item: Item) {
+        let mut queue = lock(&self.queue);
+        if queue.ended {
+            drop(queue);
+            if let Item::Ended(cell) | Item::Refused(cell, _) = item {
+                cell.finish();
+            }
+            return;
+        }
+        queue.changes += usize::from(matches!(item, Item::Key(..)));
+        queue.unannounced |= queue.items.is_empty();
+        queue.items.push_back(item);
+        if queue.changes > queue.compact_above {
+            compact(&mut queue);
+        }
+    }
+
+    /// Wakes whoever runs the callbacks, if something new waits.
+    pub(crate) fn announce(&self) {
+        let mut queue = lock(&self.queue);
+        if !std::mem::take(&mut queue.unannounced) {
+            return;
+        }
+        drop(queue);
+        match &self.wake {
+            None => self.queue_changed.notify_all(),
+            Some(wake) => wake(),
+        }
+    }
+
+    fn run_thread(&self, hooks: Option<ThreadHooks>) {
+        if let Some(hooks) = &hooks {
+            guarded(|| (hooks.started)());
+        }
+        loop {
+            let mut queue = lock(&self.queue);
+            let item = loop {
+                match queue.items.pop_front() {
+                    Some(item) => break item,
+                    None => queue = self.queue_changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                }
+            };
+            queue.changes -= usize::from(matches!(item, Item::Key(..)));
+            drop(queue);
+            if !self.run(item) {
+                break;
+            }
+        }
+        if let Some(hooks) = &hooks {
+            guarded(|| (hooks.stopping)());
+        }
+    }
+
+    /// Runs callbacks on this thread, at most `most` of them. Returns how many ran.
+    pub(crate) fn poll(&self, most: usize) -> Result<usize, Error> {
+        if !self.is_polled() {
+            return Err(Error::new(ErrorCode::WrongMode, "this client has a dispatch thread; poll mode is an option"));
+        }
+        may_wait()?;
+        if !self.begin_running() {
+            return Err(ErrorCode::Busy.into());
+        }
+        let mut ran = 0;
+        loop {
+            let mut queue = lock(&self.queue);
+            // Once the client is closed nobody may poll again, so everything is run.
+            let closing = matches!(queue.items.back(), Some(Item::Last));
+            let item = if ran < most || closing { queue.items.pop_front() } else { None };
+            let Some(item) = item else {
+                queue.running = false;
+                let more = !queue.items.is_empty();
+                drop(queue);
+                self.queue_changed.notify_all();
+                if let (true, Some(wake)) = (more, &self.wake) {
+                    wake();
+                }
+                return Ok(ran);
+            };
+            queue.changes -= usize::from(matches!(item, Item::Key(..)));
+            drop(queue);
+            self.run(item);
+            ran += 1;
+        }
+    }
+
+    fn begin_running(&self) -> bool {
+        !std::mem::replace(&mut lock(&self.queue).running, true)
+    }
+
+    /// Poll mode, after the client was closed: runs what is left on this thread, unless a poll is
+    /// running (here or elsewhere), which then does it.
+    pub(crate) fn drain_after_close(&self) {
+        if self.is_polled() && may_wait().is_ok() {
+            let _ = self.poll(usize::MAX);
+        }
+    }
+
+    /// Waits until the listener's last callback has returned and it is dropped.
+    pub(crate) fn wait_until_done(&self, cell: &ListenerCell, timeout: Duration) -> Result<(), Error> {
+        may_wait()?;
+        let deadline = Instant::now().checked_add(timeout);
+        if self.is_polled() {
+            let mut queue = lock(&self.queue);
+            while queue.running {
+                queue = wait(&self.queue_changed, queue, deadline)?;
+            }
+            // Nobody runs callbacks now; the listener goes on this thread, which polls or could.
+            queue.running = true;
+            drop(queue);
+            cell.finish();
+            lock(&self.queue).running = false;
+            self.queue_changed.notify_all();
+            return Ok(());
+        }
+        let mut done = lock(&cell.done);
+        while !*done {
+            done = wait(&cell.done_changed, done, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether more may follow.
+    fn run(&self, item: Item) -> bool {
+        match item {
+            Item::Key(cell, event) => cell.tell(KeyChange::Event(&event)),
+            Item::SnapshotEnd(cell) => cell.tell(KeyChange::SnapshotEnd),
+            Item::Refused(cell, error) => {
+                cell.tell(KeyChange::Refused(&error));
+                cell.cancel();
+                cell.finish();
+            }
+            Item::Ended(cell) => cell.finish(),
+            Item::Call(call) => {
+                guarded(call);
+            }
+            Item::Update(notice) => self.update(notice),
+            Item::Last => {
+                self.drop_update_listener();
+                let mut queue = lock(&self.queue);
+                queue.ended = true;
+                let left = std::mem::take(&mut queue.items);
+                drop(queue);
+                drop(left);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn update(&self, notice: UpdateNotice) {
+        let Some(mut listener) = lock(&self.update_listener).take() else { return };
+        let well = guarded(|| match &notice {
+            UpdateNotice::StoreAvailable(store) => listener.on_store_available(store),
+            UpdateNotice::State(state, error) => listener.on_connection_state(*state, error.as_ref()),
+            UpdateNotice::Peer(change, peer) => listener.on_peer(*change, peer),
+            UpdateNotice::Error(error) => listener.on_error(error),
+        });
+        if well {
+            *lock(&self.update_listener) = Some(listener);
+        } else {
+            guarded(move || drop(listener));
+        }
+    }
+
+    fn drop_update_listener(&self) {
+        let listener = lock(&self.update_listener).take();
+        guarded(move || drop(listener));
+    }
+}
+
+/// Waits on a condition until a deadline; `None` is for ever.
+pub(crate) fn wait<'a, T>(
+    condition: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> Result<MutexGuard<'a, T>, Error> {
+    let Some(deadline) = deadline else {
+        return Ok(condition.wait(guard).unwrap_or_else(PoisonError::into_inner));
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ErrorCode::Timeout.into());
+    }
+    Ok(condition.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0)
+}
+
+/// Keeps the newest state of each (listener, key) and puts all of them first, in the order they
+/// came: then everything an action result has promised is told before that result, and the order
+/// of revisions holds. What was a current value stays before its end-of-snapshot mark.
+fn compact(queue: &mut Queue) {
+    let mut newest: HashMap<(ListenerId, Arc<str>), (usize, u64, bool)> = HashMap::new();
+    let mut kept: Vec<Option<(Arc<ListenerCell>, KeyEvent)>> = Vec::new();
+    let mut others = VecDeque::new();
+    for item in std::mem::take(&mut queue.items) {
+        match item {
+            Item::Key(cell, _) if cell.is_cancelled() => {}
+            Item::Key(cell, mut event) => {
+                let place = newest.entry((cell.id, event.change.key.clone())).or_insert((kept.len(), 0, false));
+                if let Some(old) = kept.get_mut(place.0).and_then(Option::take) {
+                    event.replaced += old.1.replaced + 1;
+                    event.snapshot |= old.1.snapshot;
+                }
+                place.0 = kept.len();
+                kept.push(Some((cell, event)));
+            }
+            other => others.push_back(other),
+        }
+    }
+    let kept = kept.into_iter().flatten().map(|(cell, event)| Item::Key(cell, event));
+    queue.items = kept.collect();
+    queue.changes = queue.items.len();
+    queue.compact_above = COMPACT_ABOVE.max(queue.changes * 2);
+    queue.items.append(&mut others);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::room::Change;
+    use crate::Value;
+
+    fn polled() -> Arc<Dispatcher> {
+        Dispatcher::start(Box::new(()), Some(Arc::new(|| {})), None).unwrap()
+    }
+
+    fn event(key: &str, version: u64, snapshot: bool) -> KeyEvent {
+        let value = Value::from(version as i64);
+        let change = Change { key: key.into(), value, version, updated_at: 0, author: None };
+        KeyEvent { change: Arc::new(change), replaced: 0, snapshot }
+    }
+
+    type Log = Arc<Mutex<Vec<String>>>;
+
+    fn cell(id: ListenerId, log: &Log) -> Arc<ListenerCell> {
+        let log = log.clone();
+        let listener = move |change: KeyChange<'_>| {
+            lock(&log).push(match change {
+                KeyChange::Event(event) => {
+                    let mark = if event.snapshot { "*" } else { "" };
+                    format!("{}={}{mark}+{}", event.change.key, event.change.version, event.replaced)
+                }
+                KeyChange::SnapshotEnd => "end".into(),
+                KeyChange::Refused(error) => error.code().to_string(),
+            })
+        };
+        ListenerCell::new(id, Box::new(listener))
+    }
+
+    #[test]
+    fn a_listener_that_does_not_keep_up_gets_the_newest_before_the_results_that_promise_it() {
+        let (dispatcher, log) = (polled(), Log::default());
+        let slow = cell(1, &log);
+        dispatcher.push(Item::Key(slow.clone(), event("a", 1, true)));
+        dispatcher.push(Item::SnapshotEnd(slow.clone()));
+        let own = log.clone();
+        dispatcher.push(Item::Key(slow.clone(), event("b", 2, false)));
+        dispatcher.push(Item::Call(Box::new(move || lock(&own).push("result".into()))));
+        let last = COMPACT_ABOVE as u64 + 1;
+        for version in 3..=last {
+            dispatcher.push(Item::Key(slow.clone(), event("a", version, false)));
+        }
+        dispatcher.poll(usize::MAX).unwrap();
+        let told = lock(&log).clone();
+        let (first, rest) = told.split_at(2);
+        assert_eq!(first[0], "b=2+0");
+        assert!(first[1].starts_with("a=") && first[1].contains('*'), "{first:?}");
+        assert_eq!(&rest[..2], ["end", "result"]);
+        // Nothing is lost uncounted: events told and events replaced make up all that came.
+        let numbers = told.iter().filter_map(|line| line.split_once('+')?.1.parse::<u64>().ok());
+        assert_eq!(numbers.map(|replaced| replaced + 1).sum::<u64>(), last);
+        let newest = told.iter().rfind(|line| line.starts_with("a=")).unwrap();
+        assert!(newest.starts_with(&format!("a={last}")), "{newest}");
+    }
+
+    #[test]
+    fn a_panicking_listener_is_not_called_again_and_others_go_on() {
+        let (dispatcher, log) = (polled(), Log::default());
+        let bad = ListenerCell::new(1, Box::new(|_: KeyChange<'_>| panic!("an app's bug")));
+        let good = cell(2, &log);
+        for version in 1..=2 {
+            dispatcher.push(Item::Key(bad.clone(), event("a", version, false)));
+            dispatcher.push(Item::Key(good.clone(), event("a", version, false)));
+        }
+        assert_eq!(dispatcher.poll(usize::MAX).unwrap(), 4);
+        assert!(bad.is_cancelled());
+        assert_eq!(*lock(&log), ["a=1+0", "a=2+0"]);
+    }
+
+    #[test]
+    fn polling_inside_a_callback_or_twice_at_once_is_refused() {
+        let dispatcher = polled();
+        let own = dispatcher.clone();
+        dispatcher.push(Item::Call(Box::new(move || {
+            assert_eq!(own.poll(1).unwrap_err(), ErrorCode::WouldDeadlock);
+            let other = own.clone();
+            let elsewhere = std::thread::spawn(move || other.poll(1).unwrap_err().code());
+            assert_eq!(elsewhere.join().unwrap(), ErrorCode::Busy);
+        })));
+        assert_eq!(dispatcher.poll(usize::MAX).unwrap(), 1);
+    }
+}

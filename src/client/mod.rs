@@ -1,0 +1,47 @@
+//! The client: joins a room and shares its store.
+//!
+//! [`Client::open`] returns at once and joins in the background; it reconnects by itself. The
+//! [`Store`] sets, gets and listens. Everything a client has to say goes through its dispatcher:
+//! callbacks of one client never overlap, arrive in order, and run on that client's dispatch
+//! thread, or, in poll mode, on the thread that calls [`Client::poll`].
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`options`] | what a client is told when it is opened |
+//! | [`listener`] | the traits an app implements |
+//! | [`dispatch`] | the queue of callbacks, its thread, and poll mode |
+//! | [`api`] | `Client`, `Store`, `Action`, `Subscription` |
+//! | [`task`] | the life of the connection: join, requests, reconnect |
+//! | [`transport`] | the WebSocket: handshake and how it can fail |
+//! | [`runtime`] | the one network thread all clients of a process share |
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use sessionstore::{Client, ClientOptions, KeyChange, Value};
+//! let options = ClientOptions::new("ws://127.0.0.1:7350", "lobby");
+//! let client = Client::open(options, ())?;
+//! let store = client.join_wait(Duration::from_secs(10))?;
+//! let listening = store.listen(&["spotlight"], |change: KeyChange<'_>| {
+//!     if let KeyChange::Event(event) = change {
+//!         println!("{} = {}", event.change.key, event.change.value.json());
+//!     }
+//! })?;
+//! store.set("spotlight", Value::from("peer-1")).wait(Duration::from_secs(10))?;
+//! listening.cancel_wait()?;
+//! # Ok::<(), sessionstore::Error>(())
+//! ```
+
+pub(crate) mod api;
+pub(crate) mod dispatch;
+pub(crate) mod listener;
+pub(crate) mod options;
+mod runtime;
+mod task;
+mod transport;
+
+#[cfg(feature = "server")]
+pub(crate) use dispatch::may_wait;
+
+pub use api::{Action, Client, Store, Subscription};
+pub use listener::{ConnectionState, KeyChange, KeyChangeListener, PeerChange, UpdateListener};
+pub use options::{ClientOptions, Hook, ThreadHooks};

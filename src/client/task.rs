@@ -1,0 +1,644 @@
+//! The life of one client's connection: join, requests, changes, reconnect.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::future::FutureExt;
+use futures_util::{Sink, Stream};
+use serde_json::value::RawValue;
+use tungstenite::Message;
+
+use super::api::{Completion, Outcome, RequestKind, Shared, Store};
+use super::dispatch::{lock, Item, UpdateNotice};
+use super::listener::{ConnectionState, PeerChange};
+use super::runtime::NetworkThread;
+use super::transport::{self, Opened, Socket};
+use crate::core::wire::{self, PeerInfo, ServerMessage};
+use crate::{Error, ErrorCode};
+
+/// How long a closing client tries to tell the server that it leaves. Nobody waits for it; it only
+/// keeps a dead connection from lingering.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// So many messages are handled before the listeners are woken; it keeps a burst in one batch
+/// without letting a flood hold them off.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// Runs a client until it is closed. Holds the network thread until the leave is said.
+pub(crate) async fn run(shared: Arc<Shared>, network: Arc<NetworkThread>) {
+    let ended = AssertUnwindSafe(Task::new(&shared).run()).catch_unwind().await;
+    match ended {
+        Ok(reason) => shared.close(reason, true),
+        Err(_) => {
+            // The panic ended this client only; its handles now answer with this code.
+            let error: Error = ErrorCode::Panic.into();
+            shared.dispatcher.push(Item::Update(UpdateNotice::Error(error.clone())));
+            shared.close(Some(error), true);
+        }
+    }
+    drop(network);
+}
+
+struct Task<'a> {
+    shared: &'a Shared,
+    store: Store,
+    /// The generation of the listen set that the server's next snapshot answers.
+    answered: u64,
+    /// The generation last sent.
+    sent: u64,
+    /// Listen requests without an answer: id and generation.
+    listens: VecDeque<(u64, u64)>,
+    join_id: u64,
+    last_heard: Instant,
+    pinged: bool,
+    outgoing: VecDeque<Message>,
+    /// Attempts to connect since the last that joined.
+    attempts: u32,
+}
+
+/// What ended a connection.
+enum End {
+    /// The client was closed, or left; the reason if it was not the app's wish.
+    Closed(Option<Error>),
+    /// The connection broke.
+    Lost(Error),
+}
+
+impl<'a> Task<'a> {
+    fn new(shared: &'a Arc<Shared>) -> Task<'a> {
+        Task {
+            shared,
+            store: Store { shared: shared.clone() },
+            answered: 0,
+            sent: 0,
+            listens: VecDeque::new(),
+            join_id: 0,
+            last_heard: Instant::now(),
+            pinged: false,
+            outgoing: VecDeque::new(),
+            attempts: 0,
+        }
+    }
+
+    /// Returns why the client ended; `None` when the app wanted it.
+    async fn run(mut self) -> Option<Error> {
+        self.tell_state(ConnectionState::Connecting, None);
+        loop {
+            let error = match self.connect().await {
+                Ok(opened) => match self.serve(opened).await {
+                    End::Closed(reason) => return reason,
+                    End::Lost(error) => error,
+                },
+                Err(End::Closed(reason)) => return reason,
+                Err(End::Lost(error)) => error,
+            };
+            self.requeue();
+            let joined = lock(&self.shared.status).joined;
+            if transport::is_final(&error) || (self.shared.options.fail_fast && !joined) {
+                return Some(error);
+            }
+            let state = if joined { ConnectionState::Reconnecting } else { ConnectionState::Connecting };
+            self.tell_state(state, Some(error));
+            if let Some(end) = self.pause().await {
+                return end;
+            }
+        }
+    }
+
+    /// Opens a connection and joins; meanwhile requests may time out and the client may be closed.
+    async fn connect(&mut self) -> Result<Opened, End> {
+        let shared = self.shared;
+        self.listens.clear();
+        self.outgoing.clear();
+        self.join_id = {
+            let mut requests = lock(&shared.requests);
+            requests.last_id += 1;
+            requests.last_id
+        };
+        let (generation, keys) = {
+            let listening = lock(&shared.listening);
+            (listening.replica.generation(), transport::key_array(listening.replica.listen_set()))
+        };
+        let opening = transport::open(&shared.options, &shared.address, self.join_id, &keys);
+        let mut opening = std::pin::pin!(opening);
+        let opened = loop {
+            tokio::select! {
+                opened = &mut opening => break opened.map_err(End::Lost)?,
+                end = self.meanwhile() => if let Some(reason) = end { return Err(End::Closed(reason)) },
+            }
+        };
+        (self.answered, self.sent) = if opened.listening { (generation, generation) } else { (0, 0) };
+        self.last_heard = Instant::now();
+        self.pinged = false;
+        Ok(opened)
+    }
+
+    /// Waits before the next attempt: exponential, capped, and drawn at random between half of
+    /// that and the whole, so that clients that lost their server together do not return together.
+    async fn pause(&mut self) -> Option<Option<Error>> {
+        let options = &self.shared.options;
+        let doubled = options.reconnect_min_ms.saturating_mul(1u64 << self.attempts.min(20));
+        self.attempts += 1;
+        let whole = doubled.min(options.reconnect_max_ms);
+        let mut random = [0u8; 8];
+        // Without random bytes the pause is the whole.
+        let random = getrandom::fill(&mut random).map_or(whole, |()| u64::from_le_bytes(random));
+        let pause = whole / 2 + random % (whole / 2 + 1);
+        let pause = tokio::time::sleep(Duration::from_millis(pause));
+        let mut pause = std::pin::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return None,
+                end = self.meanwhile() => if end.is_some() { return end },
+            }
+        }
+    }
+
+    /// What goes on without a connection: requests time out, and the client may be closed or
+    /// asked to leave. Returns when something happened; with `Some` when the client is over.
+    async fn meanwhile(&self) -> Option<Option<Error>> {
+        let deadline = self.next_deadline();
+        tokio::select! {
+            () = self.shared.work.notified() => {}
+            () = sleep_until(deadline) => self.expire(),
+        }
+        let leaves = self.take_leaves();
+        if self.shared.is_closed() {
+            return Some(None);
+        }
+        if leaves.is_empty() {
+            return None;
+        }
+        // Without a connection there is nothing to say: the server notices by itself.
+        leaves.into_iter().for_each(|leave| self.shared.complete(leave, Ok(None)));
+        self.shared.dispatcher.announce();
+        Some(None)
+    }
+
+    fn take_leaves(&self) -> Vec<Completion> {
+        let mut requests = lock(&self.shared.requests);
+        let leaving = requests.waiting.iter().filter(|(_, request)| matches!(request.kind, RequestKind::Leave));
+        let leaving: Vec<u64> = leaving.map(|(id, _)| *id).collect();
+        leaving.iter().filter_map(|id| requests.waiting.remove(id)).map(|request| request.completion).collect()
+    }
+
+    /// Serves an open connection until it ends.
+    async fn serve(&mut self, opened: Opened) -> End {
+        let mut socket = opened.socket;
+        let end = loop {
+            if self.shared.is_closed() {
+                break End::Closed(None);
+            }
+            self.queue_outgoing();
+            let deadline = self.next_deadline().min(self.heartbeat_at());
+            let shared = self.shared;
+            let turn = tokio::select! {
+                turn = std::future::poll_fn(|context| self.turn(&mut socket, context)) => turn,
+                () = shared.work.notified() => Ok(()),
+                () = sleep_until(deadline) => Ok(()),
+            };
+            let turn = turn.and_then(|()| self.heartbeat());
+            self.expire();
+            if let Err(end) = turn {
+                break end;
+            }
+        };
+        if let End::Closed(None) = end {
+            let _ = tokio::time::timeout(LEAVE_WITHIN, self.say_leave(&mut socket)).await;
+        }
+        end
+    }
+
+    /// Writes what waits and handles what arrived; ready when a message was handled or the
+    /// connection ended. Writing never keeps from reading: a server that waits for this client to
+    /// read is read.
+    fn turn(&mut self, socket: &mut Socket, context: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let broke = |_| Err(End::Lost(ErrorCode::ConnectionLost.into()));
+        let mut sink = std::pin::Pin::new(&mut *socket);
+        while !self.outgoing.is_empty() {
+            match sink.as_mut().poll_ready(context) {
+                Poll::Ready(Ok(())) => {
+                    if let Some(message) = self.outgoing.pop_front() {
+                        if let Err(error) = sink.as_mut().start_send(message) {
+                            return Poll::Ready(broke(error));
+                        }
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(broke(error)),
+                Poll::Pending => break,
+            }
+        }
+        if let Poll::Ready(Err(error)) = sink.as_mut().poll_flush(context) {
+            return Poll::Ready(broke(error));
+        }
+        let mut handled = 0;
+        while handled < MESSAGES_PER_TURN {
+            let message = match sink.as_mut().poll_next(context) {
+                Poll::Ready(Some(Ok(message))) => message,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(broke(error)),
+                Poll::Ready(None) => return Poll::Ready(Err(End::Lost(ErrorCode::ConnectionLost.into()))),
+                Poll::Pending => break,
+            };
+            handled += 1;
+            self.last_heard = Instant::now();
+            self.pinged = false;
+            let outcome = match &message {
+                Message::Text(text) => self.handle(text),
+                Message::Close(frame) => Err(End::Lost(transport::closed_because(frame.as_ref()))),
+                // Pings are answered by the WebSocket library; the server sends nothing else.
+                _ => Ok(()),
+            };
+            if outcome.is_err() {
+                return Poll::Ready(outcome);
+            }
+        }
+        if handled > 0 {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn handle(&mut self, text: &str) -> Result<(), End> {
+        #[cfg(test)]
+        assert!(!text.contains("planted-panic"), "a fault of this task, planted by a test");
+        // A message that this version cannot read is skipped: what it needs of later servers, it
+        // asks for by requests, and those are answered or time out.
+        let Ok(message) = wire::parse_server_message(text) else { return Ok(()) };
+        match message {
+            ServerMessage::Changes { states, snapshot } => {
+                let mut listening = lock(&self.shared.listening);
+                let mut notices = Vec::with_capacity(states.len());
+                if snapshot {
+                    listening.replica.snapshot(self.answered, states, &mut notices);
+                } else {
+                    for (change, replaced) in states {
+                        listening.replica.changed(&change, replaced, &mut notices);
+                    }
+                }
+                self.shared.queue_notices(&listening, &mut notices);
+            }
+            ServerMessage::Result { id, body } if id == self.join_id => self.joined(body)?,
+            ServerMessage::Refused { id, error } if id == Some(self.join_id) => return Err(End::Lost(error)),
+            ServerMessage::Result { id, .. } if self.listens.front().is_some_and(|(first, _)| *first == id) => {
+                self.answered = self.listens.pop_front().map_or(self.answered, |(_, generation)| generation);
+            }
+            ServerMessage::Refused { id: Some(id), error } if self.listens.front().is_some_and(|l| l.0 == id) => {
+                self.listen_refused(error);
+            }
+            ServerMessage::Result { id, body } => return self.answered(id, Ok(body)),
+            ServerMessage::Refused { id: Some(id), error } => return self.answered(id, Err(error)),
+            ServerMessage::PeerList(list) => self.peers_listed(list),
+            ServerMessage::PeerJoined(peer) | ServerMessage::PeerUpdated(peer) => self.peer_changed(peer),
+            ServerMessage::PeerLeft { peer_id } => {
+                let gone = lock(&self.shared.status).peers.remove(&peer_id);
+                if let Some(gone) = gone {
+                    self.tell_peer(PeerChange::Left, gone);
+                }
+            }
+            ServerMessage::Refused { id: None, .. } | ServerMessage::Other => {}
+        }
+        Ok(())
+    }
+
+    fn joined(&mut self, body: &RawValue) -> Result<(), End> {
+        let welcome = wire::parse_welcome(body).map_err(|_| {
+            End::Lost(Error::new(ErrorCode::HandshakeFailed, "the server's answer to the join cannot be read"))
+        })?;
+        self.attempts = 0;
+        let another = lock(&self.shared.listening).replica.join_session(&welcome.session_id);
+        let mut status = lock(&self.shared.status);
+        status.session_id = welcome.session_id.into();
+        status.error = None;
+        let first = !std::mem::replace(&mut status.joined, true);
+        drop(status);
+        if another {
+            self.shared.dispatcher.push(Item::Update(UpdateNotice::Error(ErrorCode::SessionLost.into())));
+        }
+        self.tell_state(ConnectionState::Connected, None);
+        if first {
+            self.shared.dispatcher.push(Item::Update(UpdateNotice::StoreAvailable(self.store.clone())));
+        }
+        self.shared.status_changed.notify_all();
+        Ok(())
+    }
+
+    /// The server refused a listen set: those who wait for it end, and what is left is sent anew.
+    fn listen_refused(&mut self, error: Error) {
+        let Some((_, generation)) = self.listens.pop_front() else { return };
+        let mut listening = lock(&self.shared.listening);
+        for id in listening.replica.waiting(generation) {
+            listening.replica.remove(id);
+            if let Some(cell) = listening.cells.remove(&id) {
+                self.shared.dispatcher.push(Item::Refused(cell, error.clone()));
+            }
+        }
+    }
+
+    fn answered(&mut self, id: u64, answer: Result<&RawValue, Error>) -> Result<(), End> {
+        let Some(request) = lock(&self.shared.requests).waiting.remove(&id) else { return Ok(()) };
+        let outcome: Outcome = match (&request.kind, answer) {
+            (_, Err(error)) => Err(error),
+            (RequestKind::Write | RequestKind::Read, Ok(body)) => match wire::parse_state(body).map(Arc::new) {
+                Ok(change) => {
+                    let mut listening = lock(&self.shared.listening);
+                    let mut notices = Vec::new();
+                    listening.replica.changed(&change, 0, &mut notices);
+                    self.shared.queue_notices(&listening, &mut notices);
+                    Ok(Some(change))
+                }
+                Err(_) => Err(Error::new(ErrorCode::Internal, "the server's answer cannot be read")),
+            },
+            (RequestKind::PeerUpdate { name, metadata }, Ok(_)) => {
+                let mut status = lock(&self.shared.status);
+                if let Some(own) = status.peers.get_mut(&*self.shared.options.peer_id) {
+                    let mut changed = PeerInfo::clone(own);
+                    changed.name = name.clone().unwrap_or(changed.name);
+                    changed.metadata = metadata.clone().unwrap_or(changed.metadata);
+                    *own = Arc::new(changed);
+                }
+                Ok(None)
+            }
+            (RequestKind::Leave, Ok(_)) => Ok(None),
+        };
+        let left = matches!(request.kind, RequestKind::Leave) && outcome.is_ok();
+        self.shared.complete(request.completion, outcome);
+        if left {
+            return Err(End::Closed(None));
+        }
+        Ok(())
+    }
+
+    /// The whole list, after a join or instead of peer events that a slow connection missed: what
+    /// differs from what is known is told.
+    fn peers_listed(&mut self, list: Vec<PeerInfo>) {
+        let mut status = lock(&self.shared.status);
+        let mut before = std::mem::take(&mut status.peers);
+        let mut told = Vec::new();
+        for peer in list {
+            let peer = Arc::new(peer);
+            match before.remove(&peer.peer_id) {
+                None => told.push((PeerChange::Joined, peer.clone())),
+                Some(known) if known != peer => told.push((PeerChange::Updated, peer.clone())),
+                Some(_) => {}
+            }
+            status.peers.insert(peer.peer_id.clone(), peer);
+        }
+        told.extend(before.into_values().map(|gone| (PeerChange::Left, gone)));
+        drop(status);
+        told.into_iter().for_each(|(change, peer)| self.tell_peer(change, peer));
+    }
+
+    fn peer_changed(&mut self, peer: PeerInfo) {
+        let peer = Arc::new(peer);
+        let before = lock(&self.shared.status).peers.insert(peer.peer_id.clone(), peer.clone());
+        match before {
+            None => self.tell_peer(PeerChange::Joined, peer),
+            Some(known) if known != peer => self.tell_peer(PeerChange::Updated, peer),
+            Some(_) => {}
+        }
+    }
+
+    fn tell_peer(&self, change: PeerChange, peer: Arc<PeerInfo>) {
+        // The listener hears of others; what this client itself does, it knows.
+        if *peer.peer_id != *self.shared.options.peer_id {
+            self.shared.dispatcher.push(Item::Update(UpdateNotice::Peer(change, peer)));
+        }
+    }
+
+    fn tell_state(&self, state: ConnectionState, error: Option<Error>) {
+        let mut status = lock(&self.shared.status);
+        if status.state == ConnectionState::Closed {
+            return;
+        }
+        status.state = state;
+        status.error = error.clone();
+        drop(status);
+        self.shared.status_changed.notify_all();
+        self.shared.dispatcher.push(Item::Update(UpdateNotice::State(state, error)));
+        self.shared.dispatcher.announce();
+    }
+
+    /// Takes everything that is to be sent: once joined, the listen set if it changed, then the
+    /// requests in their order.
+    fn queue_outgoing(&mut self) {
+        let status = lock(&self.shared.status);
+        if status.state != ConnectionState::Connected {
+            return;
+        }
+        drop(status);
+        let listening = lock(&self.shared.listening);
+        let generation = listening.replica.generation();
+        let mut frames = Vec::new();
+        if generation != self.sent {
+            self.sent = generation;
+            let id = {
+                let mut requests = lock(&self.shared.requests);
+                requests.last_id += 1;
+                requests.last_id
+            };
+            self.listens.push_back((id, generation));
+            let mut frame = Vec::new();
+            wire::write_listen(&mut frame, id, listening.replica.listen_set());
+            frames.push(frame);
+        }
+        drop(listening);
+        let mut requests = lock(&self.shared.requests);
+        for request in requests.waiting.values_mut().filter(|request| !request.sent) {
+            request.sent = true;
+            // Only a read may be asked again after the connection broke.
+            let again = matches!(request.kind, RequestKind::Read);
+            frames.push(if again { request.frame.clone() } else { std::mem::take(&mut request.frame) });
+        }
+        drop(requests);
+        for frame in frames {
+            // Everything written here is JSON from UTF-8 parts.
+            if let Ok(text) = String::from_utf8(frame) {
+                self.outgoing.push_back(Message::text(text));
+            }
+        }
+    }
+
+    /// After the connection broke: reads will be asked again, other requests that were sent end,
+    /// because whether they were applied is not known.
+    fn requeue(&mut self) {
+        let mut requests = lock(&self.shared.requests);
+        let mut lost = Vec::new();
+        for (id, request) in requests.waiting.iter_mut().filter(|(_, request)| request.sent) {
+            match request.kind {
+                RequestKind::Read => request.sent = false,
+                _ => lost.push(*id),
+            }
+        }
+        let lost: Vec<_> = lost.iter().filter_map(|id| requests.waiting.remove(id)).collect();
+        drop(requests);
+        for request in lost {
+            self.shared.complete(request.completion, Err(ErrorCode::ConnectionLost.into()));
+        }
+        self.shared.dispatcher.announce();
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let requests = lock(&self.shared.requests);
+        let next = requests.waiting.values().map(|request| request.deadline).min();
+        // An hour stands for never; waking up then costs nothing.
+        next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600))
+    }
+
+    /// Ends the requests whose time ran out.
+    fn expire(&self) {
+        let now = Instant::now();
+        let mut requests = lock(&self.shared.requests);
+        let due = requests.waiting.iter().filter(|(_, request)| request.deadline <= now);
+        let due: Vec<u64> = due.map(|(id, _)| *id).collect();
+        let due: Vec<_> = due.iter().filter_map(|id| requests.waiting.remove(id)).collect();
+        drop(requests);
+        for request in due {
+            let error = if request.sent {
+                ErrorCode::Timeout.into()
+            } else {
+                Error::new(ErrorCode::Timeout, "there was no connection within the time given; nothing was applied")
+            };
+            self.shared.complete(request.completion, Err(error));
+        }
+        self.shared.dispatcher.announce();
+    }
+
+    fn heartbeat_at(&self) -> Instant {
+        let silence = Duration::from_millis(self.shared.options.heartbeat_ms);
+        self.last_heard + if self.pinged { silence * 2 } else { silence }
+    }
+
+    fn heartbeat(&mut self) -> Result<(), End> {
+        if Instant::now() < self.heartbeat_at() {
+            return Ok(());
+        }
+        if self.pinged {
+            let silent = self.shared.options.heartbeat_ms * 2;
+            let message = format!("nothing was heard from the server for {silent} ms");
+            return Err(End::Lost(Error::new(ErrorCode::ConnectionLost, message)));
+        }
+        self.pinged = true;
+        self.outgoing.push_back(Message::Ping(Default::default()));
+        Ok(())
+    }
+
+    /// Tells the server that this peer leaves, and closes. An open request of the app's to leave
+    /// was answered already.
+    async fn say_leave(&mut self, socket: &mut Socket) {
+        use futures_util::SinkExt;
+        let mut frame = Vec::new();
+        wire::write_bare(&mut frame, u64::MAX, "leave");
+        if let Ok(text) = String::from_utf8(frame) {
+            let _ = socket.feed(Message::text(text)).await;
+        }
+        let _ = socket.close(None).await;
+        // Reading until the server closes lets it take the leave before the socket goes.
+        while let Some(Ok(_)) =
+            std::future::poll_fn(|context| std::pin::Pin::new(&mut *socket).poll_next(context)).await
+        {}
+    }
+}
+
+async fn sleep_until(deadline: Instant) {
+    tokio::time::sleep_until(deadline.into()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tungstenite::handshake::server::{Request, Response};
+
+    use super::*;
+    use crate::{Client, ClientOptions, UpdateListener};
+
+    /// Far above what anything here takes.
+    const SAFETY: Duration = Duration::from_secs(30);
+
+    struct Told(mpsc::Sender<Option<ErrorCode>>);
+
+    impl Told {
+        /// Stands for any word of a peer.
+        const PEER: Option<ErrorCode> = Some(ErrorCode::NotJoined);
+    }
+
+    impl UpdateListener for Told {
+        fn on_peer(&mut self, _: PeerChange, _: &Arc<PeerInfo>) {
+            let _ = self.0.send(Told::PEER);
+        }
+
+        fn on_error(&mut self, error: &Error) {
+            let _ = self.0.send(Some(error.code()));
+        }
+    }
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send(None);
+        }
+    }
+
+    /// A server that lets one client join and then says what it is given.
+    fn scripted(says: &'static [&'static str]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut join_id = String::new();
+            #[allow(clippy::result_large_err)] // The type is tungstenite's.
+            let read_id = |request: &Request, response: Response| {
+                let query = request.uri().query().unwrap_or("").split('&');
+                join_id = query.filter_map(|pair| pair.strip_prefix("join=")).collect();
+                Ok(response)
+            };
+            let mut socket = tungstenite::accept_hdr(stream, read_id).unwrap();
+            let welcome = r#""result":{"peer_id":"p","session_id":"s","revision":0}"#;
+            socket.send(Message::text(format!("{{\"id\":\"{join_id}\",{welcome}}}"))).unwrap();
+            says.iter().for_each(|text| socket.send(Message::text(*text)).unwrap());
+            while socket.read().is_ok() {}
+        });
+        url
+    }
+
+    #[test]
+    fn a_panic_inside_the_task_ends_its_client_alone_and_says_so() {
+        let (sender, told) = mpsc::channel();
+        let broken = Client::open(ClientOptions::new(scripted(&["planted-panic"]), "room"), Told(sender)).unwrap();
+        assert_eq!(told.recv_timeout(SAFETY).unwrap(), Some(ErrorCode::Panic));
+        assert_eq!(told.recv_timeout(SAFETY).unwrap(), None, "the listener is dropped");
+        assert_eq!(broken.join_wait(SAFETY).err().unwrap(), ErrorCode::Panic);
+        // The network thread serves others.
+        let other = Client::open(ClientOptions::new(scripted(&[]), "room"), ()).unwrap();
+        other.join_wait(SAFETY).unwrap();
+    }
+
+    #[test]
+    fn whatever_a_server_says_does_no_harm() {
+        let says = &[
+            "",
+            "nonsense",
+            "[]",
+            "{}",
+            r#"{"method":1}"#,
+            r#"{"method":"on-metadata-change"}"#,
+            r#"{"method":"on-metadata-change","params":{"values":[{"key":"","data":1}]}}"#,
+            r#"{"method":"peer-list","params":{"peers":7}}"#,
+            r#"{"id":"99","result":null}"#,
+            r#"{"id":null,"error":{"code":1e99}}"#,
+            r#"{"id":"99","error":{"code":202,"message":"too large"}}"#,
+            r#"{"method":"on-peer-leave","params":{"peer_id":"never here"}}"#,
+            r#"{"method":"on-peer-join","params":{"peer_id":"last"}}"#,
+        ];
+        let (sender, told) = mpsc::channel();
+        let client = Client::open(ClientOptions::new(scripted(says), "room"), Told(sender)).unwrap();
+        assert_eq!(told.recv_timeout(SAFETY).unwrap(), Told::PEER, "the last thing said is heard");
+        assert_eq!(client.state(), ConnectionState::Connected);
+        assert_eq!(client.peers().len(), 1);
+    }
+}

@@ -1,0 +1,172 @@
+//! The WebSocket: how it is opened, and the ways that can fail.
+
+use std::time::Duration;
+
+use tokio::net::{lookup_host, TcpStream};
+use tokio_tungstenite::{client_async_with_config, WebSocketStream};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::http::header::AUTHORIZATION;
+use tungstenite::http::{HeaderValue, Response, StatusCode};
+use tungstenite::protocol::WebSocketConfig;
+
+use super::options::{Address, ClientOptions};
+use crate::core::limits::MAX_SERVER_MESSAGE_BYTES;
+use crate::core::wire;
+use crate::{Error, ErrorCode};
+
+pub(crate) type Socket = WebSocketStream<TcpStream>;
+
+/// A listen set whose query would be longer is sent as a message instead: servers and proxies
+/// bound the head of a request, usually at 8 KiB.
+const MAX_QUERY_BYTES: usize = 4_096;
+
+/// The read buffer of a connection. Small, because most messages are, and a process may have a
+/// thousand clients; longer messages are read in several pieces.
+const READ_BUFFER_BYTES: usize = 4_096;
+
+/// An open connection.
+pub(crate) struct Opened {
+    pub(crate) socket: Socket,
+    /// Whether the listen set went with the handshake.
+    pub(crate) listening: bool,
+}
+
+/// Opens a connection and joins by its query, with the listen set if it is short enough.
+pub(crate) async fn open(
+    options: &ClientOptions,
+    address: &Address,
+    join_id: u64,
+    keys: &[u8],
+) -> Result<Opened, Error> {
+    let limit = Duration::from_millis(options.connect_timeout_ms);
+    match tokio::time::timeout(limit, connect(options, address, join_id, keys)).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            let message = format!("no connection within {} ms", options.connect_timeout_ms);
+            Err(Error::new(ErrorCode::ConnectionFailed, message))
+        }
+    }
+}
+
+async fn connect(options: &ClientOptions, address: &Address, join_id: u64, keys: &[u8]) -> Result<Opened, Error> {
+    let stream = reach(address).await?;
+    // Small messages are sent as they come.
+    let _ = stream.set_nodelay(true);
+    let listening = keys.len() <= MAX_QUERY_BYTES;
+    let url = joining_url(options, address, join_id, listening.then_some(keys));
+    let unusable = |_| Error::new(ErrorCode::InvalidUrl, "the URL cannot be requested");
+    let mut request = url.into_client_request().map_err(unusable)?;
+    if let Some(token) = &options.token {
+        let value = HeaderValue::from_str(&format!("Bearer {token}"));
+        let mut value = value.map_err(|_| Error::from(ErrorCode::Unauthorized))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(READ_BUFFER_BYTES)
+        .max_message_size(Some(MAX_SERVER_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_SERVER_MESSAGE_BYTES));
+    match client_async_with_config(request, stream, Some(config)).await {
+        Ok((socket, _)) => Ok(Opened { socket, listening }),
+        Err(tungstenite::Error::Http(response)) => Err(refusal(&response)),
+        Err(tungstenite::Error::Io(_)) => {
+            Err(Error::new(ErrorCode::ConnectionFailed, "the server closed the connection during the handshake"))
+        }
+        Err(_) => Err(ErrorCode::HandshakeFailed.into()),
+    }
+}
+
+/// The address with a query that joins, and listens if there are keys.
+fn joining_url(options: &ClientOptions, address: &Address, join_id: u64, keys: Option<&[u8]>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let given = [
+        ("room", &options.room),
+        ("role", &options.role),
+        ("name", &options.name),
+        ("user_id", &options.user_id),
+        ("peer", &options.peer_id),
+        ("data", &options.metadata),
+    ];
+    for (name, value) in given.iter().filter(|(_, value)| !value.is_empty()) {
+        query.append_pair(name, value);
+    }
+    query.append_pair("join", &join_id.to_string());
+    if let Some(keys) = keys {
+        query.append_pair("listen", &String::from_utf8_lossy(keys));
+    }
+    format!("ws://{}:{}{}?{}", address.host, address.port, address.path, query.finish())
+}
+
+async fn reach(address: &Address) -> Result<TcpStream, Error> {
+    let host = address.host.trim_start_matches('[').trim_end_matches(']');
+    let unknown = || Error::new(ErrorCode::HostNotFound, format!("the host name {host} does not resolve"));
+    let found = lookup_host((host, address.port)).await.map_err(|_| unknown())?;
+    let mut failed = unknown();
+    for candidate in found {
+        match TcpStream::connect(candidate).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => {
+                let message = format!("{candidate} cannot be reached: {}", error.kind());
+                failed = Error::new(ErrorCode::ConnectionFailed, message);
+            }
+        }
+    }
+    Err(failed)
+}
+
+/// The server's own code where it sent one, or the one that fits the HTTP status.
+fn refusal(response: &Response<Option<Vec<u8>>>) -> Error {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        code: i32,
+        message: String,
+    }
+    let body = response.body().as_deref().and_then(|body| serde_json::from_slice::<Body>(body).ok());
+    if let Some(Body { code, message }) = body {
+        if let Some(code) = ErrorCode::from_number(code) {
+            return Error::new(code, message);
+        }
+    }
+    match response.status() {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorCode::Unauthorized.into(),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => ErrorCode::ServerFull.into(),
+        status => {
+            let message = format!("the server answered the handshake with HTTP status {}", status.as_u16());
+            Error::new(ErrorCode::HandshakeFailed, message)
+        }
+    }
+}
+
+/// What a close frame says, if it says something a client must know.
+pub(crate) fn closed_because(frame: Option<&tungstenite::protocol::CloseFrame>) -> Error {
+    let Some(frame) = frame else { return ErrorCode::ConnectionLost.into() };
+    let number = u16::from(frame.code);
+    let code = match number {
+        1012 => ErrorCode::ShuttingDown,
+        4000..=4999 => ErrorCode::from_number(i32::from(number) - 4000).unwrap_or(ErrorCode::ConnectionLost),
+        _ => ErrorCode::ConnectionLost,
+    };
+    code.into()
+}
+
+/// Whether trying again cannot help.
+pub(crate) fn is_final(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        ErrorCode::Unauthorized
+            | ErrorCode::TokenExpired
+            | ErrorCode::Replaced
+            | ErrorCode::PeerMismatch
+            | ErrorCode::InvalidRoom
+            | ErrorCode::InvalidPeer
+            | ErrorCode::InvalidUrl
+    )
+}
+
+/// The keys as the query and the listen request have them.
+pub(crate) fn key_array<'a>(keys: impl Iterator<Item = &'a str>) -> Vec<u8> {
+    let mut array = Vec::new();
+    wire::write_key_array(&mut array, keys);
+    array
+}

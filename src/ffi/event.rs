@@ -1,0 +1,191 @@
+//! `sessionstore_event`
+
+use std::ffi::c_char;
+use std::sync::{Arc, OnceLock};
+
+use super::guard::getter;
+use super::text::OutText;
+use super::value::sessionstore_value;
+use crate::core::replica::KeyEvent;
+
+/// One state of one key: what a listener, a get or a set is told. It never changes, is counted by
+/// reference, and may be used from any thread.
+///
+/// Events given to callbacks are borrowed until the callback returns; `sessionstore_event_retain`
+/// keeps one.
+pub struct sessionstore_event {
+    event: KeyEvent,
+    key: OutText,
+    author_peer_id: OutText,
+    author_user_id: OutText,
+    author_name: OutText,
+    value: OnceLock<Arc<sessionstore_value>>,
+}
+
+impl sessionstore_event {
+    pub(super) fn new(event: KeyEvent) -> sessionstore_event {
+        sessionstore_event {
+            event,
+            key: OutText::default(),
+            author_peer_id: OutText::default(),
+            author_user_id: OutText::default(),
+            author_name: OutText::default(),
+            value: OnceLock::new(),
+        }
+    }
+
+    fn value(&self) -> &Arc<sessionstore_value> {
+        self.value.get_or_init(|| Arc::new(sessionstore_value::new(self.event.change.value.clone())))
+    }
+}
+
+/// The key, with a NUL after it. Lives as long as the event. `len_out` may be NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_key(
+    event: *const sessionstore_event,
+    len_out: *mut usize,
+) -> *const c_char {
+    // SAFETY: NULL or a live event, as the caller owes.
+    unsafe { text(event, len_out, |event| (&event.key, &event.event.change.key)) }
+}
+
+/// The value as compact JSON text, with a NUL after it; `"null"` when the key is absent. Lives as
+/// long as the event. `len_out` may be NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_json(
+    event: *const sessionstore_event,
+    len_out: *mut usize,
+) -> *const c_char {
+    getter(c"null".as_ptr(), || {
+        // SAFETY: NULL or a live event, as the caller owes; its value lives as long.
+        unsafe {
+            let value = event.as_ref().map_or(std::ptr::null(), |event| Arc::as_ptr(event.value()));
+            super::value::sessionstore_value_json(value, len_out)
+        }
+    })
+}
+
+/// The value, borrowed from the event; `sessionstore_value_retain` keeps it. Its kind is
+/// `SESSIONSTORE_KIND_NULL` when the key is absent.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_value(event: *const sessionstore_event) -> *const sessionstore_value {
+    getter(std::ptr::null(), || {
+        // SAFETY: NULL or a live event, as the caller owes.
+        unsafe { event.as_ref() }.map_or(std::ptr::null(), |event| Arc::as_ptr(event.value()))
+    })
+}
+
+/// The key's version: the revision of the store that this change made. 0 for a key that was never
+/// set, or whose removal is no longer known.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_version(event: *const sessionstore_event) -> u64 {
+    // SAFETY: NULL or a live event, as the caller owes.
+    getter(0, || unsafe { event.as_ref() }.map_or(0, |event| event.event.change.version))
+}
+
+/// When the change was made: server time in milliseconds since 1970-01-01 UTC; 0 when the version
+/// is 0.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_updated_at(event: *const sessionstore_event) -> u64 {
+    // SAFETY: NULL or a live event, as the caller owes.
+    getter(0, || unsafe { event.as_ref() }.map_or(0, |event| event.event.change.updated_at))
+}
+
+/// The id of the peer that made the change; `""` when the version is 0. Known also after that peer
+/// has left. Lives as long as the event. `len_out` may be NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_author_peer_id(
+    event: *const sessionstore_event,
+    len_out: *mut usize,
+) -> *const c_char {
+    // SAFETY: NULL or a live event, as the caller owes.
+    unsafe { author_text(event, len_out, |event| &event.author_peer_id, |author| &author.peer_id) }
+}
+
+/// The user id of the peer that made the change, from its token; `""` if it has none. Lives as long
+/// as the event. `len_out` may be NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_author_user_id(
+    event: *const sessionstore_event,
+    len_out: *mut usize,
+) -> *const c_char {
+    // SAFETY: NULL or a live event, as the caller owes.
+    unsafe { author_text(event, len_out, |event| &event.author_user_id, |author| &author.user_id) }
+}
+
+/// The name the author had when it made the change. Lives as long as the event. `len_out` may be
+/// NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_author_name(
+    event: *const sessionstore_event,
+    len_out: *mut usize,
+) -> *const c_char {
+    // SAFETY: NULL or a live event, as the caller owes.
+    unsafe { author_text(event, len_out, |event| &event.author_name, |author| &author.name) }
+}
+
+/// How many older states of this key this event stands for, which this listener missed because it,
+/// or its connection, did not keep up. Usually 0.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_replaced(event: *const sessionstore_event) -> u64 {
+    // SAFETY: NULL or a live event, as the caller owes.
+    getter(0, || unsafe { event.as_ref() }.map_or(0, |event| event.event.replaced))
+}
+
+/// 1 for a current value from before the end-of-snapshot mark, 0 for a change.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_is_snapshot(event: *const sessionstore_event) -> i32 {
+    // SAFETY: NULL or a live event, as the caller owes.
+    getter(0, || unsafe { event.as_ref() }.map_or(0, |event| i32::from(event.event.snapshot)))
+}
+
+/// Another reference to the same event, to be freed too. NULL for NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_retain(event: *const sessionstore_event) -> *mut sessionstore_event {
+    if !event.is_null() {
+        // SAFETY: a live event, which always comes from an Arc.
+        unsafe { Arc::increment_strong_count(event) };
+    }
+    event.cast_mut()
+}
+
+/// Frees one reference to an event. NULL is fine.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_free(event: *mut sessionstore_event) {
+    if !event.is_null() {
+        // SAFETY: a reference the caller owns, from an Arc. Events are plain memory: a forked child
+        // may free its own.
+        unsafe { Arc::decrement_strong_count(event.cast_const()) };
+    }
+}
+
+/// # Safety
+/// `event` is NULL or live; `len_out` is NULL or the place of one size.
+unsafe fn text(
+    event: *const sessionstore_event,
+    len_out: *mut usize,
+    parts: impl FnOnce(&sessionstore_event) -> (&OutText, &str),
+) -> *const c_char {
+    getter(c"".as_ptr(), || {
+        // SAFETY: as the caller says.
+        let Some(event) = (unsafe { event.as_ref() }) else { return super::text::empty(len_out) };
+        let (out, text) = parts(event);
+        out.get(text, len_out)
+    })
+}
+
+/// # Safety
+/// As for `text`.
+unsafe fn author_text(
+    event: *const sessionstore_event,
+    len_out: *mut usize,
+    out: impl FnOnce(&sessionstore_event) -> &OutText,
+    field: impl FnOnce(&crate::Author) -> &str,
+) -> *const c_char {
+    let parts = |event: &sessionstore_event| -> *const c_char {
+        let author = event.event.change.author.as_ref().map_or("", |author| field(author));
+        out(event).get(author, len_out)
+    };
+    // SAFETY: as the caller says.
+    getter(c"".as_ptr(), || unsafe { event.as_ref() }.map_or_else(|| super::text::empty(len_out), parts))
+}

@@ -1,0 +1,215 @@
+//! `sessionstore_server`
+
+use std::ffi::c_char;
+use std::mem::size_of;
+use std::time::Duration;
+
+use super::error::sessionstore_error;
+use super::guard::{call, call_on, clear, getter, give_box, release, Guarded};
+use super::structs::{check_flags, read, Sized32};
+use super::text::{optional, OutText};
+use crate::server::{Server, ServerOptions};
+use crate::{Error, ErrorCode};
+
+/// Stands for 0 in an options field in which 0 means the default, such as a grace period of 0.
+pub const SESSIONSTORE_ZERO: u32 = u32::MAX;
+
+/// Where to listen and what to allow. Begin with `SESSIONSTORE_SERVER_OPTIONS_INIT`; what stays 0 or
+/// NULL has its default. Texts end with NUL and are copied.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct sessionstore_server_options {
+    /// Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
+    pub struct_size: u32,
+    /// 0.
+    pub flags: u32,
+    /// The address to listen on. Default `127.0.0.1`: this machine only.
+    pub address: *const c_char,
+    /// The secret that tokens are signed with (HS256). NULL: an open server, which lets everyone in.
+    pub secret: *const c_char,
+    /// The port, at most 65,535. Default 0: any free one; `sessionstore_server_port` tells which.
+    pub port: u32,
+    /// Threads that serve rooms; a room lives on one of them. Default 1.
+    pub threads: u32,
+    /// How long a peer whose connection broke stays, in milliseconds. Default 30,000;
+    /// `SESSIONSTORE_ZERO` for not at all.
+    pub grace_ms: u32,
+    /// How long a session without peers is kept, in milliseconds. Default 0.
+    pub linger_ms: u32,
+    /// Largest value, in bytes of compact JSON. Default 1,024.
+    pub max_value_bytes: u32,
+    /// Most keys in a store. Default 100.
+    pub max_keys: u32,
+    /// Most bytes of keys and values together in a store. Default 65,536.
+    pub max_store_bytes: u32,
+    /// Most keys one peer listens to. Default 200.
+    pub max_listened_keys: u32,
+    /// Most peers in a room. Default 20,000.
+    pub max_peers: u32,
+    /// Most connections in all. Default: the server's own, see `sstore serve --help`.
+    pub max_connections: u32,
+    /// After how much silence a connection is pinged, in milliseconds. Default 15,000.
+    pub ping_interval_ms: u32,
+    /// After how much silence a connection is closed, in milliseconds. Default 45,000.
+    pub idle_timeout_ms: u32,
+}
+
+// SAFETY: repr(C), beginning with struct_size; integers and pointers.
+unsafe impl Sized32 for sessionstore_server_options {
+    const FIRST_SIZE: usize = std::mem::offset_of!(sessionstore_server_options, idle_timeout_ms) + size_of::<u32>();
+    const NAME: &'static str = "server options";
+}
+
+/// A server that hosts rooms inside this process, on threads of its own.
+pub struct sessionstore_server {
+    server: Guarded<Server>,
+    url: OutText,
+}
+
+/// Starts a server. When this returns, clients can connect. `options` may be NULL: all defaults.
+///
+/// Errors: `ADDRESS_IN_USE`, `ADDRESS_UNAVAILABLE`, `INVALID_CONFIG`, `INVALID_ARGUMENT`,
+/// `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_server_start(
+    options: *const sessionstore_server_options,
+    server_out: *mut *mut sessionstore_server,
+    error_out: *mut *mut sessionstore_error,
+) -> i32 {
+    call(error_out, || {
+        clear(server_out);
+        super::guard::needed("server_out", server_out)?;
+        // SAFETY: a struct and texts as the caller owes.
+        let options = if options.is_null() { defaults() } else { unsafe { convert(&read(options)?) }? };
+        let server = Server::start(options)?;
+        let url = OutText::new(&server.url());
+        give_box(sessionstore_server { server: Guarded::new(server), url }, server_out)
+    })
+}
+
+fn defaults() -> ServerOptions {
+    // An app that hosts a room beside its own work gives it one thread.
+    ServerOptions { threads: 1, ..ServerOptions::default() }
+}
+
+/// # Safety
+/// The texts are NULL or end with NUL.
+unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, Error> {
+    check_flags::<sessionstore_server_options>(given.flags, 0)?;
+    let mut options = defaults();
+    // SAFETY: as the caller says.
+    let (address, secret) = unsafe { (optional("address", given.address)?, optional("secret", given.secret)?) };
+    if !address.is_empty() {
+        options.address = address.to_owned();
+    }
+    if !given.secret.is_null() {
+        options.secret = Some(secret.to_owned());
+    }
+    options.port = u16::try_from(given.port)
+        .map_err(|_| Error::new(ErrorCode::InvalidArgument, "the port is larger than 65535"))?;
+    let or = |given: u32, default: u64| match given {
+        0 => default,
+        SESSIONSTORE_ZERO => 0,
+        given => u64::from(given),
+    };
+    let size = |given: u32, default: usize| or(given, default as u64) as usize;
+    options.threads = size(given.threads, options.threads);
+    let limits = &mut options.limits;
+    limits.grace_ms = or(given.grace_ms, limits.grace_ms);
+    limits.linger_ms = or(given.linger_ms, limits.linger_ms);
+    limits.max_value_bytes = size(given.max_value_bytes, limits.max_value_bytes);
+    limits.max_keys = size(given.max_keys, limits.max_keys);
+    limits.max_store_bytes = size(given.max_store_bytes, limits.max_store_bytes);
+    limits.max_listened_keys = size(given.max_listened_keys, limits.max_listened_keys);
+    limits.max_peers = size(given.max_peers, limits.max_peers);
+    options.max_connections = size(given.max_connections, options.max_connections);
+    options.ping_interval_ms = or(given.ping_interval_ms, options.ping_interval_ms);
+    options.idle_timeout_ms = or(given.idle_timeout_ms, options.idle_timeout_ms);
+    Ok(options)
+}
+
+/// The port the server listens on; 0 for NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_server_port(server: *const sessionstore_server) -> u32 {
+    // SAFETY: NULL or a live server, as the caller owes.
+    getter(0, || unsafe { guarded(server) }.map_or(0, |server| server.get().local_addr().port().into()))
+}
+
+/// The URL for clients on this machine, such as `"ws://127.0.0.1:7350"`. Lives as long as the server;
+/// `""` for NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_server_url(server: *const sessionstore_server) -> *const c_char {
+    getter(c"".as_ptr(), || {
+        // SAFETY: NULL or a live server, as the caller owes.
+        let server = unsafe { server.as_ref() };
+        server.map_or(c"".as_ptr(), |s| s.url.get(&s.server.get().url(), std::ptr::null_mut()))
+    })
+}
+
+/// Counts open rooms, peers (those in their grace period included) and connections. Each output may be
+/// NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_server_stats(
+    server: *const sessionstore_server,
+    rooms_out: *mut u64,
+    peers_out: *mut u64,
+    connections_out: *mut u64,
+    error_out: *mut *mut sessionstore_error,
+) -> i32 {
+    // SAFETY: NULL or a live server, as the caller owes.
+    call_on(unsafe { guarded(server) }, error_out, |server| {
+        let stats = server.stats();
+        let counts = [(rooms_out, stats.rooms), (peers_out, stats.peers), (connections_out, stats.connections)];
+        for (out, count) in counts.into_iter().filter(|(out, _)| !out.is_null()) {
+            // SAFETY: not NULL, and the caller gave it as the place of one number.
+            unsafe { out.write(count as u64) };
+        }
+        Ok(())
+    })
+}
+
+/// Asks the server to stop, and returns at once: clients are told to come back later, and their rooms
+/// end.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_server_stop(
+    server: *const sessionstore_server,
+    error_out: *mut *mut sessionstore_error,
+) -> i32 {
+    // SAFETY: NULL or a live server, as the caller owes.
+    call_on(unsafe { guarded(server) }, error_out, |server| {
+        server.stop();
+        Ok(())
+    })
+}
+
+/// Stops the server and waits until its threads have ended and its port is free.
+///
+/// Errors: `WOULD_DEADLOCK` inside a callback; `TIMEOUT`, after which the server is still stopping.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_server_stop_wait(
+    server: *const sessionstore_server,
+    timeout_ms: u32,
+    error_out: *mut *mut sessionstore_error,
+) -> i32 {
+    // SAFETY: NULL or a live server, as the caller owes.
+    call_on(unsafe { guarded(server) }, error_out, |server| {
+        crate::client::may_wait()?;
+        server.stop_wait(Duration::from_millis(timeout_ms.into()))
+    })
+}
+
+/// Frees a server, asking it to stop if it runs. It never blocks and is legal anywhere. NULL is fine.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_server_free(server: *mut sessionstore_server) {
+    if !server.is_null() {
+        // SAFETY: given out by Box::into_raw and not freed before, as the caller owes.
+        release(|| drop(unsafe { Box::from_raw(server) }));
+    }
+}
+
+/// # Safety
+/// NULL or a live server.
+unsafe fn guarded<'a>(server: *const sessionstore_server) -> Option<&'a Guarded<Server>> {
+    // SAFETY: as the caller says.
+    unsafe { server.as_ref() }.map(|server| &server.server)
+}

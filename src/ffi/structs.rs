@@ -1,0 +1,62 @@
+//! Structs that grow at their end: read by the size the caller was compiled with.
+
+use std::mem::{size_of, MaybeUninit};
+
+use crate::{Error, ErrorCode};
+
+/// A struct whose first field is `uint32_t struct_size`, made of integers and pointers only, so
+/// that all bits zero is a value of it that means "default" throughout.
+///
+/// # Safety
+/// It is `repr(C)` and as said.
+pub(super) unsafe trait Sized32: Sized {
+    /// The size in the first release: the least a caller can have.
+    const FIRST_SIZE: usize;
+    /// What it is called in messages.
+    const NAME: &'static str;
+}
+
+/// Reads as much of the struct as the caller has; the rest is zero. What a newer caller has beyond
+/// must be zero, because it would ask for something unknown here.
+///
+/// # Safety
+/// `source` is NULL or points to a struct with `struct_size` bytes as its first field says.
+pub(super) unsafe fn read<T: Sized32>(source: *const T) -> Result<T, Error> {
+    if source.is_null() {
+        return Err(Error::new(ErrorCode::NullArgument, format!("the {} is NULL", T::NAME)));
+    }
+    // SAFETY: the first field is there in any version.
+    let size = unsafe { source.cast::<u32>().read_unaligned() } as usize;
+    // A struct of more than a page is a mistake, not a later version.
+    if !(T::FIRST_SIZE..=4_096).contains(&size) {
+        let message = format!(
+            "the {} has struct_size {size}, which no version of the library has; initialize it with its _INIT macro",
+            T::NAME
+        );
+        return Err(Error::new(ErrorCode::InvalidStructSize, message));
+    }
+    let known = size.min(size_of::<T>());
+    let mut copy = MaybeUninit::<T>::zeroed();
+    // SAFETY: both sides have `known` bytes; all bits zero is a value of T, and what is copied over
+    // it was written by the caller as that type.
+    let copy = unsafe {
+        std::ptr::copy_nonoverlapping(source.cast::<u8>(), copy.as_mut_ptr().cast::<u8>(), known);
+        copy.assume_init()
+    };
+    // SAFETY: the caller says that so many bytes are there.
+    let beyond = unsafe { std::slice::from_raw_parts(source.cast::<u8>().add(known), size - known) };
+    if beyond.iter().any(|byte| *byte != 0) {
+        let message = format!("the {} sets a field that this version of the library does not have", T::NAME);
+        return Err(Error::new(ErrorCode::UnknownOption, message));
+    }
+    Ok(copy)
+}
+
+/// Refuses flags that this version does not know.
+pub(super) fn check_flags<T: Sized32>(flags: u32, known: u32) -> Result<(), Error> {
+    if flags & !known != 0 {
+        let message = format!("the {} has unknown flags: {:#x}", T::NAME, flags & !known);
+        return Err(Error::new(ErrorCode::UnknownOption, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,339 @@
+//! The Rust client against a real server: the promises P1–P5 and P7 as an app sees them, and what a
+//! broken connection does to them.
+
+mod support;
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use sessionstore::{
+    Client, ClientOptions, ConnectionState, Error, ErrorCode, KeyChange, Kind, PeerChange, PeerInfo, Store,
+    UpdateListener, Value,
+};
+use support::{patient, Cable, SAFETY};
+
+/// What a listener was told, as short text: `a=1`, `a=null`, `end`.
+fn shown(change: KeyChange<'_>) -> String {
+    match change {
+        KeyChange::Event(event) => format!("{}={}", event.change.key, event.change.value.json()),
+        KeyChange::SnapshotEnd => "end".into(),
+        KeyChange::Refused(error) => error.code().name().into(),
+    }
+}
+
+fn listen(store: &Store, keys: &[&str]) -> (sessionstore::Subscription, mpsc::Receiver<String>) {
+    let (told, heard) = mpsc::channel();
+    let subscription = store.listen(keys, move |change: KeyChange<'_>| drop(told.send(shown(change)))).unwrap();
+    (subscription, heard)
+}
+
+fn next(heard: &mpsc::Receiver<String>) -> String {
+    heard.recv_timeout(SAFETY).expect("the listener should have been told something")
+}
+
+fn join(url: &str, room: &str, name: &str) -> (Client, Store) {
+    let options = ClientOptions { name: name.into(), ..ClientOptions::new(url, room) };
+    let client = Client::open(options, ()).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    (client, store)
+}
+
+/// Sends everything the client as a whole is told.
+struct Updates(mpsc::Sender<Update>);
+
+#[derive(Debug, PartialEq)]
+enum Update {
+    Available,
+    State(ConnectionState, Option<ErrorCode>),
+    Peer(PeerChange, String),
+    Error(ErrorCode),
+    Dropped,
+}
+
+impl UpdateListener for Updates {
+    fn on_store_available(&mut self, _: &Store) {
+        let _ = self.0.send(Update::Available);
+    }
+    fn on_connection_state(&mut self, state: ConnectionState, error: Option<&Error>) {
+        let _ = self.0.send(Update::State(state, error.map(Error::code)));
+    }
+    fn on_peer(&mut self, change: PeerChange, peer: &std::sync::Arc<PeerInfo>) {
+        let _ = self.0.send(Update::Peer(change, peer.name.to_string()));
+    }
+    fn on_error(&mut self, error: &Error) {
+        let _ = self.0.send(Update::Error(error.code()));
+    }
+}
+
+impl Drop for Updates {
+    fn drop(&mut self) {
+        let _ = self.0.send(Update::Dropped);
+    }
+}
+
+/// Reads on until what is wanted was told.
+fn until(updates: &mpsc::Receiver<Update>, wanted: impl Fn(&Update) -> bool) -> Update {
+    loop {
+        let update = updates.recv_timeout(SAFETY).expect("the update listener should have been told");
+        if wanted(&update) {
+            return update;
+        }
+    }
+}
+
+#[test]
+fn everyone_who_listens_is_told_first_the_snapshot_then_each_change() {
+    let server = support::server();
+    let (_ada, ada) = join(&server.url(), "room", "Ada");
+    let (_bob, bob) = join(&server.url(), "room", "Bob");
+    let (_one, heard) = listen(&bob, &["a", "b"]);
+    assert_eq!([next(&heard), next(&heard), next(&heard)], ["a=null", "b=null", "end"]);
+    let set = ada.set("a", Value::from(1)).wait(SAFETY).unwrap();
+    assert_eq!((set.version, set.value.json()), (1, "1"));
+    let author = set.author.as_ref().unwrap();
+    assert_eq!(&*author.name, "Ada");
+    assert_eq!(next(&heard), "a=1");
+    bob.set("b", Value::from("x")).wait(SAFETY).unwrap();
+    // Success is told after this client's listeners were told: no waiting here.
+    assert_eq!(heard.try_recv().as_deref(), Ok("b=\"x\""));
+    assert_eq!(bob.cached("b").unwrap().version, 2);
+    ada.remove("a").wait(SAFETY).unwrap();
+    assert_eq!(next(&heard), "a=null");
+    assert_eq!(ada.get("a").wait(SAFETY).unwrap().value.kind(), Kind::Null);
+    let (_two, late) = listen(&bob, &["b"]);
+    assert_eq!([next(&late), next(&late)], ["b=\"x\"", "end"]);
+}
+
+#[test]
+fn a_conditional_write_conflicts_and_says_what_is_there() {
+    let server = support::server();
+    let (_client, store) = join(&server.url(), "room", "Ada");
+    let first = store.set_if("k", Value::from(1), 0).wait(SAFETY).unwrap();
+    let conflict = store.set_if("k", Value::from(2), 0).wait(SAFETY).unwrap_err();
+    assert_eq!(conflict, ErrorCode::VersionConflict);
+    assert_eq!(conflict.current().unwrap().version, first.version);
+    assert_eq!(conflict.current().unwrap().value.json(), "1");
+    store.set_if("k", Value::from(2), first.version).wait(SAFETY).unwrap();
+    assert_eq!(store.get("k").wait(SAFETY).unwrap().value.json(), "2");
+}
+
+#[test]
+fn peers_are_told_and_listed() {
+    let server = support::server();
+    let (told, updates) = mpsc::channel();
+    let (_ada, _) = join(&server.url(), "room", "Ada");
+    let options = ClientOptions { name: "Bob".into(), ..ClientOptions::new(server.url(), "room") };
+    let bob = Client::open(options, Updates(told)).unwrap();
+    bob.join_wait(SAFETY).unwrap();
+    until(&updates, |update| *update == Update::Available);
+    until(&updates, |update| *update == Update::Peer(PeerChange::Joined, "Ada".into()));
+    let (carol, _) = join(&server.url(), "room", "Carol");
+    until(&updates, |update| *update == Update::Peer(PeerChange::Joined, "Carol".into()));
+    carol.update_peer(Some("Caroline"), Some("hand up")).wait(SAFETY).unwrap();
+    until(&updates, |update| *update == Update::Peer(PeerChange::Updated, "Caroline".into()));
+    let mut names: Vec<String> = bob.peers().iter().map(|peer| peer.name.to_string()).collect();
+    names.sort();
+    assert_eq!(names, ["Ada", "Bob", "Caroline"]);
+    carol.leave().wait(SAFETY).unwrap();
+    until(&updates, |update| *update == Update::Peer(PeerChange::Left, "Caroline".into()));
+    drop(bob);
+    until(&updates, |update| *update == Update::Dropped);
+}
+
+#[test]
+fn the_store_goes_with_the_last_peer() {
+    let server = support::server();
+    let (client, store) = join(&server.url(), "room", "Ada");
+    store.set("k", Value::from(1)).wait(SAFETY).unwrap();
+    let before = store.session_id();
+    client.leave().wait(SAFETY).unwrap();
+    assert_eq!(store.set("k", Value::from(2)).wait(SAFETY).unwrap_err(), ErrorCode::Closed);
+    let (_again, store) = join(&server.url(), "room", "Ada");
+    assert_eq!(store.get("k").wait(SAFETY).unwrap().version, 0);
+    assert_ne!(store.session_id(), before);
+}
+
+#[test]
+fn a_cut_connection_comes_back_as_the_same_peer_and_reports_only_real_differences() {
+    let server = support::server();
+    let cable = Cable::to(server.local_addr());
+    let (told, updates) = mpsc::channel();
+    let options = ClientOptions { reconnect_min_ms: 1, name: "Ada".into(), ..ClientOptions::new(cable.url(), "room") };
+    let ada = Client::open(options, Updates(told)).unwrap();
+    let store = ada.join_wait(SAFETY).unwrap();
+    let (_bob, bob) = join(&server.url(), "room", "Bob");
+    for (key, value) in [("same", 1), ("other", 2), ("gone", 3)] {
+        bob.set(key, Value::from(value)).wait(SAFETY).unwrap();
+    }
+    let (_listening, heard) = listen(&store, &["same", "other", "gone", "never"]);
+    assert_eq!((0..5).map(|_| next(&heard)).last().as_deref(), Some("end"));
+    cable.cut();
+    until(&updates, |update| matches!(update, Update::State(ConnectionState::Reconnecting, Some(_))));
+    bob.set("other", Value::from(20)).wait(SAFETY).unwrap();
+    bob.remove("gone").wait(SAFETY).unwrap();
+    // A request made meanwhile waits for the connection.
+    let (sent, answered) = mpsc::channel();
+    let told = move |result: Result<std::sync::Arc<sessionstore::Change>, Error>| {
+        let _ = sent.send(result.map(|change| change.version));
+    };
+    store.get("other").on_result(told).unwrap();
+    cable.mend();
+    until(&updates, |update| *update == Update::State(ConnectionState::Connected, None));
+    let mut differences = [next(&heard), next(&heard)];
+    differences.sort();
+    assert_eq!(differences, ["gone=null", "other=20"]);
+    assert_eq!(answered.recv_timeout(SAFETY).unwrap().unwrap(), 4);
+    bob.set("same", Value::from(10)).wait(SAFETY).unwrap();
+    assert_eq!(next(&heard), "same=10", "nothing came between");
+    assert_eq!(ada.peers().len(), 2, "the same peer, not a third");
+}
+
+#[test]
+fn a_new_session_is_told_as_such_and_values_are_compared() {
+    let server = support::server();
+    let cable = Cable::to(server.local_addr());
+    let (told, updates) = mpsc::channel();
+    let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(cable.url(), "room") };
+    let client = Client::open(options, Updates(told)).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    store.set("k", Value::from(1)).wait(SAFETY).unwrap();
+    let (_listening, heard) = listen(&store, &["k"]);
+    assert_eq!([next(&heard), next(&heard)], ["k=1", "end"]);
+    cable.cut();
+    until(&updates, |update| matches!(update, Update::State(ConnectionState::Reconnecting, _)));
+    // Another server, where the room has never been open, answers at the same address.
+    let other = support::server();
+    cable.lead_to(other.local_addr());
+    cable.mend();
+    until(&updates, |update| *update == Update::Error(ErrorCode::SessionLost));
+    assert_eq!(next(&heard), "k=null");
+    store.set("k", Value::from(1)).wait(SAFETY).unwrap();
+    assert_eq!(next(&heard), "k=1");
+}
+
+#[test]
+fn a_write_whose_answer_is_lost_says_so_and_no_result_is_missing() {
+    let server = support::server();
+    let cable = Cable::to(server.local_addr());
+    let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(cable.url(), "room") };
+    let client = Client::open(options, ()).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    cable.stall();
+    let (sent, answered) = mpsc::channel();
+    for number in 0..10 {
+        let sent = sent.clone();
+        let set = store.set("k", Value::from(number));
+        let told = move |result: Result<_, Error>| {
+            let _ = sent.send(result.map(|_| ()).map_err(|error| error.code()));
+        };
+        set.on_result(told).unwrap();
+    }
+    cable.wait_until_held();
+    cable.cut();
+    cable.mend();
+    let results: Vec<_> = (0..10).map(|_| answered.recv_timeout(SAFETY).unwrap()).collect();
+    assert!(results.iter().any(|result| *result == Err(ErrorCode::ConnectionLost)), "{results:?}");
+    drop((client, sent));
+    patient("every result came once", || matches!(answered.try_recv(), Err(mpsc::TryRecvError::Disconnected)));
+}
+
+#[test]
+fn refusals_end_a_client_and_failures_to_connect_do_not() {
+    let server = support::server_with(|options| options.secret = Some("a secret of some length, for tests".into()));
+    let (told, updates) = mpsc::channel();
+    let client = Client::open(ClientOptions::new(server.url(), "room"), Updates(told)).unwrap();
+    assert_eq!(client.join_wait(SAFETY).unwrap_err(), ErrorCode::Unauthorized);
+    until(&updates, |update| *update == Update::State(ConnectionState::Closed, Some(ErrorCode::Unauthorized)));
+    until(&updates, |update| *update == Update::Dropped);
+
+    let unresolvable = ClientOptions { fail_fast: true, ..ClientOptions::new("ws://no-such-host.invalid:1", "room") };
+    let client = Client::open(unresolvable, ()).unwrap();
+    assert_eq!(client.join_wait(SAFETY).unwrap_err(), ErrorCode::HostNotFound);
+
+    // A server that comes up later is found.
+    let cable = Cable::to(server.local_addr());
+    cable.cut();
+    let (told, updates) = mpsc::channel();
+    let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(cable.url(), "room") };
+    let client = Client::open(options, Updates(told)).unwrap();
+    until(&updates, |update| matches!(update, Update::State(ConnectionState::Connecting, Some(_))));
+    let open = support::server();
+    cable.lead_to(open.local_addr());
+    cable.mend();
+    client.join_wait(SAFETY).unwrap();
+}
+
+#[test]
+fn the_same_peer_id_elsewhere_replaces_this_client_which_does_not_fight_back() {
+    let server = support::server();
+    let (told, updates) = mpsc::channel();
+    let options = ClientOptions { peer_id: "twin".into(), ..ClientOptions::new(server.url(), "room") };
+    let first = Client::open(options.clone(), Updates(told)).unwrap();
+    first.join_wait(SAFETY).unwrap();
+    let second = Client::open(options, ()).unwrap();
+    second.join_wait(SAFETY).unwrap();
+    until(&updates, |update| *update == Update::State(ConnectionState::Closed, Some(ErrorCode::Replaced)));
+    assert_eq!(first.state(), ConnectionState::Closed);
+    assert_eq!(second.peers().len(), 1);
+}
+
+#[test]
+fn too_many_keys_end_the_listener_that_asked_and_no_other() {
+    let server = support::server_with(|options| options.limits.max_listened_keys = 3);
+    let (_client, store) = join(&server.url(), "room", "Ada");
+    let (_few, heard) = listen(&store, &["a", "b"]);
+    assert_eq!([next(&heard), next(&heard), next(&heard)], ["a=null", "b=null", "end"]);
+    let (_many, refused) = listen(&store, &["c", "d"]);
+    assert_eq!(next(&refused), "TOO_MANY_LISTENED_KEYS");
+    assert!(refused.recv_timeout(SAFETY).is_err(), "the refused listener is dropped");
+    let (_one, third) = listen(&store, &["c"]);
+    assert_eq!([next(&third), next(&third)], ["c=null", "end"]);
+    store.set("a", Value::from(1)).wait(SAFETY).unwrap();
+    assert_eq!(next(&heard), "a=1");
+}
+
+#[test]
+fn requests_have_deadlines_and_a_bound() {
+    let server = support::server();
+    let cable = Cable::to(server.local_addr());
+    let options = ClientOptions { max_pending: 2, ..ClientOptions::new(cable.url(), "room") };
+    let client = Client::open(options, ()).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    cable.stall();
+    assert_eq!(store.get("k").wait(Duration::from_millis(1)).unwrap_err(), ErrorCode::Timeout);
+    patient("the request that timed out makes room", || store.get("k").on_result(|_| ()).is_ok());
+    let mut refused = None;
+    for _ in 0..3 {
+        refused = store.get("k").on_result(|_| ()).err().or(refused);
+    }
+    assert_eq!(refused.unwrap(), ErrorCode::QueueFull);
+}
+
+#[test]
+fn awaiting_an_action_works_on_any_runtime() {
+    let server = support::server();
+    let (_client, store) = join(&server.url(), "room", "Ada");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let version = runtime.block_on(async {
+        store.set("k", Value::from(true)).await.unwrap();
+        store.get("k").await.unwrap().version
+    });
+    assert_eq!(version, 1);
+}
+
+#[test]
+fn many_clients_share_one_network_thread() {
+    let server = support::server();
+    let threads = || std::fs::read_dir("/proc/self/task").map_or(0, |tasks| tasks.count());
+    let before = threads();
+    let polled = |_| {
+        let wake: sessionstore::Hook = std::sync::Arc::new(|| ());
+        Client::open(ClientOptions { wake: Some(wake), ..ClientOptions::new(server.url(), "room") }, ()).unwrap()
+    };
+    let clients: Vec<Client> = (0..200).map(polled).collect();
+    for client in &clients {
+        client.join_wait(SAFETY).unwrap();
+    }
+    // Other tests run beside this one; a thread for each client would show all the same.
+    assert!(threads() < before + 100, "{before} threads before, {} now", threads());
+}

@@ -1,0 +1,83 @@
+//! Frames as a client might send them, one a line, parsed and applied to a room. Whatever they
+//! are, the answer is JSON, a refusal changes nothing, and the room's sums are right.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sessionstore::core::limits::Limits;
+use sessionstore::core::room::{Command, Event, Introduction, PeerHandle, Reply, Room, Time};
+use sessionstore::core::wire::{self, ClientMessage};
+use sessionstore::Error;
+
+fn join(room: &mut Room, peer_id: &str) -> PeerHandle {
+    let peer = Introduction { peer_id, user_id: "", name: None, role: "guest", metadata: None };
+    match room.apply(0, Command::Join { peer, new_session_id: "s" }, &mut Vec::new()) {
+        Ok(Reply::Joined { peer, .. }) => peer,
+        other => panic!("a plain join was answered with {other:?}"),
+    }
+}
+
+fn apply(
+    room: &mut Room,
+    now: Time,
+    peer: PeerHandle,
+    message: ClientMessage<'_>,
+    events: &mut Vec<Event>,
+) -> Result<Reply, Error> {
+    let command = match &message {
+        ClientMessage::Set { key, value, expected } => {
+            Command::Set { peer, key, value: value.clone(), expected: *expected }
+        }
+        ClientMessage::Get { key } => Command::Get { peer, key },
+        ClientMessage::Listen { keys } => {
+            let keys: Vec<&str> = keys.iter().map(|key| &*key.0).collect();
+            return room.apply(now, Command::Listen { peer, keys: &keys }, events);
+        }
+        ClientMessage::Join { name, metadata } => {
+            let (name, metadata) = (name.as_deref(), metadata.as_deref());
+            let peer = Introduction { peer_id: "p1", user_id: "", name, role: "guest", metadata };
+            Command::Join { peer, new_session_id: "s" }
+        }
+        ClientMessage::PeerUpdate { name, metadata } => {
+            Command::UpdatePeer { peer, name: name.as_deref(), metadata: metadata.as_deref() }
+        }
+        ClientMessage::Leave => Command::Leave { peer },
+        ClientMessage::PeerList | ClientMessage::Ping { .. } | ClientMessage::Ignored => Command::Tick,
+    };
+    room.apply(now, command, events)
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut room = Room::new("lobby", Limits::default());
+    let peer = join(&mut room, "p1");
+    join(&mut room, "p2");
+    for (now, frame) in (1..).zip(text.split('\n')) {
+        let request = wire::parse_request(frame);
+        let mut answer = Vec::new();
+        let mut events = Vec::new();
+        match request.message {
+            Err(error) => wire::write_error(&mut answer, request.id, &error),
+            Ok(message) => {
+                let (before, revision) = (format!("{room:?}"), room.revision());
+                match apply(&mut room, now, peer, message, &mut events) {
+                    Err(error) => {
+                        assert_eq!(format!("{room:?}"), before, "a refusal changed something");
+                        assert!(events.is_empty(), "a refusal had events");
+                        wire::write_error(&mut answer, request.id, &error);
+                    }
+                    Ok(Reply::State(state)) => {
+                        let id = serde_json::value::RawValue::from_string("1".to_owned()).expect("a number");
+                        wire::write_state_result(&mut answer, request.id.unwrap_or(&id), &state);
+                    }
+                    Ok(_) => wire::write_peer_list(&mut answer, &room),
+                }
+                let changes = events.iter().filter(|event| matches!(event, Event::Changed { .. })).count();
+                assert_eq!(room.revision(), revision + changes as u64);
+            }
+        }
+        serde_json::from_slice::<&serde_json::value::RawValue>(&answer).expect("an answer is JSON");
+        let bytes: usize = room.entries().map(|entry| entry.key.len() + entry.value.json().len()).sum();
+        assert_eq!(room.usage(), (room.entries().count(), bytes));
+        assert!(bytes <= room.limits().max_store_bytes);
+    }
+});

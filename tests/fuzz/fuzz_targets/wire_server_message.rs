@@ -1,0 +1,39 @@
+//! Frames as a server might send them: whatever they are, a client gets a message or an error,
+//! and what it can write again it reads as the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sessionstore::core::wire::{self, ServerMessage};
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match wire::parse_server_message(text) {
+        Ok(ServerMessage::Changes { states, snapshot }) => {
+            let mut frame = Vec::new();
+            let pairs = states.iter().map(|(state, replaced)| (&**state, *replaced));
+            wire::write_changes(&mut frame, pairs, snapshot);
+            let frame = std::str::from_utf8(&frame).expect("frames are UTF-8");
+            match wire::parse_server_message(frame) {
+                Ok(ServerMessage::Changes { states: again, snapshot: s }) => {
+                    assert_eq!((again.len(), s), (states.len(), snapshot));
+                    for ((one, n), (other, m)) in states.iter().zip(&again) {
+                        assert_eq!(
+                            (&one.key, &one.value, one.version, n),
+                            (&other.key, &other.value, other.version, m)
+                        );
+                        // Without an author there is no time either.
+                        assert_eq!(&one.author, &other.author);
+                    }
+                }
+                other => panic!("changes became {other:?}"),
+            }
+        }
+        Ok(ServerMessage::Result { body, .. }) => {
+            let _ = (wire::parse_state(body).is_ok(), wire::parse_welcome(body).is_ok());
+            let _ = wire::parse_peer_list(body).is_ok();
+        }
+        Ok(ServerMessage::Refused { id: _, error }) => assert!(!error.to_string().is_empty()),
+        Ok(_) => {}
+        Err(error) => assert!(!error.message().is_empty()),
+    }
+});

@@ -1,0 +1,628 @@
+//! The wire messages of both directions: what one end writes the other reads, ids come back as
+//! they were, and whatever else arrives gets its code and never a panic.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+use sessionstore::core::limits::Limits;
+use sessionstore::core::room::{Author, Change, Command, Introduction, PeerHandle, Reply, Room};
+use sessionstore::core::wire::*;
+use sessionstore::{Error, ErrorCode, Value};
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    let text = String::from_utf8(out).expect("messages are UTF-8");
+    serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    text
+}
+
+fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).expect("the test has valid JSON")
+}
+
+fn request(text: &str) -> ClientMessage<'_> {
+    parse_request(text).message.unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn refusal(text: &str) -> ErrorCode {
+    match parse_request(text).message {
+        Err(error) => error.code(),
+        Ok(message) => panic!("{text} was taken for {message:?}"),
+    }
+}
+
+fn server(text: &str) -> ServerMessage<'_> {
+    parse_server_message(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Strings that a careless writer or reader gets wrong.
+const UNUSUAL: [&str; 12] = [
+    "plain",
+    "with \"quotes\" and \\backslashes\\ and /slashes/",
+    "línea, 日本語, 🎉, e\u{301}, \u{200b}",
+    "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}",
+    "\u{2028}\u{2029}\u{feff}\u{ffff}\u{10ffff}",
+    "</script><!-- ${x} %s {} {{}}",
+    "\\u0041 \\n \\",
+    "null",
+    "{\"key\":\"value\"}",
+    " leading and trailing ",
+    "'",
+    "},\"result\":{",
+];
+
+/// These are allowed where control characters are: in values and metadata.
+const CONTROL: [&str; 3] = ["\u{0}", "tab\t line\n return\r bell\u{7} escape\u{1b}", "\u{7f}\u{80}\u{9f}"];
+
+fn change(key: &str, value: Value, version: u64, who: Option<(&str, &str, &str)>) -> Change {
+    let author = who.map(|(peer_id, user_id, name)| {
+        Arc::new(Author { peer_id: peer_id.into(), user_id: user_id.into(), name: name.into() })
+    });
+    Change { key: key.into(), value, version, updated_at: version, author }
+}
+
+fn room_with(peer: Introduction<'_>) -> (Room, PeerHandle) {
+    let mut room = Room::new("lobby", Limits::default());
+    let joined = room.apply(7, Command::Join { peer, new_session_id: "session" }, &mut Vec::new());
+    match joined {
+        Ok(Reply::Joined { peer, .. }) => (room, peer),
+        other => panic!("{other:?}"),
+    }
+}
+
+// ------------------------------------------------------------------ round trips
+
+#[test]
+fn requests_are_read_as_they_were_written() {
+    for text in UNUSUAL.into_iter().chain(CONTROL) {
+        let value = Value::from(text);
+        for expected in [None, Some(0), Some(9_007_199_254_740_993), Some(u64::MAX)] {
+            let frame = written(|out| write_set(out, 1, text, &value, expected));
+            match request(&frame) {
+                ClientMessage::Set { key, value: read, expected: e } => {
+                    assert_eq!((&*key, &read, e), (text, &value, expected));
+                    assert_eq!(read.as_text().expect("it is a string"), text);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let frame = written(|out| write_get(out, 2, text));
+        assert!(matches!(request(&frame), ClientMessage::Get { key } if key == text));
+        let keys = [text, "other", text];
+        let frame = written(|out| write_listen(out, 3, keys.into_iter()));
+        assert!(matches!(request(&frame), ClientMessage::Listen { keys: k } if k.iter().map(|k| &*k.0).eq(keys)));
+        for (name, metadata) in [(Some(text), Some(text)), (Some(text), None), (None, Some(text)), (None, None)] {
+            let frame = written(|out| write_introduction(out, 4, "join", name, metadata));
+            match request(&frame) {
+                ClientMessage::Join { name: n, metadata: m } => {
+                    assert_eq!((n.as_deref(), m.as_deref()), (name, metadata));
+                }
+                other => panic!("{other:?}"),
+            }
+            let frame = written(|out| write_introduction(out, 5, "peer-update", name, metadata));
+            match request(&frame) {
+                ClientMessage::PeerUpdate { name: n, metadata: m } => {
+                    assert_eq!((n.as_deref(), m.as_deref()), (name, metadata));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(matches!(request(&written(|out| write_bare(out, 6, "leave"))), ClientMessage::Leave));
+    assert!(matches!(request(&written(|out| write_bare(out, 7, "peer-list"))), ClientMessage::PeerList));
+    let ping = written(|out| write_bare(out, 8, "ping"));
+    assert!(matches!(request(&ping), ClientMessage::Ping { timestamp: None }));
+    let frame = written(|out| write_bare(out, u64::MAX, "leave"));
+    assert_eq!(parse_request(&frame).id.expect("an id").get(), "\"18446744073709551615\"");
+}
+
+#[test]
+fn changes_are_read_as_they_were_written() {
+    for text in UNUSUAL {
+        let states = [
+            change(text, Value::from(text), 9_007_199_254_740_993, Some((text, text, text))),
+            change("gone", Value::null(), u64::MAX, Some(("p", "", "\u{0}"))),
+            Change::absent("never set".into()),
+        ];
+        for snapshot in [false, true] {
+            let frame = written(|out| write_changes(out, states.iter().zip([0, 1, u64::MAX]), snapshot));
+            match server(&frame) {
+                ServerMessage::Changes { states: read, snapshot: s } => {
+                    assert_eq!(s, snapshot);
+                    let read: Vec<(&Change, u64)> =
+                        read.iter().map(|(state, replaced)| (&**state, *replaced)).collect();
+                    assert_eq!(read, states.iter().zip([0, 1, u64::MAX]).collect::<Vec<_>>());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        for state in &states {
+            let frame = written(|out| write_state_result(out, &raw("\"9\""), state));
+            match server(&frame) {
+                ServerMessage::Result { id: 9, body } => assert_eq!(&parse_state(body).expect("a state"), state),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let empty = written(|out| write_changes(out, std::iter::empty(), true));
+    assert!(matches!(server(&empty), ServerMessage::Changes { states, snapshot: true } if states.is_empty()));
+}
+
+#[test]
+fn values_cross_as_the_text_they_are() {
+    let values = [
+        "9007199254740993",
+        "-9007199254740993",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "18446744073709551616",
+        "1.10",
+        "1e2",
+        "-0",
+        "0.1000000000000000055511151231257827",
+        "true",
+        "1",
+        "\"1\"",
+        "\"\\u00e9\\/\"",
+        "[[],{},\"\"]",
+        "{\"a\":1,\"a\":2}",
+    ];
+    for json in values {
+        let value = Value::parse(json).expect("a value");
+        let frame = written(|out| write_set(out, 1, "k", &value, None));
+        let ClientMessage::Set { value: at_server, .. } = request(&frame) else { panic!("{frame}") };
+        assert_eq!(at_server.json(), json);
+        let state = change("k", at_server, 1, None);
+        let frame = written(|out| write_changes(out, [(&state, 0)].into_iter(), false));
+        let ServerMessage::Changes { states, .. } = server(&frame) else { panic!("{frame}") };
+        assert_eq!(states[0].0.value.json(), json);
+    }
+    let integer = |json| Value::parse(json).and_then(|value| value.as_integer());
+    assert_eq!(integer("9007199254740993").ok(), Some(9_007_199_254_740_993));
+    assert_eq!(integer("-9223372036854775808").ok(), Some(i64::MIN));
+    assert_eq!(integer("true").unwrap_err(), ErrorCode::WrongType);
+    assert_ne!(Value::from(true), Value::from(1));
+}
+
+#[test]
+fn peers_and_answers_are_read_as_they_were_written() {
+    for text in UNUSUAL {
+        for metadata in UNUSUAL.into_iter().chain(CONTROL) {
+            let who =
+                Introduction { peer_id: text, user_id: text, name: Some(text), role: text, metadata: Some(metadata) };
+            let (room, handle) = room_with(who);
+            let peer = room.peer(handle).expect("it has joined");
+            let info = PeerInfo {
+                peer_id: text.into(),
+                user_id: text.into(),
+                name: text.into(),
+                role: text.into(),
+                metadata: metadata.into(),
+                joined_at: 7,
+            };
+            let frame = written(|out| write_peer_join(out, peer));
+            assert!(matches!(server(&frame), ServerMessage::PeerJoined(read) if read == info));
+            let frame = written(|out| write_peer_update(out, peer));
+            assert!(matches!(server(&frame), ServerMessage::PeerUpdated(read) if read == info));
+            let frame = written(|out| write_peer_list(out, &room));
+            assert!(matches!(server(&frame), ServerMessage::PeerList(read) if read == [info.clone()]));
+            let frame = written(|out| write_peer_list_result(out, &raw("3"), &room));
+            match server(&frame) {
+                ServerMessage::Result { id: 3, body } => assert_eq!(parse_peer_list(body).expect("a list"), [info]),
+                other => panic!("{other:?}"),
+            }
+            for returned in [false, true] {
+                let frame = written(|out| write_join_result(out, &raw("\"4\""), &room, peer, returned));
+                let ServerMessage::Result { id: 4, body } = server(&frame) else { panic!("{frame}") };
+                let welcome = parse_welcome(body).expect("a welcome");
+                assert_eq!((welcome.peer_id.as_str(), welcome.session_id.as_str()), (text, "session"));
+                assert_eq!((welcome.revision, welcome.returned), (0, returned));
+            }
+        }
+        for lost in [false, true] {
+            let frame = written(|out| write_peer_leave(out, text, lost));
+            assert!(matches!(server(&frame), ServerMessage::PeerLeft { peer_id } if &*peer_id == text));
+        }
+        let frame = written(|out| write_policy(out, text));
+        assert!(matches!(server(&frame), ServerMessage::Other));
+    }
+    let frame = written(|out| write_empty_result(out, &raw("\"5\"")));
+    assert!(matches!(server(&frame), ServerMessage::Result { id: 5, body } if body.get() == "{}"));
+}
+
+#[test]
+fn errors_are_read_as_they_were_written() {
+    for &code in ErrorCode::ALL {
+        let frame = written(|out| write_error(out, Some(&raw("\"17\"")), &Error::new(code, "a \"sentence\"\n")));
+        match server(&frame) {
+            ServerMessage::Refused { id: Some(17), error } => {
+                assert_eq!(error, code);
+                assert!(error.message().starts_with("a \"sentence\"\n"), "{error}");
+                assert!(error.current().is_none());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let current = Arc::new(change("k", Value::from(3), 12, Some(("p", "u", "n"))));
+    let frame = written(|out| write_error(out, None, &Error::conflict(current.clone())));
+    match server(&frame) {
+        ServerMessage::Refused { id: None, error } => {
+            assert_eq!((error.code(), error.current()), (ErrorCode::VersionConflict, Some(&current)));
+        }
+        other => panic!("{other:?}"),
+    }
+    // A code of a newer server is not lost: its number is in the message.
+    for code in ["299", "-32601", "99999999999"] {
+        let frame = format!("{{\"id\":\"1\",\"error\":{{\"code\":{code}}}}}");
+        let ServerMessage::Refused { error, .. } = server(&frame) else { panic!("{frame}") };
+        assert_eq!(error, ErrorCode::Unknown);
+        assert!(error.message().contains(code), "{error}");
+    }
+}
+
+#[test]
+fn ids_are_echoed_to_the_byte() {
+    let longest = format!("\"{}\"", "i".repeat(126));
+    let ids = [
+        "1",
+        "-1",
+        "0.50",
+        "1e3",
+        "9007199254740993",
+        "\"\"",
+        "\"7\"",
+        "\"a\\u0041\\/\\\"\"",
+        "\"🎉\"",
+        longest.as_str(),
+    ];
+    for id in ids {
+        let frame = format!("{{\"id\": {id} ,\"method\":\"leave\"}}");
+        let request = parse_request(&frame);
+        assert!(matches!(request.message, Ok(ClientMessage::Leave)), "{frame}");
+        let echoed = request.id.expect("an id");
+        assert_eq!(echoed.get(), id);
+        let answer = written(|out| write_empty_result(out, echoed));
+        assert_eq!(answer, format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}"));
+        let answer = written(|out| write_error(out, Some(echoed), &ErrorCode::StoreFull.into()));
+        assert!(
+            answer.starts_with(&format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":204,")),
+            "{answer}"
+        );
+    }
+    for notification in [r#"{"method":"leave"}"#, r#"{"id":null,"method":"leave"}"#] {
+        assert!(parse_request(notification).id.is_none());
+    }
+    for timestamp in ["1700000000000", "\"t\"", "{\"a\":[1]}"] {
+        let frame = format!("{{\"id\":1,\"method\":\"ping\",\"params\":{{\"timestamp\":{timestamp}}}}}");
+        let ClientMessage::Ping { timestamp: Some(echoed) } = request(&frame) else { panic!("{frame}") };
+        let answer = written(|out| write_pong(out, &raw("1"), Some(echoed)));
+        assert_eq!(answer, format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"timestamp\":{timestamp}}}}}"));
+    }
+}
+
+// ------------------------------------------------------------------ what is not right
+
+#[test]
+fn what_is_no_request_is_malformed() {
+    let nested = "[".repeat(1_000_000);
+    let digits = format!("0.{}", "9".repeat(10_000));
+    let frames = [
+        String::new(),
+        " ".into(),
+        "{".into(),
+        "}".into(),
+        "hello".into(),
+        "\"ping\"".into(),
+        "null".into(),
+        "1".into(),
+        "[]".into(),
+        r#"[{"id":1,"method":"ping"}]"#.into(),
+        r#"["1","ping",{}]"#.into(),
+        r#"{"id":1,"method":"ping"} trailing"#.into(),
+        r#"{"id":1,"method":"ping"}{"id":2,"method":"ping"}"#.into(),
+        r#"{"id":1,'method':'ping'}"#.into(),
+        r#"{"id":1}"#.into(),
+        r#"{"id":1,"method":null}"#.into(),
+        r#"{"id":1,"method":5}"#.into(),
+        r#"{"id":1,"method":["ping"]}"#.into(),
+        r#"{"id":1,"method":"\ud800"}"#.into(),
+        r#"{"id":1,"method":"ping","method":"leave"}"#.into(),
+        r#"{"id":1,"id":2,"method":"ping"}"#.into(),
+        r#"{"id":1,"method":"ping","params":{},"params":{}}"#.into(),
+        "{\"id\":1,\"method\":\"pi\nng\"}".into(),
+        "\u{feff}{\"id\":1,\"method\":\"ping\"}".into(),
+        nested.clone(),
+        format!("{{\"a\":{nested}"),
+        format!("{{\"id\":{nested}"),
+        "{\"a\":".repeat(100_000),
+        format!("{{\"id\":{digits},\"method\":\"ping\"}}"),
+        digits,
+    ];
+    for frame in &frames {
+        assert_eq!(refusal(frame), ErrorCode::MalformedMessage, "{frame:.200}");
+    }
+}
+
+#[test]
+fn an_id_is_a_short_string_or_a_number() {
+    let long_text = format!("\"{}\"", "i".repeat(127));
+    let long_number = "1".repeat(129);
+    for id in ["{}", "[]", "[1]", "{\"a\":1}", "true", "false", long_text.as_str(), long_number.as_str()] {
+        let frame = format!("{{\"id\":{id},\"method\":\"leave\"}}");
+        assert_eq!(refusal(&frame), ErrorCode::MalformedMessage, "{frame}");
+        assert!(parse_request(&frame).id.is_none(), "what is no id is not echoed: {frame}");
+    }
+}
+
+#[test]
+fn wrong_params_are_malformed_and_keep_the_id() {
+    let digits = format!("0.{}", "9".repeat(10_000));
+    let params = [
+        ("set-metadata", "{}".to_owned()),
+        ("set-metadata", "null".into()),
+        ("set-metadata", "[]".into()),
+        ("set-metadata", r#"["k",1]"#.into()),
+        ("set-metadata", r#""k""#.into()),
+        ("set-metadata", "5".into()),
+        ("set-metadata", r#"{"key":5,"data":1}"#.into()),
+        ("set-metadata", r#"{"key":null,"data":1}"#.into()),
+        ("set-metadata", r#"{"key":["k"],"data":1}"#.into()),
+        ("set-metadata", r#"{"key":"\udfff","data":1}"#.into()),
+        ("set-metadata", r#"{"key":"a","key":"b","data":1}"#.into()),
+        ("set-metadata", r#"{"key":"a","data":1,"data":2}"#.into()),
+        ("set-metadata", r#"{"key":"k","data":1,"if_change_version":true}"#.into()),
+        ("set-metadata", r#"{"key":"k","data":1,"if_change_version":"1"}"#.into()),
+        ("set-metadata", r#"{"key":"k","data":1,"if_change_version":-1}"#.into()),
+        ("set-metadata", r#"{"key":"k","data":1,"if_change_version":1.0}"#.into()),
+        ("set-metadata", r#"{"key":"k","data":1,"if_change_version":18446744073709551616}"#.into()),
+        ("set-metadata", format!(r#"{{"key":"k","data":1,"if_change_version":{digits}}}"#)),
+        ("get-metadata", r#"["k"]"#.into()),
+        ("get-metadata", r#"{"key":{}}"#.into()),
+        ("listen-metadata-change", "{}".into()),
+        ("listen-metadata-change", r#"["a"]"#.into()),
+        ("listen-metadata-change", r#"[["a"]]"#.into()),
+        ("listen-metadata-change", r#"{"keys":"a"}"#.into()),
+        ("listen-metadata-change", r#"{"keys":{"a":1}}"#.into()),
+        ("listen-metadata-change", r#"{"keys":[1]}"#.into()),
+        ("listen-metadata-change", r#"{"keys":["a",null]}"#.into()),
+        ("listen-metadata-change", r#"{"keys":["\ud83d"]}"#.into()),
+        ("join", r#"{"name":1}"#.into()),
+        ("join", r#"{"data":{}}"#.into()),
+        ("join", r#"["Ada"]"#.into()),
+        ("peer-update", r#"{"name":true}"#.into()),
+        ("peer-update", r#"["Ada","{}"]"#.into()),
+        ("ping", "[1]".into()),
+        ("ping", "1".into()),
+    ];
+    for (method, params) in &params {
+        let frame = format!("{{\"id\":\"7\",\"method\":\"{method}\",\"params\":{params}}}");
+        assert_eq!(refusal(&frame), ErrorCode::MalformedMessage, "{frame:.200}");
+        assert_eq!(parse_request(&frame).id.map(RawValue::get), Some("\"7\""), "{frame:.200}");
+    }
+    for method in ["set-metadata", "get-metadata", "listen-metadata-change"] {
+        assert_eq!(refusal(&format!("{{\"id\":1,\"method\":\"{method}\"}}")), ErrorCode::MalformedMessage);
+    }
+}
+
+#[test]
+fn unknown_methods_are_told_apart_and_unknown_fields_do_no_harm() {
+    for method in ["", "Ping", "ping ", "set", "on-metadata-change", "\\u0000"] {
+        let frame = format!("{{\"id\":1,\"method\":\"{method}\",\"params\":[]}}");
+        assert_eq!(refusal(&frame), ErrorCode::UnknownMethod, "{frame}");
+    }
+    for method in ["analytics", "track-update", "trickle", "answer", "offer"] {
+        let frame = format!("{{\"method\":\"{method}\",\"params\":[{{\"x\":1}}]}}");
+        assert!(matches!(request(&frame), ClientMessage::Ignored));
+    }
+    let frame = r#"{"jsonrpc":2,"new":[{}],"id":1,"method":"get\u002dmetadata","params":{"key":"k","new":{"a":[]}}}"#;
+    assert!(matches!(request(frame), ClientMessage::Get { key } if key == "k"));
+    let removed = r#"{"method":"set-metadata","params":{"key":"k"}}"#;
+    assert!(matches!(request(removed), ClientMessage::Set { value, expected: None, .. } if value.is_null()));
+}
+
+#[test]
+fn values_that_others_could_not_read_are_no_values() {
+    let set =
+        |data: &str| format!("{{\"id\":1,\"method\":\"set-metadata\",\"params\":{{\"key\":\"k\",\"data\":{data}}}}}");
+    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    for data in [
+        r#""\ud800""#.to_owned(),
+        r#"["\udc00\ud800"]"#.into(),
+        r#"{"\ud83dx":1}"#.into(),
+        nested(101),
+        nested(100_000),
+        "9".repeat(10_000),
+        "[1e400]".into(),
+    ] {
+        assert_eq!(refusal(&set(&data)), ErrorCode::InvalidJson, "{data:.100}");
+    }
+    for data in ["01", "+1", ".5", "1.", "NaN", "'a'", "\"\u{1}\"", "\"\\x\"", "tru", ""] {
+        assert_eq!(refusal(&set(data)), ErrorCode::MalformedMessage, "the frame as a whole is not JSON: {data:?}");
+    }
+    let digits = format!("0.{}", "9".repeat(10_000));
+    for data in [nested(100), digits, r#""\ud83d\ude00""#.into()] {
+        let frame = set(&data);
+        assert!(matches!(request(&frame), ClientMessage::Set { value, .. } if value.json() == data), "{data:.100}");
+    }
+}
+
+#[test]
+fn no_value_is_quoted_in_an_error() {
+    let frames = [
+        r#"{"id":1,"method":"set-metadata","params":{"key":"secret","data":"secret","if_change_version":"secret"}}"#,
+        r#"{"id":1,"method":"set-metadata","params":{"key":{"secret":1}}}"#,
+        r#"{"id":1,"method":"join","params":{"name":["secret"]}}"#,
+        r#"{"id":1,"method":"secret"}"#,
+        r#"{"id":1,"method":"set-metadata","params":{"key":"k","data":"secret\ud800"}}"#,
+        r#"{"secret"}"#,
+    ];
+    for frame in frames {
+        let error = parse_request(frame).message.expect_err(frame);
+        let answer = written(|out| write_error(out, None, &error));
+        assert!(!answer.contains("secret"), "{answer}");
+    }
+}
+
+#[test]
+fn what_is_no_server_message_is_refused_or_passed_over() {
+    let nested = "[".repeat(1_000_000);
+    let frames = [
+        "".to_owned(),
+        "[]".into(),
+        "null".into(),
+        r#"[null,"peer-list"]"#.into(),
+        nested,
+        r#"{"method":1}"#.into(),
+        r#"{"method":"on-metadata-change","params":[[]]}"#.into(),
+        r#"{"method":"on-metadata-change","params":{}}"#.into(),
+        r#"{"method":"on-metadata-change","params":{"values":{}}}"#.into(),
+        r#"{"method":"on-metadata-change","params":{"values":[{}]}}"#.into(),
+        r#"{"method":"on-metadata-change","params":{"values":[{"key":5}]}}"#.into(),
+        r#"{"method":"on-metadata-change","params":{"values":[{"key":"k","change_version":-1}]}}"#.into(),
+        r#"{"method":"on-metadata-change","params":{"values":[{"key":"k","change_version":true}]}}"#.into(),
+        r#"{"method":"on-metadata-change","params":{"values":[{"key":"k","key":"l"}]}}"#.into(),
+        r#"{"method":"on-metadata-change","params":{"values":[],"snapshot":1}}"#.into(),
+        r#"{"method":"on-peer-join","params":{}}"#.into(),
+        r#"{"method":"on-peer-leave","params":{"peer_id":null}}"#.into(),
+        r#"{"method":"peer-list","params":{"peers":[]}}"#.into(),
+        r#"{"id":"1","error":5}"#.into(),
+        r#"{"id":"1","error":{}}"#.into(),
+        r#"{"id":"1","error":{"code":"5"}}"#.into(),
+    ];
+    for frame in &frames {
+        let error = parse_server_message(frame).expect_err(frame);
+        assert_eq!(error, ErrorCode::MalformedMessage, "{frame:.200}");
+    }
+    let bad_key = r#"{"method":"on-metadata-change","params":{"values":[{"key":""}]}}"#;
+    assert_eq!(parse_server_message(bad_key).expect_err(bad_key), ErrorCode::InvalidKey);
+    let bad_value = r#"{"method":"on-metadata-change","params":{"values":[{"key":"k","data":"\ud800"}]}}"#;
+    assert_eq!(parse_server_message(bad_value).expect_err(bad_value), ErrorCode::InvalidJson);
+    for frame in
+        ["{}", r#"{"method":"new-thing","params":{"a":1}}"#, r#"{"method":"on-peer-join"}"#, r#"{"id":{},"result":{}}"#]
+    {
+        assert!(matches!(server(frame), ServerMessage::Other), "{frame}");
+    }
+}
+
+// ------------------------------------------------------------------ whatever the bytes
+
+/// Parses a frame as both ends would, and uses what came out as they would.
+fn survives(text: &str) {
+    let request = parse_request(text);
+    if let Some(id) = request.id {
+        written(|out| write_empty_result(out, id));
+    }
+    if let Ok(ClientMessage::Set { value, .. }) = &request.message {
+        assert_eq!(Value::parse(value.json()).expect("a value stays one").json(), value.json());
+    }
+    if let Err(error) = &request.message {
+        written(|out| write_error(out, request.id, error));
+    }
+    match parse_server_message(text) {
+        Ok(ServerMessage::Changes { states, snapshot }) => {
+            let frame = written(|out| write_changes(out, states.iter().map(|(state, n)| (&**state, *n)), snapshot));
+            let ServerMessage::Changes { states: again, .. } = server(&frame) else { panic!("{frame}") };
+            let keys_and_values = |states: &[(Arc<Change>, u64)]| -> Vec<_> {
+                states.iter().map(|(state, replaced)| (state.key.clone(), state.value.clone(), *replaced)).collect()
+            };
+            assert_eq!(keys_and_values(&again), keys_and_values(&states));
+        }
+        Ok(ServerMessage::Result { body, .. }) => {
+            let _ = (parse_state(body).is_ok(), parse_welcome(body).is_ok(), parse_peer_list(body).is_ok());
+        }
+        _ => {}
+    }
+}
+
+/// Valid frames of both directions, to be damaged.
+fn valid_frames() -> Vec<String> {
+    let who = Introduction { peer_id: "p1", user_id: "u", name: Some("Ada"), role: "host", metadata: Some("{}") };
+    let (room, handle) = room_with(who);
+    let peer = room.peer(handle).expect("it has joined");
+    let state = change("spotlight", Value::from("p\"1\u{1f389}"), 9_007_199_254_740_993, Some(("p1", "u", "Ada")));
+    let id = raw("\"12\"");
+    vec![
+        written(|out| write_set(out, 1, "spotlight", &state.value, Some(3))),
+        written(|out| write_get(out, 2, "spotlight")),
+        written(|out| write_listen(out, 3, ["a", "b"].into_iter())),
+        written(|out| write_introduction(out, 4, "join", Some("Ada"), Some("{}"))),
+        written(|out| write_bare(out, 5, "ping")),
+        written(|out| write_changes(out, [(&state, 4)].into_iter(), true)),
+        written(|out| write_state_result(out, &id, &state)),
+        written(|out| write_join_result(out, &id, &room, peer, true)),
+        written(|out| write_error(out, Some(&id), &Error::conflict(Arc::new(change("k", Value::from(1), 2, None))))),
+        written(|out| write_peer_list(out, &room)),
+        written(|out| write_peer_join(out, peer)),
+        written(|out| write_peer_leave(out, "p1", true)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        survives(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn any_text_is_survived(text in "\\PC{0,100}", json in "[ \\[\\]{}:,\"\\\\a0-9u.eE\\-]{0,60}") {
+        survives(&text);
+        survives(&json);
+        survives(&format!("{{\"id\":1,\"method\":\"set-metadata\",\"params\":{{\"key\":\"k\",\"data\":{json}}}}}"));
+        survives(&format!("{{\"method\":\"on-metadata-change\",\"params\":{{\"values\":[{{\"key\":\"k\",\"data\":{json}}}]}}}}"));
+    }
+
+    #[test]
+    fn damaged_frames_are_survived(
+        which in any::<prop::sample::Index>(),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), 0..4u8, "[\\[\\]{}:,\"\\\\a0-9\u{0}-\u{1f}\u{e9}]"), 1..5),
+    ) {
+        let frames = valid_frames();
+        let mut text: Vec<char> = which.get(&frames).chars().collect();
+        for (place, kind, with) in damage {
+            if text.is_empty() {
+                break;
+            }
+            let place = place.index(text.len());
+            match kind {
+                0 => drop(text.remove(place)),
+                1 => text.truncate(place),
+                2 => text.splice(place..place, with.chars()).for_each(drop),
+                _ => text.splice(place..=place, with.chars()).for_each(drop),
+            }
+        }
+        survives(&text.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn any_request_is_read_as_it_was_written(
+        id: u64, key: String, text: String, expected: Option<u64>, name: Option<String>, metadata: Option<String>,
+    ) {
+        let value = Value::from(text.as_str());
+        let frame = written(|out| write_set(out, id, &key, &value, expected));
+        prop_assert_eq!(parse_request(&frame).id.map(|raw| raw.get().to_owned()), Some(format!("\"{id}\"")));
+        match request(&frame) {
+            ClientMessage::Set { key: k, value: v, expected: e } => prop_assert_eq!((&*k, &v, e), (&*key, &value, expected)),
+            other => prop_assert!(false, "{:?}", other),
+        }
+        let frame = written(|out| write_introduction(out, id, "join", name.as_deref(), metadata.as_deref()));
+        match request(&frame) {
+            ClientMessage::Join { name: n, metadata: m } => {
+                prop_assert_eq!((n.as_deref(), m.as_deref()), (name.as_deref(), metadata.as_deref()));
+            }
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+
+    #[test]
+    fn integers_keep_every_digit(number: i64) {
+        let frame = written(|out| write_set(out, 1, "k", &Value::from(number), None));
+        match request(&frame) {
+            ClientMessage::Set { value, .. } => prop_assert_eq!(value.as_integer().ok(), Some(number)),
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+}
