@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
-use url::Url;
+use http::Uri;
 
 use crate::{Server, ServerOptions};
 use failure::Failure;
@@ -127,15 +127,15 @@ struct Remote {
 
 fn remote(url: &str) -> Result<Remote, Failure> {
     let wrong = |reason: &str| Failure::Server(format!("the URL is not usable: {reason}"));
-    let url = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
-    if url.scheme() != "ws" {
+    let uri: Uri = url.parse().map_err(|_| wrong("it looks like ws://host:port or ws://host:port/path"))?;
+    if uri.scheme_str() != Some("ws") {
         return Err(wrong("it has to begin with ws://"));
     }
-    let host = url.host_str().ok_or_else(|| wrong("it has no host"))?.to_string();
-    let port = url.port_or_known_default().unwrap_or(80);
+    let host = uri.host().ok_or_else(|| wrong("it has no host"))?;
+    let port = uri.port_u16().unwrap_or(80);
     let address = (host.trim_matches(['[', ']']), port).to_socket_addrs().ok().and_then(|mut all| all.next());
     let address = address.ok_or_else(|| Failure::Server(format!("the host {host} does not resolve")))?;
-    let path = if url.path() == "/" { "/ws" } else { url.path() };
+    let path = if uri.path() == "/" { "/ws" } else { uri.path() };
     Ok(Remote { address, wire: Wire::WebSocket { host: format!("{host}:{port}"), path: path.into() } })
 }
 
@@ -154,14 +154,15 @@ fn measure(arguments: &Arguments) -> Result<Report, Failure> {
         return Err(Failure::Resources(text));
     }
     let mut report = Report::default();
-    let server_core = match system::cores().as_slice() {
-        [server, generator, ..] => match system::stay_on_core(*generator) {
-            Ok(()) => Some(*server),
-            Err(_) => None,
-        },
+    let server_core = match (&remote, system::cores().as_slice()) {
+        (None, [server, generator, ..]) => system::stay_on_core(*generator).ok().map(|()| *server),
         _ => None,
     };
-    if server_core.is_none() {
+    if remote.is_some() {
+        // On the core of the generator a server answers without waking another core, which beats
+        // any floor that is kept on a core of its own. So neither is kept on one.
+        report.note("No process was kept on a core: where the system puts the servers moves the ratios.".into());
+    } else if server_core.is_none() {
         report.note("Server and generator share their cores: only the CPU figures mean much.".into());
     }
 

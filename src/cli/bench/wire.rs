@@ -89,6 +89,9 @@ pub(crate) enum Heard {
     Other,
 }
 
+/// A whole frame: what it is, its payload, and how many bytes it takes with its header.
+pub(crate) type Frame<'a> = (Heard, &'a [u8], usize);
+
 /// One state as delivered: which set it was, in which room, and how many it stands for besides itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Delivery {
@@ -199,9 +202,8 @@ impl Wire {
         matches!(self, Wire::WebSocket { .. })
     }
 
-    /// The first frame in `bytes`: what it is, its payload, and how many bytes it takes. `None`
-    /// while it is incomplete; an error when it is none.
-    pub(crate) fn frame<'a>(&self, bytes: &'a [u8]) -> Result<Option<(Heard, &'a [u8], usize)>, String> {
+    /// The first frame in `bytes`; `None` while it is incomplete, an error when it is none.
+    pub(crate) fn frame<'a>(&self, bytes: &'a [u8]) -> Result<Option<Frame<'a>>, String> {
         match self {
             Wire::Floor => {
                 let Some(length) = bytes.first_chunk::<4>() else { return Ok(None) };

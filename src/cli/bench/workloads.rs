@@ -29,7 +29,7 @@ pub(crate) enum Workload {
     W4Max,
     /// Memory per idle connection
     W5,
-    /// Joins with 64 KB of state
+    /// Joins with 64 KB of state, each followed by a leave
     W6,
 }
 
