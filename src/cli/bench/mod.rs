@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
-use http::Uri;
+use tungstenite::http::Uri;
 
 use crate::{Server, ServerOptions};
 use failure::Failure;
