@@ -4,10 +4,10 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`guard`] | what stands inside every exported function: panics, forked children, error outputs |
-//! | [`text`] | texts in and out |
-//! | [`structs`] | structs that grow: `struct_size`, flags, callback structs |
-//! | [`callback`] | callback structs as Rust listeners whose `Drop` is `on_drop` |
+//! | `guard` | what stands inside every exported function: panics, forked children, error outputs |
+//! | `text` | texts in and out |
+//! | `structs` | structs that grow: `struct_size`, flags, callback structs |
+//! | `callback` | callback structs as Rust listeners whose `Drop` is `on_drop` |
 //!
 //! `include/sessionstore.h` is generated from these files (`make header`) and is the manual: the
 //! doc comments here are written for C programmers.

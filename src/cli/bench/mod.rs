@@ -1,7 +1,7 @@
 //! `sstore bench`: what a server costs, as ratios to the least that the same work can cost.
 //!
-//! The server under measurement and the floor ([`floor`]) are processes of their own, on one core;
-//! the generator ([`generator`]) is this process, on another. They take turns, repetition by
+//! The server under measurement and the floor (`floor`) are processes of their own, on one core;
+//! the generator (`generator`) is this process, on another. They take turns, repetition by
 //! repetition, so that a machine that is slower for a while is slower for both. A server's CPU is
 //! the time of its own threads, so what the generator costs is not charged to it.
 //!
