@@ -854,7 +854,9 @@ int32_t sessionstore_client_poll(const sessionstore_client *client,
 
 // Frees a client. It leaves the room in the background; requests that wait end with `CLOSED`, then
 // every listener's `on_drop` is called and at last the update listener's. The store may be freed
-// before or after.
+// before or after. A program that ends right after this calls `sessionstore_client_leave_wait` first:
+// otherwise the process may be gone before the leave is said, and the peer stays in the room for the
+// grace period.
 //
 // It never blocks and is legal anywhere, inside this client's callbacks too. In poll mode the last
 // callbacks run inside this call, or, when it is made inside a callback or while another thread

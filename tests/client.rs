@@ -166,7 +166,7 @@ fn a_cut_connection_comes_back_as_the_same_peer_and_reports_only_real_difference
         bob.set(key, Value::from(value)).wait(SAFETY).unwrap();
     }
     let (_listening, heard) = listen(&store, &["same", "other", "gone", "never"]);
-    assert_eq!((0..5).map(|_| next(&heard)).last().as_deref(), Some("end"));
+    assert_eq!([(); 5].map(|()| next(&heard))[4], "end");
     cable.cut();
     until(&updates, |update| matches!(update, Update::State(ConnectionState::Reconnecting, Some(_))));
     bob.set("other", Value::from(20)).wait(SAFETY).unwrap();
@@ -232,7 +232,7 @@ fn a_write_whose_answer_is_lost_says_so_and_no_result_is_missing() {
     cable.cut();
     cable.mend();
     let results: Vec<_> = (0..10).map(|_| answered.recv_timeout(SAFETY).unwrap()).collect();
-    assert!(results.iter().any(|result| *result == Err(ErrorCode::ConnectionLost)), "{results:?}");
+    assert!(results.contains(&Err(ErrorCode::ConnectionLost)), "{results:?}");
     drop((client, sent));
     patient("every result came once", || matches!(answered.try_recv(), Err(mpsc::TryRecvError::Disconnected)));
 }
@@ -290,6 +290,24 @@ fn too_many_keys_end_the_listener_that_asked_and_no_other() {
     assert_eq!([next(&third), next(&third)], ["c=null", "end"]);
     store.set("a", Value::from(1)).wait(SAFETY).unwrap();
     assert_eq!(next(&heard), "a=1");
+}
+
+#[test]
+fn a_server_with_a_lower_limit_ends_the_listeners_and_not_the_client() {
+    let server = support::server();
+    let cable = Cable::to(server.local_addr());
+    let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(cable.url(), "room") };
+    let client = Client::open(options, ()).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    let (_listening, heard) = listen(&store, &["a", "b", "c"]);
+    assert_eq!([(); 4].map(|()| next(&heard))[3], "end");
+    let strict = support::server_with(|options| options.limits.max_listened_keys = 2);
+    cable.cut();
+    cable.lead_to(strict.local_addr());
+    cable.mend();
+    assert_eq!(next(&heard), "TOO_MANY_LISTENED_KEYS");
+    let (_fewer, heard) = listen(&store, &["a"]);
+    assert_eq!([next(&heard), next(&heard)], ["a=null", "end"]);
 }
 
 #[test]

@@ -216,7 +216,9 @@ impl Shared {
     }
 }
 
-/// A client: one peer in one room. Dropping it leaves the room; nothing waits for that.
+/// A client: one peer in one room. Dropping it leaves the room; nothing waits for that, so a program
+/// that ends right after says [`leave`](Client::leave) and waits first, or the peer stays in the room
+/// for the grace period.
 ///
 /// It is `Send` and `Sync`; all calls are short unless their name ends in `wait`.
 pub struct Client {

@@ -7,13 +7,13 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`options`] | what a client is told when it is opened |
-//! | [`listener`] | the traits an app implements |
-//! | [`dispatch`] | the queue of callbacks, its thread, and poll mode |
-//! | [`api`] | `Client`, `Store`, `Action`, `Subscription` |
-//! | [`task`] | the life of the connection: join, requests, reconnect |
-//! | [`transport`] | the WebSocket: handshake and how it can fail |
-//! | [`runtime`] | the one network thread all clients of a process share |
+//! | `options` | what a client is told when it is opened |
+//! | `listener` | the traits an app implements |
+//! | `dispatch` | the queue of callbacks, its thread, and poll mode |
+//! | `api` | `Client`, `Store`, `Action`, `Subscription` |
+//! | `task` | the life of the connection: join, requests, reconnect |
+//! | `transport` | the WebSocket: handshake and how it can fail |
+//! | `runtime` | the one network thread all clients of a process share |
 //!
 //! ```no_run
 //! use std::time::Duration;

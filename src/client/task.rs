@@ -96,6 +96,11 @@ impl<'a> Task<'a> {
                 Err(End::Lost(error)) => error,
             };
             self.requeue();
+            if error.code() == ErrorCode::TooManyListenedKeys {
+                // The handshake carried the whole set; a server whose limit is lower than the last
+                // one's must not keep this client out of the room.
+                self.refuse_listeners(u64::MAX, &error);
+            }
             let joined = lock(&self.shared.status).joined;
             if transport::is_final(&error) || (self.shared.options.fail_fast && !joined) {
                 return Some(error);
@@ -325,9 +330,20 @@ impl<'a> Task<'a> {
 
     /// The server refused a listen set: those who wait for it end, and what is left is sent anew.
     fn listen_refused(&mut self, error: Error) {
-        let Some((_, generation)) = self.listens.pop_front() else { return };
+        if let Some((_, generation)) = self.listens.pop_front() {
+            self.refuse_listeners(generation, &error);
+        }
+    }
+
+    /// Ends the listeners that wait for keys up to a generation of the listen set, or all when none
+    /// waits: then the set as a whole is too much for this server.
+    fn refuse_listeners(&self, generation: u64, error: &Error) {
         let mut listening = lock(&self.shared.listening);
-        for id in listening.replica.waiting(generation) {
+        let mut refused = listening.replica.waiting(generation);
+        if refused.is_empty() {
+            refused = listening.cells.keys().copied().collect();
+        }
+        for id in refused {
             listening.replica.remove(id);
             if let Some(cell) = listening.cells.remove(&id) {
                 self.shared.dispatcher.push(Item::Refused(cell, error.clone()));

@@ -601,7 +601,10 @@ impl Room {
         let most = self.limits.max_listened_keys;
         let session = self.session_of(peer)?;
         keys.iter().try_for_each(|key| names::check_key(key))?;
-        let wanted: BTreeSet<&str> = keys.iter().copied().collect();
+        // Sorted, so that the same set gives the same room whatever the order it came in.
+        let mut wanted = keys.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
         if wanted.len() > most {
             let message = format!("{} keys at once; at most {most} are allowed", wanted.len());
             return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
@@ -609,13 +612,14 @@ impl Room {
         let place = peer.slot as usize;
         let before: Vec<KeySlot> = session.peers[place].listens.iter().map(|(key, _)| *key).collect();
         for slot in before {
-            if !wanted.contains(&*session.keys[slot.index as usize].key) {
+            if wanted.binary_search(&&*session.keys[slot.index as usize].key).is_err() {
                 session.stop_listening(peer.slot, slot);
             }
         }
+        let keeps_some = !session.peers[place].listens.is_empty();
         for key in wanted {
             let slot = session.key_index.get(key).copied().unwrap_or_else(|| session.add_key(key));
-            if session.peers[place].listens.iter().any(|(have, _)| *have == slot) {
+            if keeps_some && session.peers[place].listens.iter().any(|(have, _)| *have == slot) {
                 continue;
             }
             let listens = &mut session.peers[place].listens;
@@ -630,7 +634,8 @@ impl Room {
         let linger_ms = self.limits.linger_ms;
         let Some(session) = &mut self.session else { return };
         let keys: Vec<KeySlot> = session.peers[peer.slot as usize].listens.iter().map(|(key, _)| *key).collect();
-        for key in keys {
+        // Backwards, so that each is found at once and nothing has to move.
+        for key in keys.into_iter().rev() {
             session.stop_listening(peer.slot, key);
         }
         let gone = session.peers.remove(peer.slot as usize);
@@ -679,7 +684,7 @@ impl Session {
     /// counterpart is told.
     fn stop_listening(&mut self, peer: u32, key: KeySlot) {
         let listens = &mut self.peers[peer as usize].listens;
-        let Some(place) = listens.iter().position(|(have, _)| *have == key) else { return };
+        let Some(place) = listens.iter().rposition(|(have, _)| *have == key) else { return };
         let (_, seat) = listens.swap_remove(place);
         if let Some(&(moved_key, moved_seat)) = listens.get(place) {
             self.keys[moved_key.index as usize].listeners[moved_seat as usize].1 = place as u32;

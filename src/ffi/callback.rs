@@ -14,7 +14,7 @@ use super::error::sessionstore_error;
 use super::event::sessionstore_event;
 use super::peer::sessionstore_peer;
 use super::store::sessionstore_store;
-use super::structs::{check_flags, read_known, Read, Sized32};
+use super::structs::{check_flags, read, Read, Sized32};
 use crate::client::{ConnectionState, KeyChange, KeyChangeListener, PeerChange, Store, ThreadHooks, UpdateListener};
 use crate::core::replica::KeyEvent;
 use crate::core::room::Change;
@@ -177,7 +177,7 @@ impl<C: Callbacks> Taken<C> {
     /// `source` is NULL or points to such a struct with `struct_size` bytes.
     pub(super) unsafe fn take(source: *const C) -> Result<Taken<C>, Error> {
         // SAFETY: as the caller says.
-        let Read { known, checked } = unsafe { read_known(source) }?;
+        let Read { known, checked } = unsafe { read(source) }?;
         let taken = Taken(known);
         checked?;
         check_flags::<C>(taken.0.flags(), 0)?;

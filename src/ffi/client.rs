@@ -13,7 +13,7 @@ use super::error::sessionstore_error;
 use super::guard::{call, call_on, clear, forked, getter, give_arc, give_box, needed, release, Guarded};
 use super::peer::sessionstore_peer_list;
 use super::store::sessionstore_store;
-use super::structs::{check_flags, read_known, Read, Sized32};
+use super::structs::{check_flags, read, Sized32};
 use super::text::{optional, required, OutText};
 use crate::client::{Client, ClientOptions};
 use crate::{Error, ErrorCode};
@@ -125,14 +125,13 @@ pub unsafe extern "C" fn sessionstore_client_open(
     clear(client_out);
     // Everything is taken over before anything is checked, so that it is consumed either way.
     // SAFETY: structs as the caller owes.
-    let (listener, given) = unsafe { (Taken::take_optional(listener), read_known(options)) };
+    let (listener, given) = unsafe { (Taken::take_optional(listener), read(options)) };
     let hooks = given.as_ref().ok().map(|given| {
         // SAFETY: as above.
         unsafe { (Taken::take_optional(given.known.wake_hook), Taken::take_optional(given.known.thread_hooks)) }
     });
     call(error_out, || {
-        let Read { known: given, checked } = given?;
-        checked?;
+        let given = given?.whole()?;
         needed("client_out", client_out)?;
         // SAFETY: texts as the caller owes.
         let mut options = unsafe { convert(&given) }?;
@@ -345,7 +344,9 @@ pub unsafe extern "C" fn sessionstore_client_poll(
 
 /// Frees a client. It leaves the room in the background; requests that wait end with `CLOSED`, then
 /// every listener's `on_drop` is called and at last the update listener's. The store may be freed
-/// before or after.
+/// before or after. A program that ends right after this calls `sessionstore_client_leave_wait` first:
+/// otherwise the process may be gone before the leave is said, and the peer stays in the room for the
+/// grace period.
 ///
 /// It never blocks and is legal anywhere, inside this client's callbacks too. In poll mode the last
 /// callbacks run inside this call, or, when it is made inside a callback or while another thread

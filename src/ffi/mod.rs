@@ -4,10 +4,10 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`guard`] | what stands inside every exported function: panics, forked children, error outputs |
-//! | [`text`] | texts in and out |
-//! | [`structs`] | structs that grow: `struct_size`, flags, callback structs |
-//! | [`callback`] | callback structs as Rust listeners whose `Drop` is `on_drop` |
+//! | `guard` | what stands inside every exported function: panics, forked children, error outputs |
+//! | `text` | texts in and out |
+//! | `structs` | structs that grow: `struct_size`, flags, callback structs |
+//! | `callback` | callback structs as Rust listeners whose `Drop` is `on_drop` |
 //!
 //! `include/sessionstore.h` is generated from these files (`make header`) and is the manual: the
 //! doc comments here are written for C programmers.
@@ -16,7 +16,7 @@
 // introduction (cbindgen.toml).
 #![allow(clippy::missing_safety_doc)]
 
-mod callback;
+pub mod callback;
 mod guard;
 mod structs;
 mod text;

@@ -80,7 +80,7 @@ pub unsafe extern "C" fn sessionstore_server_start(
     call(error_out, || {
         super::guard::needed("server_out", server_out)?;
         // SAFETY: a struct and texts as the caller owes.
-        let options = if options.is_null() { defaults() } else { unsafe { convert(&read(options)?) }? };
+        let options = if options.is_null() { defaults() } else { unsafe { convert(&read(options)?.whole()?) }? };
         let server = Server::start(options)?;
         let url = OutText::new(&server.url());
         give_box(sessionstore_server { server: Guarded::new(server), url }, server_out)

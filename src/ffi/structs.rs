@@ -23,14 +23,11 @@ pub(super) struct Read<T> {
     pub(super) checked: Result<(), Error>,
 }
 
-/// Reads the struct and refuses what this version does not know of it.
-///
-/// # Safety
-/// As for `read_known`.
-pub(super) unsafe fn read<T: Sized32>(source: *const T) -> Result<T, Error> {
-    // SAFETY: as the caller says.
-    let Read { known, checked } = unsafe { read_known(source) }?;
-    checked.map(|()| known)
+impl<T> Read<T> {
+    /// The struct, unless there is an objection.
+    pub(super) fn whole(self) -> Result<T, Error> {
+        self.checked.map(|()| self.known)
+    }
 }
 
 /// Reads as much of the struct as the caller has and this version knows; the rest is zero. What a
@@ -38,7 +35,7 @@ pub(super) unsafe fn read<T: Sized32>(source: *const T) -> Result<T, Error> {
 ///
 /// # Safety
 /// `source` is NULL or points to a struct with `struct_size` bytes as its first field says.
-pub(super) unsafe fn read_known<T: Sized32>(source: *const T) -> Result<Read<T>, Error> {
+pub(super) unsafe fn read<T: Sized32>(source: *const T) -> Result<Read<T>, Error> {
     if source.is_null() {
         return Err(Error::new(ErrorCode::NullArgument, format!("the {} is NULL", T::NAME)));
     }

@@ -84,9 +84,7 @@ pub unsafe extern "C" fn sessionstore_value_from_integer(
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
     clear(value_out);
-    call(error_out, || {
-        give(Value::from(integer), value_out)
-    })
+    call(error_out, || give(Value::from(integer), value_out))
 }
 
 /// Makes a value from a number. Errors: `INVALID_ARGUMENT` for NaN and the infinities, which JSON
@@ -98,9 +96,7 @@ pub unsafe extern "C" fn sessionstore_value_from_number(
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
     clear(value_out);
-    call(error_out, || {
-        give(Value::try_from(number)?, value_out)
-    })
+    call(error_out, || give(Value::try_from(number)?, value_out))
 }
 
 /// Makes a boolean: `false` from 0, `true` from anything else. Error: `NULL_ARGUMENT`.
@@ -111,9 +107,7 @@ pub unsafe extern "C" fn sessionstore_value_from_boolean(
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
     clear(value_out);
-    call(error_out, || {
-        give(Value::from(boolean != 0), value_out)
-    })
+    call(error_out, || give(Value::from(boolean != 0), value_out))
 }
 
 /// What kind of value it is: one of `SESSIONSTORE_KIND_…`. NULL counts as `null`.

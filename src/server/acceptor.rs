@@ -49,8 +49,10 @@ fn is_about_one_socket(error: &io::Error) -> bool {
 }
 
 async fn receive(shard: Rc<Shard>, mut socket: TcpStream, mut ticket: Ticket) {
-    // Messages are small and written when they are complete, so none should wait for the next.
-    let _ = socket.set_nodelay(true);
+    // Linux hands the listener's setting down; one system call less for each connection.
+    if cfg!(not(target_os = "linux")) {
+        let _ = socket.set_nodelay(true);
+    }
     let limit = Duration::from_millis(shard.options().handshake_timeout_ms);
     let received = timeout(limit, read_head(&shard, &mut socket, &mut ticket)).await;
     match received {

@@ -77,6 +77,11 @@ impl Batch {
         self.marks.push(Mark { end: self.stream.len() as u32, audience });
     }
 
+    /// Whether it was never appended to.
+    pub fn has_no_buffers(&self) -> bool {
+        self.stream.capacity() == 0 && self.answers.capacity() == 0
+    }
+
     /// Takes over the buffers of a batch that is done with.
     pub fn reuse(&mut self, mut spent: Batch) {
         spent.stream.clear();

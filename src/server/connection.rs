@@ -15,7 +15,7 @@ use super::outbox::{Delivery, Outbox};
 use super::room_host::RoomHost;
 use super::shard::{Shard, Ticket};
 use super::signal::Signal;
-use super::stream::{ReadHalf, WriteHalf};
+use super::stream::Stream;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(super) struct Connection {
     pub host: Rc<RoomHost>,
     /// Index in the shard's list.
     pub index: Cell<usize>,
-    socket: WriteHalf,
+    socket: Stream,
     pub identity: RefCell<Option<Box<Identity>>>,
     /// The peer this connection speaks for, while it is in the room and no newer one came.
     pub peer: Cell<Option<PeerHandle>>,
@@ -61,7 +61,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(host: Rc<RoomHost>, socket: WriteHalf, identity: Identity, ticket: Ticket) -> Connection {
+    pub fn new(host: Rc<RoomHost>, socket: Stream, identity: Identity, ticket: Ticket) -> Connection {
         let shard = host.shard.clone();
         let now = shard.now();
         Connection {
@@ -103,8 +103,16 @@ impl Connection {
     /// Ends the connection without further words.
     pub fn abort(&self) {
         self.state.set(State::Closed);
-        self.socket.shut_down();
+        self.socket.cut();
         self.resume.raise();
+    }
+
+    /// The reader has ended, so there is nothing to wake but the writer, should there be one.
+    pub fn end(&self) {
+        self.state.set(State::Closed);
+        if self.outbox.borrow().parked.is_some() {
+            self.socket.cut();
+        }
     }
 
     /// Writes bytes past every queue, if the socket is at the end of a frame and takes them.
@@ -123,15 +131,13 @@ impl Connection {
 }
 
 /// Reads a connection to its end.
-pub(super) async fn serve(connection: Rc<Connection>, socket: ReadHalf, rest: Vec<u8>) {
-    let mut reader = Reader { socket, decoder: Decoder::default(), backlog: rest, said_goodbye: false };
+pub(super) async fn serve(connection: Rc<Connection>, rest: Vec<u8>) {
+    let mut reader = Reader { decoder: Decoder::default(), backlog: rest, said_goodbye: false };
     poll_fn(|context| reader.poll(&connection, context)).await;
-    // The reading half goes with the task; what still holds the connection holds the other.
     connection.shard.finish(&connection);
 }
 
 struct Reader {
-    socket: ReadHalf,
     decoder: Decoder,
     /// What was read but has to wait until answers are on their way.
     backlog: Vec<u8>,
@@ -177,7 +183,7 @@ impl Reader {
             }
             let shard = connection.shard.clone();
             let mut buffer = shard.buffer.borrow_mut();
-            match ready!(self.socket.poll_read(context, &mut buffer)) {
+            match ready!(connection.socket.poll_read(context, &mut buffer)) {
                 Ok(0) => return Poll::Ready(()),
                 Ok(read) => {
                     let used = process(connection, &mut self.decoder, &mut buffer[..read]);
@@ -205,7 +211,7 @@ fn process(connection: &Rc<Connection>, decoder: &mut Decoder, data: &mut [u8]) 
 /// and only while its socket does not keep up.
 async fn drain(connection: Rc<Connection>) {
     loop {
-        if connection.socket.writable().await.is_err() {
+        if poll_fn(|context| connection.socket.poll_writable(context)).await.is_err() {
             return connection.abort();
         }
         loop {

@@ -32,8 +32,8 @@ pub(super) struct Admission {
     pub metadata: Option<String>,
     /// The id of the join that is part of the query, as JSON.
     pub join: Option<Box<RawValue>>,
-    /// The keys to listen to at once.
-    pub listen: Option<Vec<String>>,
+    /// The keys to listen to at once, as a JSON array that [`listen_set`] has checked.
+    pub listen: Option<String>,
     pub accept_key: String,
 }
 
@@ -146,10 +146,10 @@ fn admission(
         name: owned(query.name),
         metadata: owned(query.data),
         join: query.join.as_deref().map(join_id).transpose().map_err(bad_parameter)?,
-        listen: query.listen.as_deref().map(|text| listen_set(text, limits)).transpose().map_err(bad_parameter)?,
+        listen: owned(query.listen),
         accept_key,
     };
-    check(&admission).map_err(bad_parameter)?;
+    check(&admission, limits).map_err(bad_parameter)?;
     Ok(admission)
 }
 
@@ -163,15 +163,23 @@ fn bearer(header: &str) -> Option<&str> {
 }
 
 /// All that the room would check, checked before the connection becomes a WebSocket.
-fn check(admission: &Admission) -> Result<(), Error> {
+fn check(admission: &Admission, limits: &Limits) -> Result<(), Error> {
     names::check_room(&admission.room)?;
     names::check_role(&admission.role)?;
     names::check_user_id(&admission.user_id)?;
     admission.peer_id.as_deref().map_or(Ok(()), names::check_peer_id)?;
     admission.name.as_deref().map_or(Ok(()), names::check_peer_name)?;
     admission.metadata.as_deref().map_or(Ok(()), names::check_peer_metadata)?;
-    if admission.listen.is_some() && admission.join.is_none() {
+    let Some(listen) = &admission.listen else { return Ok(()) };
+    if admission.join.is_none() {
         return Err(Error::new(ErrorCode::InvalidArgument, "listen needs join: only who is in the room can listen"));
+    }
+    let keys = listen_set(listen)?;
+    keys.iter().try_for_each(|key| names::check_key(&key.0))?;
+    let most = limits.max_listened_keys;
+    if keys.len() > most {
+        let message = format!("{} keys at once; at most {most} are allowed", keys.len());
+        return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
     }
     Ok(())
 }
@@ -186,16 +194,9 @@ fn join_id(text: &str) -> Result<Box<RawValue>, Error> {
     Ok(id)
 }
 
-fn listen_set(text: &str, limits: &Limits) -> Result<Vec<String>, Error> {
-    let keys: Vec<Text<'_>> = serde_json::from_str(text)
-        .map_err(|_| Error::new(ErrorCode::InvalidArgument, "listen is not a JSON array of keys"))?;
-    let most = limits.max_listened_keys;
-    if keys.len() > most {
-        let message = format!("{} keys at once; at most {most} are allowed", keys.len());
-        return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
-    }
-    let keys = keys.into_iter().map(|key| key.0.into_owned());
-    keys.map(|key| names::check_key(&key).map(|()| key)).collect()
+/// The keys of the `listen` parameter.
+pub(super) fn listen_set(text: &str) -> Result<Vec<Text<'_>>, Error> {
+    serde_json::from_str(text).map_err(|_| Error::new(ErrorCode::InvalidArgument, "listen is not a JSON array of keys"))
 }
 
 #[cfg(test)]
@@ -225,7 +226,7 @@ mod tests {
         assert_eq!((&*admission.room, admission.name.as_deref()), ("my room", Some("Ada L")));
         assert_eq!((&*admission.role, admission.peer_id.as_deref()), ("guest", Some("p1")));
         assert_eq!(admission.join.as_ref().map(|id| id.get()), Some("\"7\""));
-        assert_eq!(admission.listen.as_deref(), Some(&["a".to_owned(), "b".to_owned()][..]));
+        assert_eq!(admission.listen.as_deref(), Some("[\"a\",\"b\"]"));
         assert_eq!(admission.metadata.as_deref(), Some("{}"));
         // The example of RFC 6455, 1.3.
         assert_eq!(admission.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");

@@ -173,6 +173,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // Messages are written when they are complete, so none should wait for the next.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
@@ -193,4 +195,21 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 
 fn out_of_resources(error: io::Error) -> Error {
     Error::new(ErrorCode::OutOfResources, format!("the system refused a socket or a thread: {error}"))
+}
+
+/// What the frame decoder makes of bytes that arrive in pieces: the events as text, and the close
+/// code if it refused them. Only there for the fuzz target.
+#[cfg(fuzzing)]
+pub fn decode_frames(pieces: &[&[u8]], max_message: usize) -> (Vec<String>, Option<u16>) {
+    let (mut decoder, mut events) = (frames::Decoder::default(), Vec::new());
+    for piece in pieces {
+        let mut each = |event: frames::Event<'_>| {
+            events.push(format!("{event:?}"));
+            std::ops::ControlFlow::Continue(())
+        };
+        if let Err(violation) = decoder.decode(&mut piece.to_vec(), max_message, &mut each) {
+            return (events, Some(violation.code));
+        }
+    }
+    (events, None)
 }

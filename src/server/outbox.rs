@@ -9,7 +9,7 @@ use crate::core::room::{KeySlot, Time};
 
 use super::batch::{Audience, Batch, Filter};
 use super::options::MAX_SLICES;
-use super::stream::WriteHalf;
+use super::stream::Stream;
 
 /// What waits for one connection.
 #[derive(Default)]
@@ -207,7 +207,7 @@ impl Outbox {
         &mut self,
         batch: &Rc<Batch>,
         filter: &Filter<'_>,
-        socket: &WriteHalf,
+        socket: &Stream,
         scratch: &mut Vec<Segment>,
         queue_bytes: usize,
         now: impl FnOnce() -> Time,
@@ -275,7 +275,7 @@ impl Outbox {
 
 /// Writes segments until the socket takes no more. Returns how many it took, and how much of the
 /// next.
-fn write(socket: &WriteHalf, segments: &[Segment]) -> io::Result<(usize, usize)> {
+fn write(socket: &Stream, segments: &[Segment]) -> io::Result<(usize, usize)> {
     let mut done = 0;
     while done < segments.len() {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -411,7 +411,7 @@ impl Parked {
     }
 
     /// Writes once. An error of the kind `WouldBlock` means that the socket took nothing.
-    pub fn write(&mut self, socket: &WriteHalf, now: impl FnOnce() -> Time) -> io::Result<()> {
+    pub fn write(&mut self, socket: &Stream, now: impl FnOnce() -> Time) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut count = 0;
         let mut parcels = self.queue.iter().map(|parcel| &parcel.segment).peekable();
@@ -492,7 +492,7 @@ mod tests {
         batch: Batch,
         outbox: Outbox,
         socket: Rc<TestSocket>,
-        write: WriteHalf,
+        stream: Stream,
         queue_bytes: usize,
         /// All that concerns the connection, in order; notifications with their key.
         said: Vec<(Option<usize>, String)>,
@@ -510,7 +510,7 @@ mod tests {
                 peer,
                 batch: Batch::default(),
                 outbox: Outbox::default(),
-                write: WriteHalf::Test(socket.clone()),
+                stream: Stream::Test(socket.clone()),
                 socket,
                 queue_bytes,
                 said: Vec::new(),
@@ -572,14 +572,14 @@ mod tests {
             }
             let filter = Filter { peer: Some(self.peer), keys: &[mask][..batch.keys.len().min(1)] };
             let mut scratch = Vec::new();
-            self.outbox.deliver(&batch, &filter, &self.write, &mut scratch, self.queue_bytes, || 0);
+            self.outbox.deliver(&batch, &filter, &self.stream, &mut scratch, self.queue_bytes, || 0);
         }
 
         /// What the writer task does.
         fn drain(&mut self) {
             while let Some(parked) = &mut self.outbox.parked {
                 if !parked.is_empty() {
-                    if parked.write(&self.write, || 0).is_err() {
+                    if parked.write(&self.stream, || 0).is_err() {
                         return;
                     }
                 } else if let Some(conflated) = parked.take_conflated() {

@@ -11,7 +11,7 @@ use crate::core::wire::{self, ClientMessage};
 
 use super::connection::{Connection, State};
 use super::frames::{self, Decoder, Event};
-use super::handshake::Admission;
+use super::handshake::{self, Admission};
 use super::http;
 use super::options::CLOSE_WAIT_MS;
 use super::room_host::Inner;
@@ -23,14 +23,18 @@ impl Inner {
         self.answer_raw(connection, |out| http::write_upgrade(out, &admission.accept_key));
         if let Some(id) = &admission.join {
             let Some((peer, _)) = self.join(connection, Some(id), None, None, now) else { return };
-            let Some(keys) = &admission.listen else { return self.answer_snapshot(connection, peer) };
-            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            match self.apply(now, Command::Listen { peer, keys: &keys }) {
-                Ok(_) => self.answer_snapshot(connection, peer),
+            let listens = match &admission.listen {
+                Some(text) => handshake::listen_set(text).and_then(|keys| {
+                    let keys: Vec<&str> = keys.iter().map(|key| &*key.0).collect();
+                    self.apply(now, Command::Listen { peer, keys: &keys }).map(drop)
+                }),
+                None => Ok(()),
+            };
+            return match listens {
+                Ok(()) => self.answer_snapshot(connection, peer),
                 // The handshake has checked the keys, so this is a fault; the client is told.
                 Err(error) => self.answer(connection, |out| wire::write_error(out, None, &error)),
-            }
-            return;
+            };
         }
         self.answer(connection, |out| wire::write_policy(out, &admission.role));
         let peer_id = connection.identity.borrow().as_ref().map(|identity| identity.peer_id.clone());
@@ -144,7 +148,11 @@ impl Inner {
                 }
             }
             ClientMessage::Leave => {
-                self.bring_up_to_date(connection);
+                // Who goes need not hear what others said last, but its own writes come before
+                // their results.
+                if connection.outbox.borrow().inserted_bytes() > 0 {
+                    self.bring_up_to_date(connection);
+                }
                 let reply = self.apply(now, Command::Leave { peer });
                 self.done(connection, id, reply.map(drop));
                 self.close(connection, now, 1000, "left");

@@ -24,6 +24,17 @@ pub(super) fn close_code(code: ErrorCode) -> u16 {
     4_000 + code.number() as u16
 }
 
+/// Up to so many peers the list is written for each who asks; more are kept for the next.
+const SMALL_PEER_LIST: usize = 8;
+
+/// The same for the keys of a snapshot.
+const SMALL_SNAPSHOT: usize = 4;
+
+fn write_snapshot(out: &mut Vec<u8>, room: &Room, keys: &[KeySlot]) {
+    let states: Vec<_> = keys.iter().filter_map(|key| room.state_of(*key)).collect();
+    wire::write_changes(out, states.iter().map(|state| (&**state, 0)), true);
+}
+
 /// A room, shared by its connections.
 pub(super) struct RoomHost {
     pub shard: Rc<Shard>,
@@ -50,7 +61,6 @@ pub(super) struct Inner {
     queued: bool,
     /// Readers that wait for the current batch to be on its way.
     waiting: Vec<Waker>,
-    events: Vec<Event>,
     snapshot: Option<Snapshot>,
     peer_list: Option<Rc<Vec<u8>>>,
     /// What the shard's counters and its list of deadlines have of this room.
@@ -180,7 +190,6 @@ impl Inner {
             flushing: VecDeque::new(),
             queued: false,
             waiting: Vec::new(),
-            events: Vec::new(),
             snapshot: None,
             peer_list: None,
             counted_open: false,
@@ -210,12 +219,12 @@ impl Inner {
 
     /// Applies a command and turns what happened into frames.
     pub fn apply(&mut self, now: Time, command: Command<'_>) -> Result<Reply, Error> {
-        let mut events = std::mem::take(&mut self.events);
+        let mut events = self.shard.events.take();
         let reply = self.room.apply(now, command, &mut events);
         for event in events.drain(..) {
             self.announce(event);
         }
-        self.events = events;
+        self.shard.events.set(events);
         reply
     }
 
@@ -235,14 +244,14 @@ impl Inner {
                 self.peer_list = None;
                 self.take_member(peer);
                 if self.members.iter().any(Option::is_some) {
-                    self.batch.push_to_peers(None, |out| wire::write_peer_leave(out, &peer_id, connection_lost));
+                    self.open_batch().push_to_peers(None, |out| wire::write_peer_leave(out, &peer_id, connection_lost));
                 }
             }
             Event::Changed { slot, change } => {
                 self.snapshot = None;
                 if self.room.listeners(slot).next().is_some() {
                     let states = std::iter::once((&*change, 0));
-                    self.batch.push_change(slot, |out| wire::write_changes(out, states, false));
+                    self.open_batch().push_change(slot, |out| wire::write_changes(out, states, false));
                 }
             }
             Event::SessionEnded => {
@@ -254,9 +263,11 @@ impl Inner {
 
     /// Tells everybody but one of a peer.
     fn tell_peers(&mut self, subject: PeerHandle, except: Option<PeerHandle>, write: fn(&mut Vec<u8>, &Peer)) {
-        let Some(peer) = self.room.peer(subject) else { return };
         if self.members.iter().any(Option::is_some) {
-            self.batch.push_to_peers(except, |out| write(out, peer));
+            self.open_batch();
+            if let Some(peer) = self.room.peer(subject) {
+                self.batch.push_to_peers(except, |out| write(out, peer));
+            }
         }
     }
 
@@ -311,7 +322,7 @@ impl Inner {
 
     /// The same for bytes that are framed already.
     pub fn answer_raw(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.batch.answers.len();
+        let start = self.open_batch().answers.len();
         write(&mut self.batch.answers);
         if connection.outbox.borrow_mut().insert_answer(&self.batch, start) {
             self.answered.push(connection.clone());
@@ -320,7 +331,7 @@ impl Inner {
 
     /// The same for a message about the room.
     pub fn answer_from_room(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>, &Room)) {
-        let start = self.batch.answers.len();
+        let start = self.open_batch().answers.len();
         let room = &self.room;
         frames::write_text(&mut self.batch.answers, |out| write(out, room));
         if connection.outbox.borrow_mut().insert_answer(&self.batch, start) {
@@ -334,7 +345,11 @@ impl Inner {
         }
     }
 
+    /// Everybody in the room.
     pub fn answer_peer_list(&mut self, connection: &Rc<Connection>) {
+        if self.room.peer_count() <= SMALL_PEER_LIST {
+            return self.answer_from_room(connection, wire::write_peer_list);
+        }
         let room = &self.room;
         let list = self.peer_list.get_or_insert_with(|| {
             let mut frame = Vec::new();
@@ -352,15 +367,15 @@ impl Inner {
         if keys.is_empty() {
             return;
         }
+        if keys.len() <= SMALL_SNAPSHOT {
+            return self.answer_from_room(connection, |out, room| write_snapshot(out, room, &keys));
+        }
         keys.sort_unstable();
         let frame = match &self.snapshot {
             Some(snapshot) if snapshot.keys == keys => snapshot.frame.clone(),
             _ => {
-                let states: Vec<_> = keys.iter().filter_map(|key| self.room.state_of(*key)).collect();
                 let mut frame = Vec::new();
-                frames::write_text(&mut frame, |out| {
-                    wire::write_changes(out, states.iter().map(|state| (&**state, 0)), true);
-                });
+                frames::write_text(&mut frame, |out| write_snapshot(out, &self.room, &keys));
                 frame.shrink_to_fit();
                 let frame = Rc::new(frame);
                 self.snapshot = Some(Snapshot { keys, frame: frame.clone() });
@@ -375,8 +390,10 @@ impl Inner {
         if connection.state.get() != State::Open {
             return;
         }
-        self.bring_up_to_date(connection);
-        self.detach(connection, now);
+        if connection.peer.get().is_some() {
+            self.bring_up_to_date(connection);
+            self.detach(connection, now);
+        }
         self.answer_raw(connection, |out| frames::write_close(out, code, reason));
         connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
         connection.state.set(State::Closing);
@@ -399,6 +416,16 @@ impl Inner {
 
     // ------------------------------------------------------------------ flushing
 
+    /// The batch that is appended to. A room has buffers only while it has something to say.
+    fn open_batch(&mut self) -> &mut Batch {
+        if self.batch.has_no_buffers() {
+            if let Some(spare) = self.shard.spare_batches.borrow_mut().pop() {
+                self.batch.reuse(spare);
+            }
+        }
+        &mut self.batch
+    }
+
     fn has_output(&self) -> bool {
         !self.batch.is_empty() || !self.answered.is_empty()
     }
@@ -414,9 +441,6 @@ impl Inner {
         }
         let next = Batch { number: self.batch.number + 1, start: self.batch.end(), ..Batch::default() };
         let batch = std::mem::replace(&mut self.batch, next);
-        if let Some(spare) = self.shard.spare_batches.borrow_mut().pop() {
-            self.batch.reuse(spare);
-        }
         let words = batch.keys.len().div_ceil(64);
         let mut flushing = Flushing {
             answered: std::mem::take(&mut self.answered),

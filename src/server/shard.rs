@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::{spawn_local, yield_now, LocalSet};
 
 use crate::core::error::{Error, ErrorCode};
-use crate::core::room::{Command, Time};
+use crate::core::room::{Command, Event, Time};
 
 use super::acceptor;
 use super::batch::Batch;
@@ -28,7 +28,6 @@ use super::options::{
 use super::outbox::Segment;
 use super::room_host::{close_code, RoomHost};
 use super::signal::Signal;
-use super::stream;
 use super::token::Verifier;
 
 /// Close code of a server that goes down and comes back.
@@ -143,6 +142,8 @@ pub(super) struct Shard {
     pub buffer: RefCell<Box<[u8]>>,
     /// Lent to the connection that is written to.
     pub segments: RefCell<Vec<Segment>>,
+    /// Lent to the room that applies a command.
+    pub events: Cell<Vec<Event>>,
     pub spare_batches: RefCell<Vec<Batch>>,
     /// Rooms that have something to send, in the order in which they had.
     to_flush: RefCell<VecDeque<Rc<RoomHost>>>,
@@ -165,6 +166,7 @@ impl Shard {
             connections: RefCell::default(),
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             segments: RefCell::default(),
+            events: Cell::default(),
             spare_batches: RefCell::default(),
             to_flush: RefCell::default(),
             flush: Signal::default(),
@@ -285,8 +287,7 @@ impl Shard {
             metadata: admission.metadata.clone(),
         };
         let host = self.room(&admission.room);
-        let (read, write) = stream::split(socket);
-        let connection = Rc::new(Connection::new(host.clone(), write, identity, ticket));
+        let connection = Rc::new(Connection::new(host.clone(), socket.into(), identity, ticket));
         let index = self.connections.borrow_mut().insert(connection.clone());
         connection.index.set(index);
         if self.connections.borrow().len() == 1 {
@@ -294,7 +295,7 @@ impl Shard {
         }
         let now = self.now();
         host.turn(|inner| inner.admit(&connection, admission, now));
-        spawn_local(connection::serve(connection, read, rest));
+        spawn_local(connection::serve(connection, rest));
     }
 
     /// A connection has ended, whichever way.
@@ -305,7 +306,7 @@ impl Shard {
             inner.detach(connection, now);
             inner.connections = inner.connections.saturating_sub(1);
         });
-        connection.abort();
+        connection.end();
         let mut connections = self.connections.borrow_mut();
         connections.try_remove(connection.index.get());
         if connections.is_empty() {

@@ -1,24 +1,82 @@
-//! The transport under a connection. TCP now; TLS becomes another variant of both halves.
+//! The transport under a connection. TCP now; TLS becomes another variant.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::TcpStream;
 
-/// What is read from, by the task of the connection.
-pub(super) enum ReadHalf {
-    Tcp(OwnedReadHalf),
-}
-
-/// What is written to, by whoever flushes.
-pub(super) enum WriteHalf {
-    Tcp(OwnedWriteHalf),
+/// Read by the task of the connection, written to by whoever flushes.
+pub(super) enum Stream {
+    /// Borrowed for the length of one call only.
+    Tcp(RefCell<TcpStream>),
     #[cfg(test)]
     Test(std::rc::Rc<TestSocket>),
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Stream {
+        Stream::Tcp(RefCell::new(stream))
+    }
+}
+
+impl Stream {
+    /// Reads what there is into `buffer`; 0 at the end of the stream.
+    pub fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        match self {
+            // poll_read rather than try_read: a short read tells tokio that there is no more, which
+            // saves the system call that would find out.
+            Stream::Tcp(stream) => {
+                Pin::new(&mut *stream.borrow_mut()).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len())
+            }
+            #[cfg(test)]
+            Stream::Test(_) => Poll::Pending,
+        }
+    }
+
+    /// Writes what the socket takes at once.
+    pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, slices) {
+            (Stream::Tcp(stream), [one]) => stream.borrow().try_write(one),
+            (Stream::Tcp(stream), many) => stream.borrow().try_write_vectored(many),
+            #[cfg(test)]
+            (Stream::Test(socket), many) => socket.try_write(many),
+        }
+    }
+
+    /// Waits until the socket may take more. For one task at a time.
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(stream) => stream.borrow().poll_write_ready(context),
+            #[cfg(test)]
+            Stream::Test(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub fn finish(&self) {
+        self.shut_down(Shutdown::Write);
+    }
+
+    /// Ends the connection in both directions, which wakes whoever waits for it.
+    pub fn cut(&self) {
+        self.shut_down(Shutdown::Both);
+    }
+
+    fn shut_down(&self, how: Shutdown) {
+        match self {
+            Stream::Tcp(stream) => {
+                // Fails when the other side was first, which is as good.
+                let _ = socket2::SockRef::from(&*stream.borrow()).shutdown(how);
+            }
+            #[cfg(test)]
+            Stream::Test(_) => {}
+        }
+    }
 }
 
 /// A socket that takes as many bytes as a test allows.
@@ -26,7 +84,7 @@ pub(super) enum WriteHalf {
 #[derive(Default)]
 pub(super) struct TestSocket {
     pub allowance: std::cell::Cell<usize>,
-    pub taken: std::cell::RefCell<Vec<u8>>,
+    pub taken: RefCell<Vec<u8>>,
 }
 
 #[cfg(test)]
@@ -40,66 +98,5 @@ impl TestSocket {
         self.allowance.set(self.allowance.get() - taken);
         self.taken.borrow_mut().extend_from_slice(&offered[..taken]);
         Ok(taken)
-    }
-}
-
-pub(super) fn split(stream: TcpStream) -> (ReadHalf, WriteHalf) {
-    let (read, write) = stream.into_split();
-    (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
-}
-
-impl ReadHalf {
-    /// Reads what there is into `buffer`; 0 at the end of the stream.
-    pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        match self {
-            // poll_read rather than try_read: a short read tells tokio that there is no more, which
-            // saves the system call that would find out.
-            ReadHalf::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len()),
-        }
-    }
-}
-
-impl WriteHalf {
-    /// Writes what the socket takes at once.
-    pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match (self, slices) {
-            (WriteHalf::Tcp(half), [one]) => half.try_write(one),
-            (WriteHalf::Tcp(half), many) => half.try_write_vectored(many),
-            #[cfg(test)]
-            (WriteHalf::Test(socket), many) => socket.try_write(many),
-        }
-    }
-
-    /// Waits until the socket may take more.
-    pub async fn writable(&self) -> io::Result<()> {
-        match self {
-            WriteHalf::Tcp(half) => half.writable().await,
-            #[cfg(test)]
-            WriteHalf::Test(_) => Ok(()),
-        }
-    }
-
-    /// Says that nothing more will be written.
-    pub fn finish(&self) {
-        match self {
-            WriteHalf::Tcp(half) => {
-                let _ = socket2::SockRef::from(half.as_ref()).shutdown(Shutdown::Write);
-            }
-            #[cfg(test)]
-            WriteHalf::Test(_) => {}
-        }
-    }
-
-    /// Ends the connection in both directions, which wakes whoever waits for it.
-    pub fn shut_down(&self) {
-        match self {
-            WriteHalf::Tcp(half) => {
-                // Fails when the other side was first, which is as good.
-                let _ = socket2::SockRef::from(half.as_ref()).shutdown(Shutdown::Both);
-            }
-            #[cfg(test)]
-            WriteHalf::Test(_) => {}
-        }
     }
 }

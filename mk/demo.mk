@@ -1,0 +1,4 @@
+# Needs a Rust toolchain and a C compiler, nothing else.
+.PHONY: demo
+demo:
+	@sh demo/run.sh

@@ -1,0 +1,215 @@
+//! `sstore bench`: what a server costs, as ratios to the least that the same work can cost.
+//!
+//! The server under measurement and the floor (`floor`) are processes of their own, on one core;
+//! the generator (`generator`) is this process, on another. They take turns, repetition by
+//! repetition, so that a machine that is slower for a while is slower for both. A server's CPU is
+//! the time of its own threads, so what the generator costs is not charged to it.
+//!
+//! Exit codes: 0 all was delivered, 1 something was lost or wrong, 2 wrong arguments, 3 the server
+//! cannot be reached, 4 this machine does not give what is needed.
+
+mod failure;
+mod floor;
+mod generator;
+mod process;
+mod report;
+mod system;
+mod wire;
+mod workloads;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clap::Args;
+use tungstenite::http::Uri;
+
+use crate::{Server, ServerOptions};
+use failure::Failure;
+use generator::Generator;
+use process::ServerProcess;
+use report::{Report, Side};
+use wire::Wire;
+use workloads::{Part, Scale, Subject, Workload};
+
+/// Descriptors of this process besides its connections, with room to spare.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// What to measure, and how.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// What to measure; everything if none is named
+    #[arg(value_name = "WORKLOAD")]
+    workloads: Vec<Workload>,
+    /// A short run with fewer connections: less steady figures, the same checks
+    #[arg(long)]
+    quick: bool,
+    /// How often each workload is run; the figures are medians [default: 3, with --quick 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: Option<u32>,
+    /// Fan out to this many observers [default: 10, 100 and 1000, with --quick 10 and 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    observers: Option<u32>,
+    /// Measure a server that runs already, in open mode, from outside; no CPU and memory figures
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Write the table to a file, as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+/// What a server process of the benchmark is told.
+#[derive(Debug, Args)]
+pub struct ChildArguments {
+    /// The core to stay on.
+    #[arg(long)]
+    core: Option<usize>,
+}
+
+/// Runs the benchmark and prints its table.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    match measure(arguments) {
+        Ok(report) => {
+            print!("{}", report.text());
+            match &arguments.markdown {
+                Some(path) => match std::fs::write(path, report.markdown()) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => end(&Failure::system(&format!("writing {}", path.display()), &error)),
+                },
+                None => ExitCode::SUCCESS,
+            }
+        }
+        Err(failure) => end(&failure),
+    }
+}
+
+fn end(failure: &Failure) -> ExitCode {
+    eprintln!("sstore: {failure}");
+    failure.exit_code()
+}
+
+/// Runs the floor until the parent is gone.
+pub fn run_floor(arguments: &ChildArguments) -> ExitCode {
+    process::become_child(arguments.core);
+    let served = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| {
+        process::announce(listener.local_addr()?)?;
+        floor::serve(listener)
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => end(&Failure::system("running the floor", &error)),
+    }
+}
+
+/// Runs the server with one loop until the parent is gone.
+pub fn run_server(arguments: &ChildArguments) -> ExitCode {
+    process::become_child(arguments.core);
+    let options = ServerOptions { address: Ipv4Addr::LOCALHOST.to_string(), port: 0, threads: 1, ..Default::default() };
+    let server = match Server::start(options) {
+        Ok(server) => server,
+        Err(error) => return end(&Failure::Server(format!("the server did not start: {error}"))),
+    };
+    if let Err(error) = process::announce(server.local_addr()) {
+        return end(&Failure::system("telling the port", &error));
+    }
+    loop {
+        // The end of the parent ends the process; nothing else does.
+        std::thread::park();
+    }
+}
+
+/// A server that somebody else has started.
+struct Remote {
+    address: SocketAddr,
+    wire: Wire,
+}
+
+fn remote(url: &str) -> Result<Remote, Failure> {
+    let wrong = |reason: &str| Failure::Server(format!("the URL is not usable: {reason}"));
+    let uri: Uri = url.parse().map_err(|_| wrong("it looks like ws://host:port or ws://host:port/path"))?;
+    if uri.scheme_str() != Some("ws") {
+        return Err(wrong("it has to begin with ws://"));
+    }
+    let host = uri.host().ok_or_else(|| wrong("it has no host"))?;
+    let port = uri.port_u16().unwrap_or(80);
+    let address = (host.trim_matches(['[', ']']), port).to_socket_addrs().ok().and_then(|mut all| all.next());
+    let address = address.ok_or_else(|| Failure::Server(format!("the host {host} does not resolve")))?;
+    let path = if uri.path() == "/" { "/ws" } else { uri.path() };
+    Ok(Remote { address, wire: Wire::WebSocket { host: format!("{host}:{port}"), path: path.into() } })
+}
+
+fn measure(arguments: &Arguments) -> Result<Report, Failure> {
+    let mut scale = if arguments.quick { Scale::quick() } else { Scale::full() };
+    if let Some(observers) = arguments.observers {
+        scale.observers = vec![observers as usize];
+    }
+    let repetitions = arguments.repetitions.unwrap_or(if arguments.quick { 1 } else { 3 });
+    let remote = arguments.url.as_deref().map(remote).transpose()?;
+
+    let (limit, needed) = (system::raise_descriptor_limit(), scale.connections() as u64 + OTHER_DESCRIPTORS);
+    if limit < needed {
+        let text =
+            format!("{needed} file descriptors are needed and {limit} are allowed; raise the limit with `ulimit -Hn`");
+        return Err(Failure::Resources(text));
+    }
+    let mut report = Report::default();
+    let server_core = match (&remote, system::cores().as_slice()) {
+        (None, [server, generator, ..]) => system::stay_on_core(*generator).ok().map(|()| *server),
+        _ => None,
+    };
+    if remote.is_some() {
+        // On the core of the generator a server answers without waking another core, which beats
+        // any floor that is kept on a core of its own. So neither is kept on one.
+        report.note("No process was kept on a core: where the system puts the servers moves the ratios.".into());
+    } else if server_core.is_none() {
+        report.note("Server and generator share their cores: only the CPU figures mean much.".into());
+    }
+
+    let parts = workloads::parts(&arguments.workloads, &scale);
+    for repetition in 0..repetitions {
+        for part in &parts {
+            // The side that goes first changes, in case the machine remembers.
+            let sides = if repetition % 2 == 0 { [Side::Floor, Side::Ours] } else { [Side::Ours, Side::Floor] };
+            for side in sides {
+                eprintln!("repetition {} of {repetitions}: {side:?}, {part:?}", repetition + 1);
+                let measured = measure_side(part, side, &scale, server_core, remote.as_ref())?;
+                for figure in measured.figures {
+                    report.add(side, figure);
+                }
+                for workload in measured.generator_bound {
+                    report.note(format!("{workload}: the generator was the bottleneck for {side:?}, not the server."));
+                }
+            }
+        }
+    }
+    Ok(report)
+}
+
+fn measure_side(
+    part: &Part,
+    side: Side,
+    scale: &Scale,
+    core: Option<usize>,
+    remote: Option<&Remote>,
+) -> Result<workloads::Measured, Failure> {
+    let (process, address, wire) = match (side, remote) {
+        (Side::Ours, Some(remote)) => (None, remote.address, remote.wire.clone()),
+        (Side::Floor, _) => {
+            let process = ServerProcess::start("bench-floor", core)?;
+            let address = process.address();
+            (Some(process), address, Wire::Floor)
+        }
+        (Side::Ours, None) => {
+            let process = ServerProcess::start("bench-serve", core)?;
+            let address = process.address();
+            let wire = Wire::WebSocket { host: address.to_string(), path: "/ws".into() };
+            (Some(process), address, wire)
+        }
+    };
+    let generator = Generator::new(address, wire)?;
+    // A server that runs already still has the last part's peers, for their grace period.
+    static PART: AtomicU64 = AtomicU64::new(0);
+    let room_prefix = format!("bench-{}-{}", std::process::id(), PART.fetch_add(1, Ordering::Relaxed));
+    part.measure(&mut Subject { generator, process, room_prefix }, scale)
+}

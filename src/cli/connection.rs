@@ -1,0 +1,108 @@
+//! How the subcommands that look into a room reach it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::exit::Failure;
+use super::span::Span;
+use super::DEFAULT_PORT;
+use crate::{Client, ClientOptions, Error, ErrorCode, Store, UpdateListener};
+
+/// How long leaving may take at the end of a subcommand. If it takes longer, the server notices
+/// the closed connection and keeps the peer for the grace period.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct ConnectionArguments {
+    /// The server
+    #[arg(long, env = "SSTORE_URL", value_name = "URL", default_value_t = format!("ws://127.0.0.1:{DEFAULT_PORT}"))]
+    url: String,
+    /// The room; needed unless the token names it
+    #[arg(long, env = "SSTORE_ROOM", value_name = "NAME")]
+    room: Option<String>,
+    /// The token, for servers that ask for one. Other users of this machine can read the arguments
+    /// of a process: --token-file or the environment are better
+    #[arg(long, env = "SSTORE_TOKEN", value_name = "JWT", hide_env_values = true)]
+    token: Option<String>,
+    /// Read the token from a file
+    #[arg(long, env = "SSTORE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// The name that others in the room see
+    #[arg(long, value_name = "NAME", default_value = "sstore")]
+    name: String,
+    /// How long to wait for the server, in all
+    #[arg(long, value_name = "TIME", default_value_t = Span::from_ms(10_000))]
+    timeout: Span,
+}
+
+/// A room that was joined. Leaving it is the caller's last act.
+pub(super) struct Connection {
+    pub client: Client,
+    pub store: Store,
+    deadline: Instant,
+}
+
+impl ConnectionArguments {
+    /// Joins the room. `fail_fast` gives up with the first failure; otherwise it is tried again
+    /// until the time is over.
+    pub(super) fn join(&self, fail_fast: bool, listener: impl UpdateListener + 'static) -> Result<Connection, Failure> {
+        let token = match &self.token_file {
+            Some(path) => Some(read_text(path, "the token")?),
+            None => self.token.clone(),
+        };
+        let room = match (&self.room, &token) {
+            (Some(room), _) => room.clone(),
+            (None, Some(_)) => String::new(),
+            (None, None) => {
+                return Err(Failure::usage("say which room: --room NAME, SSTORE_ROOM, or a token that names it"))
+            }
+        };
+        let mut options = ClientOptions::new(&self.url, room);
+        options.token = token;
+        options.name = self.name.clone();
+        options.fail_fast = fail_fast;
+        options.connect_timeout_ms = self.timeout.ms();
+        options.request_timeout_ms = self.timeout.ms();
+        let deadline = Instant::now() + self.timeout.duration();
+        let client = Client::open(options, listener)?;
+        let store = client.join_wait(self.timeout.duration())?;
+        Ok(Connection { client, store, deadline })
+    }
+
+    /// Does one thing in the room and leaves it.
+    pub(super) fn once<T>(&self, act: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Failure> {
+        let connection = self.join(true, ())?;
+        let outcome = act(&connection);
+        connection.leave();
+        Ok(outcome?)
+    }
+}
+
+impl Connection {
+    /// What is left of the time.
+    pub(super) fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Leaves, so that others do not have to wait for the grace period.
+    pub(super) fn leave(self) {
+        // What failed here, the server finds out by itself.
+        let _ = self.client.leave().wait(LEAVE_WITHIN);
+    }
+}
+
+/// A secret from a file, without the newline that editors put at its end.
+pub(super) fn read_text(path: &Path, what: &str) -> Result<String, Failure> {
+    let bad = |why: String| Failure::from(Error::new(ErrorCode::InvalidConfig, why));
+    let bytes = std::fs::read(path)
+        .map_err(|error| bad(format!("{what} cannot be read from {}: {}", path.display(), error.kind())))?;
+    let text = String::from_utf8(bytes).map_err(|_| bad(format!("{} is not UTF-8", path.display())))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(bad(format!("{} is empty", path.display())));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,86 @@
+//! The command line program `sstore`: its subcommands, and what their exit codes mean.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`bench`] | `sstore bench` |
+//! | `serve`, `settings`, `logs` | `sstore serve`: the server, what it is told, what it says |
+//! | `get`, `set`, `remove`, `watch`, `peers` | one subcommand each |
+//! | `connection` | how those reach a room |
+//! | `exit` | exit codes and the line an error is told with |
+//! | `output`, `span`, `signals` | lines and JSON, times as people write them, SIGINT and SIGTERM |
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub mod bench;
+mod connection;
+mod exit;
+mod get;
+mod logs;
+mod output;
+mod peers;
+mod remove;
+mod serve;
+mod set;
+mod settings;
+mod signals;
+mod span;
+mod watch;
+
+/// The port that `serve` listens on and the other subcommands connect to, unless they are told.
+const DEFAULT_PORT: u16 = 7350;
+
+#[derive(Debug, Parser)]
+#[command(name = "sstore", version, about = "A shared realtime key-value store for everyone in a room")]
+#[command(after_help = exit::help())]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::Arguments>),
+    Get(get::Arguments),
+    Set(set::Arguments),
+    Remove(remove::Arguments),
+    Watch(watch::Arguments),
+    Peers(peers::Arguments),
+    /// Measure a server against a floor without a store, in one run.
+    Bench(bench::Arguments),
+    /// The floor of `bench`, as a process of its own.
+    #[command(hide = true)]
+    BenchFloor(bench::ChildArguments),
+    /// The server of `bench`, as a process of its own.
+    #[command(hide = true)]
+    BenchServe(bench::ChildArguments),
+}
+
+/// Runs the subcommand that the process's arguments name, and gives its exit code.
+pub fn main() -> ExitCode {
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let outcome = match arguments.command {
+        Command::Serve(arguments) => serve::run(*arguments, matches.subcommand_matches("serve")),
+        Command::Get(arguments) => get::run(&arguments),
+        Command::Set(arguments) => set::run(&arguments),
+        Command::Remove(arguments) => remove::run(&arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
+        Command::Peers(arguments) => peers::run(&arguments),
+        Command::Bench(arguments) => return bench::run(&arguments),
+        Command::BenchFloor(arguments) => return bench::run_floor(&arguments),
+        Command::BenchServe(arguments) => return bench::run_server(&arguments),
+    };
+    exit::code(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_arguments_holds_together() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,201 @@
+//! What the subcommands print: lines for people, JSON for programs.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::time::{Duration, UNIX_EPOCH};
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::exit::Failure;
+use crate::{Change, KeyEvent, PeerInfo};
+
+const FAINT: Style = Style::new().dimmed();
+const KEY: Style = Style::new().bold();
+const AUTHOR: Style = AnsiColor::Cyan.on_default();
+
+/// The state of a key as `--json` prints it.
+#[derive(Serialize)]
+struct State<'a> {
+    key: &'a str,
+    value: &'a RawValue,
+    version: u64,
+    /// Milliseconds since 1970; `null` for a key that was never set.
+    updated_at: Option<u64>,
+    author: Option<StateAuthor<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct StateAuthor<'a> {
+    peer_id: &'a str,
+    user_id: &'a str,
+    name: &'a str,
+}
+
+/// A peer as `--json` prints it.
+#[derive(Serialize)]
+struct Peer<'a> {
+    peer_id: &'a str,
+    user_id: &'a str,
+    name: &'a str,
+    role: &'a str,
+    metadata: &'a str,
+    joined_at: u64,
+}
+
+fn state_json(change: &Change, event: Option<&KeyEvent>) -> serde_json::Result<String> {
+    serde_json::to_string(&State {
+        key: &change.key,
+        value: serde_json::from_str(change.value.json())?,
+        version: change.version,
+        updated_at: (change.version > 0).then_some(change.updated_at),
+        author: change.author.as_deref().map(|author| StateAuthor {
+            peer_id: &author.peer_id,
+            user_id: &author.user_id,
+            name: &author.name,
+        }),
+        snapshot: event.map(|event| event.snapshot),
+        replaced: event.map(|event| event.replaced),
+    })
+}
+
+/// Prints the state of a key as one JSON object.
+pub(super) fn print_state(change: &Change) -> Result<(), Failure> {
+    print_line(&state_json(change, None).map_err(io::Error::from).map_err(unprintable)?)
+}
+
+/// Prints peers as one JSON array.
+pub(super) fn print_peers(peers: &[&PeerInfo]) -> Result<(), Failure> {
+    let peers: Vec<_> = peers
+        .iter()
+        .map(|peer| Peer {
+            peer_id: &peer.peer_id,
+            user_id: &peer.user_id,
+            name: &peer.name,
+            role: &peer.role,
+            metadata: &peer.metadata,
+            joined_at: peer.joined_at,
+        })
+        .collect();
+    print_line(&serde_json::to_string(&peers).map_err(io::Error::from).map_err(unprintable)?)
+}
+
+/// One line of `watch`, as JSON.
+pub(super) fn event_json(event: &KeyEvent) -> io::Result<String> {
+    Ok(state_json(&event.change, Some(event))?)
+}
+
+/// One line of `watch`, with colours; the stream strips them where there is no terminal.
+pub(super) fn event_line(event: &KeyEvent) -> String {
+    let change = &event.change;
+    let mut line = String::new();
+    let author = match change.author.as_deref() {
+        Some(author) if !author.name.is_empty() => &*author.name,
+        Some(author) => &*author.peer_id,
+        None => "-",
+    };
+    let (time, version) = match change.version {
+        0 => ("-".to_owned(), "-".to_owned()),
+        version => (time(change.updated_at), format!("v{version}")),
+    };
+    let value = printable(change.value.json());
+    // Writing into a String cannot fail.
+    let _ = write!(line, "{FAINT}{time:<24}  {version:>5}{FAINT:#}  {AUTHOR}{author}{AUTHOR:#}");
+    let _ = write!(line, "  {KEY}{}{KEY:#} = {value}", change.key);
+    if event.replaced > 0 {
+        let _ = write!(line, "  {FAINT}({} older missed){FAINT:#}", event.replaced);
+    }
+    line
+}
+
+/// Server time as text: UTC, to the millisecond.
+pub(super) fn time(ms: u64) -> String {
+    // Beyond the year 9999, where a server's clock is wrong, the number itself is shown.
+    match ms {
+        0..=253_402_300_799_999 => humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string(),
+        _ => ms.to_string(),
+    }
+}
+
+/// JSON with its control characters escaped: what others wrote must not steer this terminal.
+/// Inside JSON they stand in strings only, so the value stays the same.
+pub(super) fn printable(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_control() {
+            let _ = write!(text, "\\u{:04x}", u32::from(character));
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}
+
+/// Prints a line on stdout. That nobody reads it any more is no failure: `sstore ... | head -1`.
+pub(super) fn print_line(line: &str) -> Result<(), Failure> {
+    match write_line(line) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unprintable(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes one line at once and flushes it, so that readers of a pipe have it.
+pub(super) fn write_line(line: &str) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(format!("{line}\n").as_bytes())?;
+    out.flush()
+}
+
+fn unprintable(error: io::Error) -> Failure {
+    Failure::system("writing to stdout", &error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Author, Value};
+    use std::sync::Arc;
+
+    fn event(value: &str, version: u64) -> KeyEvent {
+        let author = Author { peer_id: "p-1".into(), user_id: "u".into(), name: "Ana".into() };
+        let author = (version > 0).then(|| Arc::new(author));
+        let value = Value::parse(value).expect("JSON");
+        let change = Change { key: "spotlight".into(), value, version, updated_at: 1_700_000_000_123, author };
+        KeyEvent { change: Arc::new(change), replaced: 0, snapshot: false }
+    }
+
+    fn plain(event: &KeyEvent) -> String {
+        anstream::adapter::strip_str(&event_line(event)).to_string()
+    }
+
+    #[test]
+    fn a_change_is_one_readable_line() {
+        let line = plain(&event("\"peer-1\"", 7));
+        assert_eq!(line, "2023-11-14T22:13:20.123Z     v7  Ana  spotlight = \"peer-1\"");
+        let line = plain(&KeyEvent { replaced: 2, ..event("null", 0) });
+        assert_eq!(line, "-                             -  -  spotlight = null  (2 older missed)");
+    }
+
+    #[test]
+    fn what_others_wrote_does_not_steer_the_terminal() {
+        let line = plain(&event("\"a\u{9b}31mb\u{7f}\"", 1));
+        assert!(line.ends_with("= \"a\\u009b31mb\\u007f\""), "{line}");
+    }
+
+    #[test]
+    fn json_has_every_field_and_numbers_keep_their_digits() {
+        let json = event_json(&event("9007199254740993.10", 7)).expect("JSON");
+        assert_eq!(
+            json,
+            "{\"key\":\"spotlight\",\"value\":9007199254740993.10,\"version\":7,\"updated_at\":1700000000123,\
+             \"author\":{\"peer_id\":\"p-1\",\"user_id\":\"u\",\"name\":\"Ana\"},\"snapshot\":false,\"replaced\":0}"
+        );
+        let json = event_json(&event("null", 0)).expect("JSON");
+        assert!(json.contains("\"updated_at\":null,\"author\":null"), "{json}");
+    }
+}

@@ -1,0 +1,208 @@
+//! What `sstore serve` can be told: each setting once, for the flag, the environment and the file.
+
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
+use serde::Deserialize;
+
+use super::connection::read_text;
+use super::exit::Failure;
+use super::logs::{Filter, LogFormat};
+use super::span::Span;
+use super::DEFAULT_PORT;
+use crate::{Error, ErrorCode, Limits, ServerOptions};
+
+/// The environment variable with the secret itself. It is no flag: arguments are public.
+const SECRET_VARIABLE: &str = "SSTORE_SECRET";
+
+macro_rules! settings {
+    ($( $(#[$attribute:meta])* $name:ident: $type:ty, )*) => {
+        /// Every setting, from the flags, the environment or the defaults.
+        #[derive(Debug, Args)]
+        pub(super) struct Settings {
+            $( $(#[$attribute])* pub $name: $type, )*
+        }
+
+        /// The same from a file, where each may be missing.
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct FileSettings {
+            $( $name: Option<$type>, )*
+        }
+
+        impl Settings {
+            /// Takes from the file what neither a flag nor the environment says.
+            fn fill(&mut self, file: FileSettings, matches: &ArgMatches) {
+                $(
+                    if let Some(value) = file.$name {
+                        let source = matches.value_source(stringify!($name));
+                        if !matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+                            self.$name = value;
+                        }
+                    }
+                )*
+            }
+
+            #[cfg(test)]
+            const NAMES: &[&str] = &[$( stringify!($name), )*];
+        }
+    };
+}
+
+settings! {
+    /// IP address to listen on, or `localhost`; 0.0.0.0 is every IPv4 network
+    #[arg(long, env = "SSTORE_ADDRESS", value_name = "IP", help_heading = "Listening", default_value_t = options().address)]
+    address: String,
+    /// Port; 0 takes any free one, and the line on stdout tells which
+    #[arg(long, env = "SSTORE_PORT", value_name = "PORT", help_heading = "Listening", default_value_t = DEFAULT_PORT)]
+    port: u16,
+    /// Threads that serve rooms, each room on one of them; 0: one per core
+    #[arg(long, env = "SSTORE_THREADS", value_name = "N", help_heading = "Listening", default_value_t = options().threads)]
+    threads: usize,
+
+    /// File with the secret that tokens are signed with (HS256). The environment variable
+    /// SSTORE_SECRET can have the secret itself; there is no flag for it, because other users of a
+    /// machine can read the arguments of a process. Without a secret the server is open: everybody
+    /// may join every room
+    #[arg(long, env = "SSTORE_SECRET_FILE", value_name = "FILE", help_heading = "Who may join")]
+    secret_file: Option<PathBuf>,
+
+    /// Largest value, in bytes of compact JSON
+    #[arg(long, env = "SSTORE_MAX_VALUE_BYTES", value_name = "BYTES", help_heading = "Rooms", default_value_t = limits().max_value_bytes)]
+    max_value_bytes: usize,
+    /// Most keys in a store
+    #[arg(long, env = "SSTORE_MAX_KEYS", value_name = "N", help_heading = "Rooms", default_value_t = limits().max_keys)]
+    max_keys: usize,
+    /// Most bytes of keys and values together in a store
+    #[arg(long, env = "SSTORE_MAX_STORE_BYTES", value_name = "BYTES", help_heading = "Rooms", default_value_t = limits().max_store_bytes)]
+    max_store_bytes: usize,
+    /// Most keys that one peer listens to
+    #[arg(long, env = "SSTORE_MAX_LISTENED_KEYS", value_name = "N", help_heading = "Rooms", default_value_t = limits().max_listened_keys)]
+    max_listened_keys: usize,
+    /// Most peers in a room
+    #[arg(long, env = "SSTORE_MAX_PEERS", value_name = "N", help_heading = "Rooms", default_value_t = limits().max_peers)]
+    max_peers: usize,
+    /// How long a peer whose connection broke stays in its room
+    #[arg(long, env = "SSTORE_GRACE", value_name = "TIME", help_heading = "Rooms", default_value_t = Span::from_ms(limits().grace_ms))]
+    grace: Span,
+    /// How long a store outlives its last peer
+    #[arg(long, env = "SSTORE_LINGER", value_name = "TIME", help_heading = "Rooms", default_value_t = Span::from_ms(limits().linger_ms))]
+    linger: Span,
+
+    /// Most connections at once. Each needs a file descriptor: see `ulimit -Hn`
+    #[arg(long, env = "SSTORE_MAX_CONNECTIONS", value_name = "N", help_heading = "Connections", default_value_t = options().max_connections)]
+    max_connections: usize,
+    /// Largest message of a client, in bytes
+    #[arg(long, env = "SSTORE_MAX_MESSAGE_BYTES", value_name = "BYTES", help_heading = "Connections", default_value_t = options().max_message_bytes)]
+    max_message_bytes: usize,
+    /// Bytes that wait for one slow connection before its changes fall back to the newest of each key
+    #[arg(long, env = "SSTORE_QUEUE_BYTES", value_name = "BYTES", help_heading = "Connections", default_value_t = options().queue_bytes)]
+    queue_bytes: usize,
+    /// After how much silence a connection is pinged
+    #[arg(long, env = "SSTORE_PING_INTERVAL", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().ping_interval_ms))]
+    ping_interval: Span,
+    /// After how much silence a connection is closed
+    #[arg(long, env = "SSTORE_IDLE_TIMEOUT", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().idle_timeout_ms))]
+    idle_timeout: Span,
+    /// How long a new connection may take to ask for its room
+    #[arg(long, env = "SSTORE_HANDSHAKE_TIMEOUT", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().handshake_timeout_ms))]
+    handshake_timeout: Span,
+    /// How long connections are given to take what waits for them when the server stops
+    #[arg(long, env = "SSTORE_SHUTDOWN_TIMEOUT", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().shutdown_ms))]
+    shutdown_timeout: Span,
+
+    /// How log lines on stderr look
+    #[arg(long, env = "SSTORE_LOG_FORMAT", value_name = "FORMAT", help_heading = "Logs", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What is logged: off, error, warn, info, debug, trace, or a list such as
+    /// info,sessionstore::server=debug
+    #[arg(long, env = "SSTORE_LOG_LEVEL", value_name = "FILTER", help_heading = "Logs", default_value_t = Filter::default())]
+    log_level: Filter,
+}
+
+fn options() -> ServerOptions {
+    ServerOptions::default()
+}
+
+fn limits() -> Limits {
+    Limits::default()
+}
+
+fn invalid(message: String) -> Failure {
+    Error::new(ErrorCode::InvalidConfig, message).into()
+}
+
+impl Settings {
+    /// Adds what a file says.
+    pub(super) fn read_file(&mut self, path: &Path, matches: &ArgMatches) -> Result<(), Failure> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| invalid(format!("{shown} cannot be read: {}", error.kind())))?;
+        let file: FileSettings = toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+            let line = before.matches('\n').count() + 1;
+            invalid(format!("{shown}, line {line}: {}", error.message()))
+        })?;
+        self.fill(file, matches);
+        Ok(())
+    }
+
+    /// The secret, from the place that counts most: the flag, then the environment, then the file.
+    fn secret(&self, matches: &ArgMatches) -> Result<Option<String>, Failure> {
+        let source = matches.value_source("secret_file");
+        let variable = match std::env::var(SECRET_VARIABLE) {
+            Ok(secret) => Some(secret),
+            Err(std::env::VarError::NotPresent) => None,
+            Err(std::env::VarError::NotUnicode(_)) => {
+                return Err(invalid(format!("{SECRET_VARIABLE} is not UTF-8")));
+            }
+        };
+        match (variable, source) {
+            (Some(_), Some(ValueSource::EnvVariable)) => {
+                Err(invalid(format!("both {SECRET_VARIABLE} and SSTORE_SECRET_FILE are set; keep one")))
+            }
+            (Some(secret), source) if source != Some(ValueSource::CommandLine) => Ok(Some(secret)),
+            _ => self.secret_file.as_deref().map(|path| read_text(path, "the secret")).transpose(),
+        }
+    }
+
+    /// What the server is started with.
+    pub(super) fn server_options(&self, matches: &ArgMatches) -> Result<ServerOptions, Failure> {
+        Ok(ServerOptions {
+            address: self.address.clone(),
+            port: self.port,
+            secret: self.secret(matches)?,
+            limits: Limits {
+                max_value_bytes: self.max_value_bytes,
+                max_keys: self.max_keys,
+                max_store_bytes: self.max_store_bytes,
+                max_listened_keys: self.max_listened_keys,
+                max_peers: self.max_peers,
+                grace_ms: self.grace.ms(),
+                linger_ms: self.linger.ms(),
+            },
+            threads: self.threads,
+            ping_interval_ms: self.ping_interval.ms(),
+            idle_timeout_ms: self.idle_timeout.ms(),
+            handshake_timeout_ms: self.handshake_timeout.ms(),
+            max_message_bytes: self.max_message_bytes,
+            queue_bytes: self.queue_bytes,
+            max_connections: self.max_connections,
+            shutdown_ms: self.shutdown_timeout.ms(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_setting() {
+        let manual = include_str!("../../docs/operate.md");
+        for name in Settings::NAMES {
+            assert!(manual.contains(&format!("| `{name}` |")), "docs/operate.md lacks a row for {name}");
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! `sstore` as people and scripts use it: the built program, against a real server.
+#![cfg(all(feature = "cli", unix))]
+
+mod process;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+
+use jsonwebtoken::{encode, EncodingKey, Header};
+use process::{run, sstore, Running, Serving, PATIENCE};
+use serde_json::{json, Value};
+
+const SECRET: &str = "correct-horse-battery";
+
+fn token(secret: &str, expires: u64) -> String {
+    let claims = json!({"room_id": "r", "user_id": "ana@example.org", "role": "host", "exp": expires});
+    encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes())).expect("a token")
+}
+
+const FAR: u64 = 4_000_000_000;
+
+/// A file of this test.
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}"));
+    std::fs::write(&path, text).expect("a file");
+    path
+}
+
+fn text(length: usize) -> String {
+    format!("\"{}\"", "x".repeat(length - 2))
+}
+
+#[test]
+fn values_go_in_and_out() {
+    let server = Serving::start(&[]);
+    let watching = server.watch(&["kept", "--name", "Wanda"]);
+    watching.stdout.with("kept = null");
+
+    assert_eq!(server.output(&["set", "a", r#"{"x": [1, 2]}"#]), "");
+    assert_eq!(server.output(&["get", "a"]), "{\"x\":[1,2]}\n");
+    assert_eq!(server.output(&["set", "a", "-5"]), "");
+    assert_eq!(server.output(&["get", "a"]), "-5\n");
+    server.output(&["set", "a", "--string", "say \"hi\""]);
+    assert_eq!(server.output(&["get", "a"]), "\"say \\\"hi\\\"\"\n");
+    assert_eq!(server.output(&["get", "a", "--string"]), "say \"hi\"\n");
+
+    let state: Value = serde_json::from_str(&server.output(&["get", "a", "--json"])).expect("JSON");
+    assert_eq!(state["key"], "a");
+    assert_eq!(state["value"], "say \"hi\"");
+    assert_eq!(state["version"], 3);
+    assert_eq!(state["author"]["name"], "sstore");
+    assert!(state["updated_at"].is_u64(), "{state}");
+    let state: Value = serde_json::from_str(&server.output(&["set", "a", "1", "--json"])).expect("JSON");
+    assert_eq!((&state["value"], &state["version"]), (&json!(1), &json!(4)));
+
+    let state: Value = serde_json::from_str(&server.output(&["remove", "a", "--json"])).expect("JSON");
+    assert_eq!(state["value"], Value::Null);
+    let absent = server.run(&["get", "a"]);
+    assert_eq!((absent.code(), &*absent.stdout), (5, ""));
+    assert!(absent.stderr.starts_with("sstore: ") && absent.stderr.contains("absent"), "{absent:?}");
+    assert_eq!(server.output(&["remove", "a"]), "");
+}
+
+#[test]
+fn a_lonely_set_says_that_nothing_stays() {
+    let server = Serving::start(&[]);
+    let lonely = server.run(&["set", "a", "1"]);
+    assert_eq!(lonely.code(), 0);
+    assert!(lonely.stderr.contains("hint") && lonely.stderr.contains("watch"), "{lonely:?}");
+    assert_eq!(server.run(&["get", "a"]).code(), 5);
+
+    let watching = server.watch(&["a"]);
+    watching.stdout.next();
+    let together = server.run(&["set", "a", "1"]);
+    assert_eq!((together.code(), &*together.stderr), (0, ""));
+    assert_eq!(server.output(&["get", "a"]), "1\n");
+
+    let lingering = Serving::start(&["--linger", "1h"]);
+    lingering.run(&["set", "a", "1"]);
+    assert_eq!(lingering.output(&["get", "a"]), "1\n");
+}
+
+#[test]
+fn watch_prints_each_change_on_a_line_and_ends_on_sigint() {
+    let server = Serving::start(&[]);
+    let people = server.watch(&["a", "b"]);
+    let mut command = server.sstore(&["watch", "a", "b", "--json", "--name", "Wanda"]);
+    command.env("NO_COLOR", "1");
+    let programs = Running::start(command);
+    for key in ["a", "b"] {
+        assert!(people.stdout.next().ends_with(&format!("-  {key} = null")));
+        let line: Value = serde_json::from_str(&programs.stdout.next()).expect("JSON");
+        assert_eq!((&line["key"], &line["value"], &line["snapshot"]), (&json!(key), &Value::Null, &json!(true)));
+    }
+    for number in 1..=3 {
+        server.output(&["set", "a", &number.to_string(), "--name", "Ana"]);
+        let line = people.stdout.next();
+        assert!(line.ends_with(&format!("v{number}  Ana  a = {number}")), "{line}");
+        assert!(!line.contains('\u{1b}'), "colours without a terminal: {line:?}");
+        let line: Value = serde_json::from_str(&programs.stdout.next()).expect("JSON");
+        assert_eq!((&line["value"], &line["version"]), (&json!(number), &json!(number)));
+        assert_eq!((&line["author"]["name"], &line["snapshot"]), (&json!("Ana"), &json!(false)));
+        assert_eq!(line["replaced"], 0);
+    }
+    people.signal("INT");
+    let ended = people.end();
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+    // It has left, and not just gone silent.
+    let peers: Value = serde_json::from_str(&server.output(&["peers", "--json"])).expect("JSON");
+    let names: Vec<_> = peers.as_array().expect("an array").iter().map(|peer| peer["name"].clone()).collect();
+    assert_eq!(names, ["Wanda"]);
+    programs.signal("TERM");
+    assert_eq!(programs.end().code(), 0);
+}
+
+#[test]
+fn watch_ends_when_nobody_reads_it() {
+    let server = Serving::start(&[]);
+    let mut command = server.sstore(&["watch", "a"]);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+    let mut watching = command.spawn().expect("started");
+    let mut first = [0u8; 1];
+    let mut stdout = watching.stdout.take().expect("stdout");
+    stdout.read_exact(&mut first).expect("a line");
+    drop(stdout);
+    server.output(&["set", "a", "1"]);
+    let (sender, ended) = std::sync::mpsc::channel();
+    let id = watching.id();
+    std::thread::spawn(move || sender.send(watching.wait()));
+    match ended.recv_timeout(PATIENCE) {
+        Ok(status) => assert_eq!(status.expect("a status").code(), Some(0)),
+        Err(_) => {
+            let _ = std::process::Command::new("kill").arg(id.to_string()).status();
+            panic!("watch went on without a reader");
+        }
+    }
+}
+
+#[test]
+fn watch_reconnects_and_says_so() {
+    let server = Serving::start(&[]);
+    let watching = server.watch(&["a"]);
+    watching.stdout.next();
+    server.output(&["set", "a", "1"]);
+    watching.stdout.with("a = 1");
+    let port = server.url.rsplit(':').next().expect("a port").to_owned();
+    assert_eq!(server.stop().code(), 0);
+    let line = watching.stderr.next();
+    assert!(line.contains("reconnecting") && line.contains("SHUTTING_DOWN (109)"), "{line}");
+
+    let server = Serving::command(sstore(&["serve", "--port", &port]));
+    watching.stderr.with("connected again");
+    // The old session is over, so the key is absent: a difference, and therefore told.
+    watching.stdout.with("a = null");
+    server.output(&["set", "a", "2"]);
+    watching.stdout.with("a = 2");
+    watching.signal("INT");
+    assert_eq!(watching.end().code(), 0);
+}
+
+#[test]
+fn peers_are_listed_without_oneself() {
+    let server = Serving::start(&[]);
+    assert_eq!(server.output(&["peers", "--json"]), "[]\n");
+    let ana = server.watch(&["a", "--name", "Ana"]);
+    ana.stdout.next();
+    let ben = server.watch(&["a", "--name", "Ben"]);
+    ben.stdout.next();
+    let table = server.output(&["peers"]);
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    assert!(lines[0].starts_with("JOINED"));
+    assert!(lines[1].ends_with("Ana") && lines[2].ends_with("Ben"), "{table}");
+}
+
+#[test]
+fn exit_codes_say_what_went_wrong() {
+    let server = Serving::start(&["--max-keys", "1"]);
+    let watching = server.watch(&["a"]);
+    watching.stdout.next();
+    server.output(&["set", "a", "1"]);
+    let long_key = "k".repeat(257);
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["set", "a", "{x"], 2, "sstore: INVALID_JSON (4): "),
+        (&["set", "a", "plain"], 2, "--string"),
+        (&["set", "a", &text(1_025)], 1, "sstore: VALUE_TOO_LARGE (202): "),
+        (&["set", "b", "1"], 1, "sstore: TOO_MANY_KEYS (203): "),
+        (&["get", ""], 2, "sstore: INVALID_KEY (5): "),
+        (&["get", &long_key], 2, "sstore: INVALID_KEY (5): "),
+        (&["watch", ""], 2, "sstore: INVALID_KEY (5): "),
+        (&["get", "a", "--room", ""], 2, "sstore: INVALID_ROOM (6): "),
+        (&["get", "a", "--url", "http://127.0.0.1"], 2, "sstore: INVALID_URL (8): "),
+        (&["get", "a", "--url", "ws://no-such-host.invalid"], 3, "sstore: HOST_NOT_FOUND (105): "),
+        (&["get", "a", "--url", "ws://127.0.0.1:1"], 3, "sstore: CONNECTION_FAILED (104): "),
+        (&["watch", "a", "--url", "ws://127.0.0.1:1", "--timeout", "300ms"], 3, "(104): "),
+        (&["get", "a", "--token-file", "/no/such/file"], 2, "sstore: INVALID_CONFIG (16): "),
+        (&["get", "a", "--timeout", "soon"], 2, "--timeout"),
+        (&["get"], 2, "Usage"),
+        (&["watch"], 2, "Usage"),
+        (&["frobnicate"], 2, "frobnicate"),
+    ];
+    for (arguments, code, part) in cases {
+        let ended = server.run(arguments);
+        assert_eq!(ended.code(), *code, "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(part), "{arguments:?}: {ended:?}");
+        assert!(!part.starts_with("sstore: ") || ended.stderr.lines().count() == 1, "{ended:?}");
+        assert_eq!(ended.stdout, "", "{arguments:?}");
+    }
+    assert_eq!(server.output(&["get", "a"]), "1\n", "refusals change nothing");
+
+    let nowhere = run(sstore(&["get", "a"]));
+    assert_eq!(nowhere.code(), 2);
+    assert!(nowhere.stderr.contains("--room"), "{nowhere:?}");
+}
+
+#[test]
+fn something_else_at_the_address_is_said() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("ws://{}", listener.local_addr().expect("an address"));
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut head = [0u8; 1024];
+        let _ = stream.read(&mut head);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").expect("written");
+    });
+    let ended = run(sstore(&["get", "a", "--room", "r", "--url", &url]));
+    assert_eq!(ended.code(), 3, "{ended:?}");
+    assert!(ended.stderr.contains("HANDSHAKE_FAILED (106)"), "{ended:?}");
+    other.join().expect("it answered");
+}
+
+#[test]
+fn tokens_open_the_room_they_name() {
+    let path = file("secret", &format!("{SECRET}\n"));
+    let path = path.to_str().expect("UTF-8");
+    let by_file = Serving::start(&["--secret-file", path, "--log-level", "trace"]);
+    let mut command = sstore(&["serve", "--port", "0"]);
+    command.env("SSTORE_SECRET", SECRET);
+    let by_environment = Serving::command(command);
+    let good = token(SECRET, FAR);
+    for server in [&by_file, &by_environment] {
+        for (given, code) in [(None, 4), (Some(token("wrong", FAR)), 4), (Some(token(SECRET, 1)), 4)] {
+            let mut command = server.sstore(&["set", "a", "1"]);
+            given.map(|token| command.env("SSTORE_TOKEN", token));
+            let ended = run(command);
+            assert_eq!(ended.code(), code, "{ended:?}");
+            assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        }
+        let in_file = file("token", &format!("{good}\n"));
+        let mut command = sstore(&["set", "a", "\"classified\"", "--url", &server.url, "--json", "--token-file"]);
+        command.arg(in_file);
+        let ended = run(command);
+        assert_eq!(ended.code(), 0, "the token names the room: {ended:?}");
+        let state: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        assert_eq!(state["author"]["user_id"], "ana@example.org");
+        let other = server.run(&["get", "a", "--room", "other", "--token", &good]);
+        assert_ne!(other.code(), 0, "the token is for another room");
+    }
+    let log = by_file.stop().stderr;
+    assert!(log.contains("listening"), "{log}");
+    for secret in [SECRET, &good, "classified"] {
+        assert!(!log.contains(secret), "the log has a secret: {log}");
+    }
+    let ended = run(sstore(&["serve", "--secret", "x"]));
+    assert_eq!(ended.code(), 2, "secrets are not for arguments");
+}
+
+#[test]
+fn flags_count_before_the_environment_before_the_file() {
+    let path = file("precedence.toml", "port = 0\nmax_value_bytes = 100\nlinger = \"1h\"\nlog_format = \"json\"\n");
+    let path = path.to_str().expect("UTF-8");
+    let command = |environment: bool, flag: bool| {
+        let mut command = sstore(&["serve"]);
+        command.env("SSTORE_CONFIG", path);
+        if environment {
+            command.env("SSTORE_MAX_VALUE_BYTES", "200");
+        }
+        if flag {
+            command.args(["--max-value-bytes", "300"]);
+        }
+        command
+    };
+    for (environment, flag, most) in [(false, false, 100), (true, false, 200), (false, true, 300), (true, true, 300)] {
+        let server = Serving::command(command(environment, flag));
+        server.output(&["set", "a", &text(most)]);
+        assert_eq!(server.run(&["set", "a", &text(most + 1)]).code(), 1, "at most {most}");
+        // What neither says is taken from the file.
+        assert_eq!(server.output(&["get", "a"]).len(), most + 1);
+        let log = server.stop().stderr;
+        for line in log.lines() {
+            assert!(serde_json::from_str::<Value>(line).is_ok_and(|line| line["level"].is_string()), "{line}");
+        }
+        assert!(log.contains("listening"), "{log}");
+    }
+    // A flag that says just what the default says counts too.
+    let mut command = command(true, false);
+    command.args(["--max-value-bytes", "1024"]);
+    Serving::command(command).output(&["set", "a", &text(1_024)]);
+}
+
+#[test]
+fn wrong_configuration_is_told_with_its_place() {
+    for (text, parts) in [
+        ("port = 0\nprot = 1\n", &["line 2", "prot", "`port`"][..]),
+        ("port = 70000\n", &["line 1", "70000"]),
+        ("\n\ngrace = \"soon\"\n", &["line 3", "30s"]),
+        ("grace = 30\n", &["line 1", "string"]),
+        ("port = \n", &["line 1"]),
+        ("log_level = \"loud\"\n", &["line 1", "loud"]),
+        ("secret = \"x\"\n", &["line 1", "secret"]),
+        ("max_value_bytes = 0\n", &["max_value_bytes"]),
+        ("address = \"nowhere at all\"\n", &["address"]),
+    ] {
+        let path = file("wrong.toml", text);
+        let ended = run(sstore(&["serve", "--config", path.to_str().expect("UTF-8")]));
+        assert_eq!(ended.code(), 2, "{text}: {ended:?}");
+        let line = ended.stderr.lines().find(|line| line.starts_with("sstore: INVALID_CONFIG (16): "));
+        let line = line.unwrap_or_else(|| panic!("{text}: {ended:?}"));
+        assert!(parts.iter().all(|part| line.contains(part)), "{text}: {line}");
+        assert_eq!(ended.stdout, "");
+    }
+    let ended = run(sstore(&["serve", "--config", "/no/such/file.toml"]));
+    assert_eq!(ended.code(), 2);
+    assert!(ended.stderr.contains("/no/such/file.toml"), "{ended:?}");
+    let mut both = sstore(&["serve"]);
+    both.env("SSTORE_SECRET", "x").env("SSTORE_SECRET_FILE", "/y");
+    let both = run(both);
+    assert_eq!(both.code(), 2, "{both:?}");
+    for arguments in [&["--port", "x"], &["--grace", "30"], &["--log-level", "loud"], &["--log-format", "xml"]] {
+        let mut command = sstore(&["serve"]);
+        command.args(arguments);
+        let ended = run(command);
+        assert_eq!(ended.code(), 2, "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(arguments[0]), "{ended:?}");
+    }
+    let mut empty = sstore(&["serve", "--port", "0"]);
+    empty.env("SSTORE_SECRET", "");
+    assert_eq!(run(empty).code(), 2, "an empty secret does not open the server");
+}
+
+#[test]
+fn a_port_in_use_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port().to_string();
+    let ended = run(sstore(&["serve", "--port", &port]));
+    assert_eq!(ended.code(), 3);
+    assert!(ended.stderr.contains("sstore: ADDRESS_IN_USE (110): "), "{ended:?}");
+    assert_eq!(ended.stdout, "");
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let server = Serving::start(&["--shutdown-timeout", "20s"]);
+    // Somebody who never answers the close frame keeps the server stopping.
+    let mut stream = TcpStream::connect(server.url.trim_start_matches("ws://")).expect("connected");
+    let head = "GET /ws?room=r HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("written");
+    let mut answer = [0u8; 12];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    server.process.signal("INT");
+    server.process.stderr.with("stopping");
+    server.process.signal("TERM");
+    assert_eq!(server.process.end().code(), 143);
+}
+
+#[test]
+fn help_has_units_defaults_and_exit_codes() {
+    let help = run(sstore(&["--help"])).stdout;
+    assert!(help.contains("Exit codes:") && help.contains("70"), "{help}");
+    let help = run(sstore(&["serve", "--help"])).stdout;
+    for part in ["Who may join:", "[default: 7350]", "[default: 30s]", "SSTORE_SECRET", "bytes of compact JSON"] {
+        assert!(help.contains(part), "{part} is not in {help}");
+    }
+    let help = run(sstore(&["set", "--help"])).stdout;
+    assert!(help.contains("SSTORE_TOKEN") && help.contains("--linger"), "{help}");
+}
