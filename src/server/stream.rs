@@ -6,8 +6,15 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+/// A plain vectored write to a peer that is gone would raise SIGPIPE, and kill a host program that
+/// leaves it at its default. Apple has no such flag but a socket option, which socket2 sets.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+const NO_SIGNAL: std::ffi::c_int = 0;
 
 /// Read by the task of the connection, written to by whoever flushes.
 pub(super) enum Stream {
@@ -42,7 +49,11 @@ impl Stream {
     pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match (self, slices) {
             (Stream::Tcp(stream), [one]) => stream.borrow().try_write(one),
-            (Stream::Tcp(stream), many) => stream.borrow().try_write_vectored(many),
+            (Stream::Tcp(stream), many) => {
+                let stream = stream.borrow();
+                let socket = socket2::SockRef::from(&*stream);
+                stream.try_io(Interest::WRITABLE, || socket.send_vectored_with_flags(many, NO_SIGNAL))
+            }
             #[cfg(test)]
             (Stream::Test(socket), many) => socket.try_write(many),
         }
@@ -98,5 +109,45 @@ impl TestSocket {
         self.allowance.set(self.allowance.get() - taken);
         self.taken.borrow_mut().extend_from_slice(&offered[..taken]);
         Ok(taken)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Read;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    static SIGNALS: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn count(_: libc::c_int) {
+        SIGNALS.fetch_add(1, Ordering::SeqCst);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn writing_to_a_peer_that_is_gone_raises_no_signal() {
+        // SAFETY: the handler does nothing but add to an atomic number.
+        let before = unsafe { libc::signal(libc::SIGPIPE, count as *const () as libc::sighandler_t) };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut ours, _) = listener.accept().unwrap();
+        let stream = Stream::from(peer);
+        // Closed in order, so that the first write is answered with a reset and the next one fails.
+        stream.try_write(&[IoSlice::new(b"hello")]).unwrap();
+        ours.read_exact(&mut [0; 5]).unwrap();
+        drop(ours);
+        let two = [IoSlice::new(b"one"), IoSlice::new(b"two")];
+        let error = loop {
+            std::future::poll_fn(|context| stream.poll_writable(context)).await.unwrap();
+            if let Err(error) = stream.try_write(&two) {
+                break error;
+            }
+        };
+        assert!(matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset), "{error}");
+        assert!(stream.try_write(&two).is_err());
+        assert_eq!(SIGNALS.load(Ordering::SeqCst), 0, "a host program that keeps the default would be killed");
+        // SAFETY: what was there before.
+        unsafe { libc::signal(libc::SIGPIPE, before) };
     }
 }
