@@ -68,16 +68,8 @@ pub unsafe extern "C" fn sessionstore_store_set(
     result: *const sessionstore_action_result,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    // SAFETY: consumed whatever follows; a struct as the caller owes.
-    let result = unsafe { Taken::take_optional(result) };
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let value = Value::parse(unsafe { required("value", json, json_len) }?)?;
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        start(store.set(key, value), result?, Some)
-    })
+    // SAFETY: a store, texts and a struct as the caller owes.
+    unsafe { write(store, key, key_len, || Value::parse(required("value", json, json_len)?), result, error_out) }
 }
 
 /// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
@@ -94,15 +86,18 @@ pub unsafe extern "C" fn sessionstore_store_set_wait(
     event_out: *mut *mut sessionstore_event,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    clear(event_out);
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let value = Value::parse(unsafe { required("value", json, json_len) }?)?;
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        finish(store.set(key, value), timeout_ms, event_out)
-    })
+    // SAFETY: a store, texts and places for the outputs as the caller owes.
+    unsafe {
+        write_wait(
+            store,
+            key,
+            key_len,
+            || Value::parse(required("value", json, json_len)?),
+            timeout_ms,
+            event_out,
+            error_out,
+        )
+    }
 }
 
 /// Sets a key to a string, given as plain text. Otherwise as `sessionstore_store_set`.
@@ -116,16 +111,8 @@ pub unsafe extern "C" fn sessionstore_store_set_string(
     result: *const sessionstore_action_result,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    // SAFETY: consumed whatever follows; a struct as the caller owes.
-    let result = unsafe { Taken::take_optional(result) };
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let value = unsafe { required("text", text, text_len) }.map(Value::from)?;
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        start(store.set(key, value), result?, Some)
-    })
+    // SAFETY: a store, texts and a struct as the caller owes.
+    unsafe { write(store, key, key_len, || required("text", text, text_len).map(Value::from), result, error_out) }
 }
 
 /// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
@@ -142,15 +129,18 @@ pub unsafe extern "C" fn sessionstore_store_set_string_wait(
     event_out: *mut *mut sessionstore_event,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    clear(event_out);
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let value = unsafe { required("text", text, text_len) }.map(Value::from)?;
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        finish(store.set(key, value), timeout_ms, event_out)
-    })
+    // SAFETY: a store, texts and places for the outputs as the caller owes.
+    unsafe {
+        write_wait(
+            store,
+            key,
+            key_len,
+            || required("text", text, text_len).map(Value::from),
+            timeout_ms,
+            event_out,
+            error_out,
+        )
+    }
 }
 
 /// Sets a key to an integer, kept exactly. Otherwise as `sessionstore_store_set`.
@@ -163,14 +153,8 @@ pub unsafe extern "C" fn sessionstore_store_set_integer(
     result: *const sessionstore_action_result,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    // SAFETY: consumed whatever follows; a struct as the caller owes.
-    let result = unsafe { Taken::take_optional(result) };
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        start(store.set(key, Value::from(integer)), result?, Some)
-    })
+    // SAFETY: a store, texts and a struct as the caller owes.
+    unsafe { write(store, key, key_len, || Ok(Value::from(integer)), result, error_out) }
 }
 
 /// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
@@ -186,13 +170,8 @@ pub unsafe extern "C" fn sessionstore_store_set_integer_wait(
     event_out: *mut *mut sessionstore_event,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    clear(event_out);
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        finish(store.set(key, Value::from(integer)), timeout_ms, event_out)
-    })
+    // SAFETY: a store, texts and places for the outputs as the caller owes.
+    unsafe { write_wait(store, key, key_len, || Ok(Value::from(integer)), timeout_ms, event_out, error_out) }
 }
 
 /// Sets a key to a number; `INVALID_ARGUMENT` for NaN and the infinities. Otherwise as
@@ -206,14 +185,8 @@ pub unsafe extern "C" fn sessionstore_store_set_number(
     result: *const sessionstore_action_result,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    // SAFETY: consumed whatever follows; a struct as the caller owes.
-    let result = unsafe { Taken::take_optional(result) };
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        start(store.set(key, Value::try_from(number)?), result?, Some)
-    })
+    // SAFETY: a store, texts and a struct as the caller owes.
+    unsafe { write(store, key, key_len, || Value::try_from(number), result, error_out) }
 }
 
 /// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
@@ -229,13 +202,8 @@ pub unsafe extern "C" fn sessionstore_store_set_number_wait(
     event_out: *mut *mut sessionstore_event,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    clear(event_out);
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        finish(store.set(key, Value::try_from(number)?), timeout_ms, event_out)
-    })
+    // SAFETY: a store, texts and places for the outputs as the caller owes.
+    unsafe { write_wait(store, key, key_len, || Value::try_from(number), timeout_ms, event_out, error_out) }
 }
 
 /// Sets a key to `false` (0) or `true` (anything else). Otherwise as `sessionstore_store_set`.
@@ -248,14 +216,8 @@ pub unsafe extern "C" fn sessionstore_store_set_boolean(
     result: *const sessionstore_action_result,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    // SAFETY: consumed whatever follows; a struct as the caller owes.
-    let result = unsafe { Taken::take_optional(result) };
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        start(store.set(key, Value::from(boolean != 0)), result?, Some)
-    })
+    // SAFETY: a store, texts and a struct as the caller owes.
+    unsafe { write(store, key, key_len, || Ok(Value::from(boolean != 0)), result, error_out) }
 }
 
 /// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
@@ -271,13 +233,8 @@ pub unsafe extern "C" fn sessionstore_store_set_boolean_wait(
     event_out: *mut *mut sessionstore_event,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    clear(event_out);
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        finish(store.set(key, Value::from(boolean != 0)), timeout_ms, event_out)
-    })
+    // SAFETY: a store, texts and places for the outputs as the caller owes.
+    unsafe { write_wait(store, key, key_len, || Ok(Value::from(boolean != 0)), timeout_ms, event_out, error_out) }
 }
 
 /// Removes a key; that it was absent already is fine. Otherwise as `sessionstore_store_set`.
@@ -289,14 +246,8 @@ pub unsafe extern "C" fn sessionstore_store_remove(
     result: *const sessionstore_action_result,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    // SAFETY: consumed whatever follows; a struct as the caller owes.
-    let result = unsafe { Taken::take_optional(result) };
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        start(store.set(key, Value::null()), result?, Some)
-    })
+    // SAFETY: a store, texts and a struct as the caller owes.
+    unsafe { write(store, key, key_len, || Ok(Value::null()), result, error_out) }
 }
 
 /// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
@@ -311,13 +262,8 @@ pub unsafe extern "C" fn sessionstore_store_remove_wait(
     event_out: *mut *mut sessionstore_event,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    clear(event_out);
-    // SAFETY: NULL or a live store, and a text, as the caller owes.
-    call_on(unsafe { guarded(store) }, error_out, |store| {
-        // SAFETY: a text as the caller owes.
-        let key = unsafe { required("key", key, key_len) }?;
-        finish(store.set(key, Value::null()), timeout_ms, event_out)
-    })
+    // SAFETY: a store, texts and places for the outputs as the caller owes.
+    unsafe { write_wait(store, key, key_len, || Ok(Value::null()), timeout_ms, event_out, error_out) }
 }
 
 /// Asks the server for a key's current state; an absent key has the value `null`. Otherwise as
@@ -426,6 +372,50 @@ pub unsafe extern "C" fn sessionstore_store_listen(
             return Ok(());
         }
         give_box(sessionstore_subscription::new(subscription), subscription_out)
+    })
+}
+
+/// Sends a write whose result goes to a callback struct.
+///
+/// # Safety
+/// A store, a text and a struct as the functions above say.
+unsafe fn write(
+    store: *const sessionstore_store,
+    key: *const c_char,
+    key_len: usize,
+    value: impl FnOnce() -> Result<Value, Error>,
+    result: *const sessionstore_action_result,
+    error_out: *mut *mut sessionstore_error,
+) -> i32 {
+    // SAFETY: consumed whatever follows; a struct as the caller says.
+    let result = unsafe { Taken::take_optional(result) };
+    // SAFETY: NULL or a live store, as the caller says.
+    call_on(unsafe { guarded(store) }, error_out, |store| {
+        // SAFETY: a text as the caller says.
+        let key = unsafe { required("key", key, key_len) }?;
+        start(store.set(key, value()?), result?, Some)
+    })
+}
+
+/// Sends a write and waits for its result.
+///
+/// # Safety
+/// A store, a text and places for the outputs as the functions above say.
+unsafe fn write_wait(
+    store: *const sessionstore_store,
+    key: *const c_char,
+    key_len: usize,
+    value: impl FnOnce() -> Result<Value, Error>,
+    timeout_ms: u32,
+    event_out: *mut *mut sessionstore_event,
+    error_out: *mut *mut sessionstore_error,
+) -> i32 {
+    clear(event_out);
+    // SAFETY: NULL or a live store, as the caller says.
+    call_on(unsafe { guarded(store) }, error_out, |store| {
+        // SAFETY: a text as the caller says.
+        let key = unsafe { required("key", key, key_len) }?;
+        finish(store.set(key, value()?), timeout_ms, event_out)
     })
 }
 

@@ -166,6 +166,10 @@ fn measure(arguments: &Arguments) -> Result<Report, Failure> {
         report.note("Server and generator share their cores: only the CPU figures mean much.".into());
     }
 
+    if repetitions > 1 {
+        let text = "Figures are medians; a ratio is the median of the ratios within each repetition.";
+        report.note(text.into());
+    }
     let parts = workloads::parts(&arguments.workloads, &scale);
     for repetition in 0..repetitions {
         for part in &parts {
