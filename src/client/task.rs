@@ -52,6 +52,8 @@ struct Task<'a> {
     /// Listen requests without an answer: id and generation.
     listens: VecDeque<(u64, u64)>,
     join_id: u64,
+    /// The join was granted on this connection, and the peer list is still to come.
+    welcomed: bool,
     last_heard: Instant,
     pinged: bool,
     outgoing: VecDeque<Message>,
@@ -76,6 +78,7 @@ impl<'a> Task<'a> {
             sent: 0,
             listens: VecDeque::new(),
             join_id: 0,
+            welcomed: false,
             last_heard: Instant::now(),
             pinged: false,
             outgoing: VecDeque::new(),
@@ -118,6 +121,7 @@ impl<'a> Task<'a> {
         let shared = self.shared;
         self.listens.clear();
         self.outgoing.clear();
+        self.welcomed = false;
         self.join_id = {
             let mut requests = lock(&shared.requests);
             requests.last_id += 1;
@@ -315,17 +319,23 @@ impl<'a> Task<'a> {
         let mut status = lock(&self.shared.status);
         status.session_id = welcome.session_id.into();
         status.error = None;
-        let first = !std::mem::replace(&mut status.joined, true);
         drop(status);
         if another {
             self.shared.dispatcher.push(Item::Update(UpdateNotice::Error(ErrorCode::SessionLost.into())));
         }
+        self.welcomed = true;
+        Ok(())
+    }
+
+    /// The join is complete: the peer list that follows the welcome is here, so that whoever is told
+    /// can ask who is in the room.
+    fn tell_joined(&mut self) {
+        let first = !std::mem::replace(&mut lock(&self.shared.status).joined, true);
         self.tell_state(ConnectionState::Connected, None);
         if first {
             self.shared.dispatcher.push(Item::Update(UpdateNotice::StoreAvailable(self.store.clone())));
         }
         self.shared.status_changed.notify_all();
-        Ok(())
     }
 
     /// The server refused a listen set: those who wait for it end, and what is left is sent anew.
@@ -403,6 +413,9 @@ impl<'a> Task<'a> {
         }
         told.extend(before.into_values().map(|gone| (PeerChange::Left, gone)));
         drop(status);
+        if std::mem::take(&mut self.welcomed) {
+            self.tell_joined();
+        }
         told.into_iter().for_each(|(change, peer)| self.tell_peer(change, peer));
     }
 
@@ -612,6 +625,7 @@ mod tests {
             let mut socket = tungstenite::accept_hdr(stream, read_id).unwrap();
             let welcome = r#""result":{"peer_id":"p","session_id":"s","revision":0}"#;
             socket.send(Message::text(format!("{{\"id\":\"{join_id}\",{welcome}}}"))).unwrap();
+            socket.send(Message::text(r#"{"method":"peer-list","params":{"peers":{}}}"#)).unwrap();
             says.iter().for_each(|text| socket.send(Message::text(*text)).unwrap());
             while socket.read().is_ok() {}
         });
