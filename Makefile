@@ -1,1 +1,4 @@
+.DEFAULT_GOAL := test
+
+include mk/test.mk
 include mk/demo.mk
