@@ -1,6 +1,4 @@
 /* The contract of callbacks: who calls when, on which thread, and what is legal inside. */
-#include <sched.h>
-
 #include "harness.h"
 
 static sessionstore_server *server;
@@ -633,20 +631,21 @@ static void thread_hooks_are_called_once_each_on_the_dispatch_thread(void) {
 
 /* --- A listener that does not keep up. --- */
 
-/* No callback tells of the cache, so this looks again and again. */
-static void wait_until_cached(const sessionstore_store *store, const char *key, const char *json) {
+/* No callback tells of the cache, so this looks again and again, each time after another's round trip. */
+static void wait_until_cached(const sessionstore_store *store, const char *key, const char *json,
+                              const sessionstore_store *other) {
     const struct timespec deadline = harness_deadline();
     for (;;) {
         struct timespec now;
         sessionstore_event *event = NULL;
         int same;
+        check_holds(other, key, json);
         OK(sessionstore_store_cached(store, key, TEXT, &event, NULL));
         same = event != NULL && strcmp(sessionstore_event_json(event, NULL), json) == 0;
         sessionstore_event_free(event);
         if (same) return;
         clock_gettime(CLOCK_REALTIME, &now);
         CHECK(now.tv_sec < deadline.tv_sec, "the cache of %s never became %s", key, json);
-        sched_yield();
     }
 }
 
@@ -677,7 +676,7 @@ static void a_slow_listener_gets_the_newest_and_is_told_what_it_missed(void) {
         OK(sessionstore_store_set_integer(bob.store, "key", TEXT, index, NULL, NULL));
     /* The slow client is served although its callback blocks: what it caches becomes the newest. */
     snprintf(newest, sizeof newest, "%d", CHANGES);
-    wait_until_cached(ann.store, "key", newest);
+    wait_until_cached(ann.store, "key", newest, bob.store);
     OK(sessionstore_store_get(ann.store, "key", TEXT, &result, NULL));
     raise_flag(&at.open);
     OK(outcome_over(&last));

@@ -30,7 +30,7 @@ static inline unsigned helper_start(helper *own, const char *role, const char *f
         dup2(from[1], 1);
         close(to[0]);
         close(from[1]);
-        execl("/proc/self/exe", "helper", role, first, second, (char *)NULL);
+        execl(harness_program, harness_program, role, first, second, (char *)NULL);
         _exit(127);
     }
     close(to[0]);
