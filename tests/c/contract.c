@@ -64,7 +64,7 @@ static void free_client_in(handles *more) {
     EXPECT(SESSIONSTORE_CLOSED, sessionstore_store_set(more->own->store, "k", TEXT, "1", TEXT, NULL, NULL));
 }
 
-static void free_client_in_update(updates *own, int what) {
+static void free_client_in_update(update_log *own, int what) {
     if (what == TOLD_STORE) free_client_in((handles *)own->more);
 }
 static void free_client_in_change(listening *own, const sessionstore_event *event) {
@@ -376,7 +376,7 @@ static void a_client_that_cannot_be_opened_drops_listener_and_hooks_once(void) {
         sessionstore_client_options options;
         char bytes[4096];
     } later;
-    updates heard;
+    update_log heard;
     hook wake, threads;
     sessionstore_update_listener listener, bad_listener;
     sessionstore_wake_hook wake_hook = waking(&wake);

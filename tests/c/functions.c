@@ -67,7 +67,7 @@ ROW(sessionstore_client_leave_wait) { return sessionstore_client_leave_wait(f->l
 ROW(sessionstore_client_open) {
     const sessionstore_client_options options = options_for(url, "functions-new", "New");
     sessionstore_client *given = CLIENT;
-    updates told;
+    update_log told;
     sessionstore_update_listener listener = updates_listener(&told);
     memset(&told, 0, sizeof told);
     if (f->in_child) {

@@ -159,16 +159,16 @@ static inline void harness_refused(const char *file, int line, const char *call,
 
 /* Callbacks of one client: whether they overlap, and which thread they are on. */
 
-typedef struct scope {
+typedef struct callback_scope {
     int inside;
     int overlaps;
     int calls;
     int other_threads;
     int on_network;
     pthread_t thread;
-} scope;
+} callback_scope;
 
-static inline void scope_enter(scope *own) {
+static inline void scope_enter(callback_scope *own) {
     char name[32] = "";
     if (own == NULL) return;
     pthread_getname_np(pthread_self(), name, sizeof name);
@@ -182,7 +182,7 @@ static inline void scope_enter(scope *own) {
     harness_unlock();
 }
 
-static inline void scope_leave(scope *own) {
+static inline void scope_leave(callback_scope *own) {
     if (own == NULL) return;
     harness_lock();
     own->inside--;
@@ -190,7 +190,7 @@ static inline void scope_leave(scope *own) {
 }
 
 /* Callbacks never overlap, all come on one thread, and that is neither this one nor the network's. */
-static inline void scope_check(const scope *own) {
+static inline void scope_check(const callback_scope *own) {
     CHECK(own->calls > 0, "there was no callback at all");
     CHECK(own->overlaps == 0, "%d callbacks of one client overlapped", own->overlaps);
     CHECK(own->other_threads == 0, "callbacks of one client came on several threads");
@@ -203,7 +203,7 @@ static inline void scope_check(const scope *own) {
 enum { MOST_EVENTS = 512 };
 
 typedef struct listening {
-    scope *scope;
+    callback_scope *scope;
     int drops;
     int after_drop;
     int ends;
@@ -258,7 +258,7 @@ static inline void listening_refused(void *ctx, const sessionstore_error *error)
 
 static inline void listening_drop(void *ctx) {
     listening *own = (listening *)ctx;
-    scope *within = own->scope;
+    callback_scope *within = own->scope;
     scope_enter(within);
     if (own->during_drop != NULL) own->during_drop(own);
     harness_lock();
@@ -310,7 +310,7 @@ static inline void listening_over(listening *own) {
 /* The result of an action, written down. */
 
 typedef struct outcome {
-    scope *scope;
+    callback_scope *scope;
     int results;
     int drops;
     int after_drop;
@@ -335,7 +335,7 @@ static inline void outcome_result(void *ctx, const sessionstore_error *error, co
 
 static inline void outcome_drop(void *ctx) {
     outcome *own = (outcome *)ctx;
-    scope *within = own->scope;
+    callback_scope *within = own->scope;
     scope_enter(within);
     harness_lock();
     own->drops++;
@@ -369,8 +369,8 @@ static inline int32_t outcome_over(outcome *own) {
 enum { TOLD_STORE = 1, TOLD_STATE, TOLD_PEER, TOLD_ERROR };
 enum { MOST_STATES = 64 };
 
-typedef struct updates {
-    scope *scope;
+typedef struct update_log {
+    callback_scope *scope;
     int drops;
     int after_drop;
     int stores;
@@ -385,33 +385,33 @@ typedef struct updates {
     int errors;
     int32_t error_code;
     char peer_name[256];
-    void (*during)(struct updates *own, int what);
+    void (*during)(struct update_log *own, int what);
     void *more;
-} updates;
+} update_log;
 
-static inline updates *updates_enter(void *ctx) {
-    updates *own = (updates *)ctx;
+static inline update_log *updates_enter(void *ctx) {
+    update_log *own = (update_log *)ctx;
     scope_enter(own->scope);
     harness_lock();
     own->after_drop += own->drops > 0;
     return own;
 }
 
-static inline void updates_leave(updates *own, int what) {
+static inline void updates_leave(update_log *own, int what) {
     harness_unlock();
     if (own->during != NULL) own->during(own, what);
     scope_leave(own->scope);
 }
 
 static inline void updates_store(void *ctx, const sessionstore_store *store) {
-    updates *own = updates_enter(ctx);
+    update_log *own = updates_enter(ctx);
     CHECK(store != NULL, "on_store_available has a store");
     own->stores++;
     updates_leave(own, TOLD_STORE);
 }
 
 static inline void updates_state(void *ctx, int32_t state, const sessionstore_error *error) {
-    updates *own = updates_enter(ctx);
+    update_log *own = updates_enter(ctx);
     own->state = (int)state;
     if (own->state_count < MOST_STATES) {
         own->states[own->state_count] = (int)state;
@@ -424,7 +424,7 @@ static inline void updates_state(void *ctx, int32_t state, const sessionstore_er
 }
 
 static inline void updates_peer(void *ctx, int32_t change, const sessionstore_peer *peer) {
-    updates *own = updates_enter(ctx);
+    update_log *own = updates_enter(ctx);
     own->joined += change == SESSIONSTORE_PEER_JOINED;
     own->updated += change == SESSIONSTORE_PEER_UPDATED;
     own->left += change == SESSIONSTORE_PEER_LEFT;
@@ -433,15 +433,15 @@ static inline void updates_peer(void *ctx, int32_t change, const sessionstore_pe
 }
 
 static inline void updates_error(void *ctx, const sessionstore_error *error) {
-    updates *own = updates_enter(ctx);
+    update_log *own = updates_enter(ctx);
     own->errors++;
     own->error_code = sessionstore_error_code(error);
     updates_leave(own, TOLD_ERROR);
 }
 
 static inline void updates_drop(void *ctx) {
-    updates *own = (updates *)ctx;
-    scope *within = own->scope;
+    update_log *own = (update_log *)ctx;
+    callback_scope *within = own->scope;
     scope_enter(within);
     harness_lock();
     own->drops++;
@@ -449,7 +449,7 @@ static inline void updates_drop(void *ctx) {
     scope_leave(within);
 }
 
-static inline sessionstore_update_listener updates_listener(updates *own) {
+static inline sessionstore_update_listener updates_listener(update_log *own) {
     sessionstore_update_listener listener = SESSIONSTORE_UPDATE_LISTENER_INIT;
     listener.ctx = own;
     listener.on_drop = updates_drop;
@@ -461,7 +461,7 @@ static inline sessionstore_update_listener updates_listener(updates *own) {
 }
 
 /* Waits for the end of a client whose handle was freed. */
-static inline void updates_over(updates *own) {
+static inline void updates_over(update_log *own) {
     WAIT_FOR(own->drops > 0 && (own->scope == NULL || own->scope->inside == 0), "a client that ends drops its update listener");
     harness_lock();
     CHECK(own->drops == 1, "on_drop of an update listener came %d times", own->drops);
@@ -545,8 +545,8 @@ static inline void serve_no_more(sessionstore_server *server) {
 typedef struct member {
     sessionstore_client *client;
     sessionstore_store *store;
-    updates updates;
-    scope scope;
+    update_log updates;
+    callback_scope scope;
 } member;
 
 static inline sessionstore_client_options options_for(const char *url, const char *room, const char *name) {

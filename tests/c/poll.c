@@ -5,7 +5,7 @@ static sessionstore_server *server;
 static const char *url;
 
 typedef struct polled {
-    member member;
+    member peer;
     hook wake;
     int seen;
 } polled;
@@ -15,9 +15,9 @@ static void polled_open(polled *own, const char *room, const char *name) {
     sessionstore_wake_hook wake = waking(&own->wake);
     memset(own, 0, sizeof *own);
     options.wake_hook = &wake;
-    member_open(&own->member, &options);
+    member_open(&own->peer, &options);
     /* Works without polling. */
-    OK(sessionstore_client_join_wait(own->member.client, PATIENCE, &own->member.store, NULL));
+    OK(sessionstore_client_join_wait(own->peer.client, PATIENCE, &own->peer.store, NULL));
 }
 
 /* Waits to be woken, then polls; returns how many callbacks ran. */
@@ -25,7 +25,7 @@ static size_t polled_turn(polled *own) {
     size_t ran = 0;
     WAIT_FOR(own->wake.wakes > own->seen, "the wake hook is called when there is something to poll for");
     own->seen = PEEK(int, own->wake.wakes);
-    OK(sessionstore_client_poll(own->member.client, 0, &ran, NULL));
+    OK(sessionstore_client_poll(own->peer.client, 0, &ran, NULL));
     return ran;
 }
 
@@ -34,18 +34,18 @@ static size_t polled_turn(polled *own) {
 
 /* All callbacks came on this thread, one at a time. */
 static void check_on_this_thread(const polled *own) {
-    CHECK(own->member.scope.calls > 0, "there was no callback at all");
-    CHECK(own->member.scope.overlaps == 0, "callbacks overlapped");
-    CHECK(own->member.scope.other_threads == 0, "callbacks came on several threads");
-    CHECK(pthread_equal(own->member.scope.thread, pthread_self()), "a callback came on another thread than polls");
+    CHECK(own->peer.scope.calls > 0, "there was no callback at all");
+    CHECK(own->peer.scope.overlaps == 0, "callbacks overlapped");
+    CHECK(own->peer.scope.other_threads == 0, "callbacks came on several threads");
+    CHECK(pthread_equal(own->peer.scope.thread, pthread_self()), "a callback came on another thread than polls");
 }
 
 /* Frees the client on this thread; everything is over when that returns. */
 static void polled_end(polled *own) {
-    sessionstore_client_free(own->member.client);
-    CHECK(own->member.updates.drops == 1, "client_free in poll mode runs on_drop before it returns");
-    sessionstore_store_free(own->member.store);
-    updates_over(&own->member.updates);
+    sessionstore_client_free(own->peer.client);
+    CHECK(own->peer.updates.drops == 1, "client_free in poll mode runs on_drop before it returns");
+    sessionstore_store_free(own->peer.store);
+    updates_over(&own->peer.updates);
     hook_over(&own->wake);
 }
 
@@ -61,24 +61,24 @@ static void nothing_is_called_without_poll(void) {
     memset(&set, 0, sizeof set);
     member_join(&bob, url, "quiet", "Bob");
     polled_open(&ann, "quiet", "Ann");
-    heard.scope = set.scope = &ann.member.scope;
-    subscription = listen_to(ann.member.store, &heard, "key", NULL);
+    heard.scope = set.scope = &ann.peer.scope;
+    subscription = listen_to(ann.peer.store, &heard, "key", NULL);
     put(bob.store, "key", "1");
-    OK(sessionstore_store_set_integer(ann.member.store, "key", TEXT, 2, &result, NULL));
-    put(ann.member.store, "key", "3");
-    check_holds(ann.member.store, "key", "3");
-    OK(sessionstore_client_update_peer_wait(ann.member.client, "Anna", TEXT, NULL, 0, PATIENCE, NULL));
+    OK(sessionstore_store_set_integer(ann.peer.store, "key", TEXT, 2, &result, NULL));
+    put(ann.peer.store, "key", "3");
+    check_holds(ann.peer.store, "key", "3");
+    OK(sessionstore_client_update_peer_wait(ann.peer.client, "Anna", TEXT, NULL, 0, PATIENCE, NULL));
     WAIT_FOR(ann.wake.wakes > 0, "the wake hook is called");
-    CHECK(PEEK(int, ann.member.scope.calls) == 0, "a callback came without a poll");
+    CHECK(PEEK(int, ann.peer.scope.calls) == 0, "a callback came without a poll");
 
-    POLL_UNTIL(&ann, set.drops == 1 && heard.ends == 1 && ann.member.updates.stores == 1);
-    POLL_UNTIL(&ann, ann.member.updates.joined == 1);
+    POLL_UNTIL(&ann, set.drops == 1 && heard.ends == 1 && ann.peer.updates.stores == 1);
+    POLL_UNTIL(&ann, ann.peer.updates.joined == 1);
     CHECK(strcmp(told(&heard, heard.count - 1), "3") == 0, "the newest is told");
     OK(outcome_over(&set));
-    OK(sessionstore_client_poll(ann.member.client, 0, &ran, NULL));
+    OK(sessionstore_client_poll(ann.peer.client, 0, &ran, NULL));
     CHECK(ran == 0, "a poll with nothing to do runs nothing");
     EXPECT(SESSIONSTORE_WRONG_MODE, sessionstore_client_poll(bob.client, 0, &ran, NULL));
-    OK(sessionstore_client_poll(ann.member.client, 0, NULL, NULL));
+    OK(sessionstore_client_poll(ann.peer.client, 0, NULL, NULL));
     sessionstore_subscription_free(subscription);
     polled_end(&ann);
     listening_over(&heard);
@@ -93,16 +93,16 @@ static void a_poll_runs_at_most_what_it_is_asked_to(void) {
     sessionstore_subscription *subscription;
     memset(&heard, 0, sizeof heard);
     polled_open(&ann, "few", "Ann");
-    heard.scope = &ann.member.scope;
-    subscription = listen_to(ann.member.store, &heard, "key", NULL);
+    heard.scope = &ann.peer.scope;
+    subscription = listen_to(ann.peer.store, &heard, "key", NULL);
     for (index = 0; index < 20; index++)
-        OK(sessionstore_store_set_integer_wait(ann.member.store, "key", TEXT, index, PATIENCE, NULL, NULL));
+        OK(sessionstore_store_set_integer_wait(ann.peer.store, "key", TEXT, index, PATIENCE, NULL, NULL));
     /* Everything has been queued; what is left is announced anew each time. */
     while (heard.count < 20) {
         size_t ran = 0;
         WAIT_FOR(ann.wake.wakes > ann.seen, "the wake hook is called again when something is left");
         ann.seen = PEEK(int, ann.wake.wakes);
-        OK(sessionstore_client_poll(ann.member.client, 3, &ran, NULL));
+        OK(sessionstore_client_poll(ann.peer.client, 3, &ran, NULL));
         CHECK(ran <= 3, "a poll for 3 callbacks ran %d", (int)ran);
         rounds++;
     }
@@ -114,7 +114,7 @@ static void a_poll_runs_at_most_what_it_is_asked_to(void) {
 }
 
 static void *poll_elsewhere(void *argument) {
-    EXPECT(SESSIONSTORE_BUSY, sessionstore_client_poll(((polled *)argument)->member.client, 0, NULL, NULL));
+    EXPECT(SESSIONSTORE_BUSY, sessionstore_client_poll(((polled *)argument)->peer.client, 0, NULL, NULL));
     return NULL;
 }
 
@@ -123,10 +123,10 @@ static void poll_inside(listening *own, const sessionstore_event *event) {
     pthread_t other;
     size_t ran = 7;
     if (event == NULL) return;
-    EXPECT(SESSIONSTORE_WOULD_DEADLOCK, sessionstore_client_poll(polling->member.client, 0, &ran, NULL));
+    EXPECT(SESSIONSTORE_WOULD_DEADLOCK, sessionstore_client_poll(polling->peer.client, 0, &ran, NULL));
     CHECK(ran == 7, "outputs are written on success only");
     EXPECT(SESSIONSTORE_WOULD_DEADLOCK,
-           sessionstore_store_set_wait(polling->member.store, "key", TEXT, "1", TEXT, PATIENCE, NULL, NULL));
+           sessionstore_store_set_wait(polling->peer.store, "key", TEXT, "1", TEXT, PATIENCE, NULL, NULL));
     CHECK(pthread_create(&other, NULL, poll_elsewhere, polling) == 0, "a thread can be made");
     pthread_join(other, NULL);
 }
@@ -137,10 +137,10 @@ static void polls_do_not_nest_or_overlap(void) {
     sessionstore_subscription *subscription;
     memset(&heard, 0, sizeof heard);
     polled_open(&ann, "nested", "Ann");
-    heard.scope = &ann.member.scope;
+    heard.scope = &ann.peer.scope;
     heard.during = poll_inside;
     heard.more = &ann;
-    subscription = listen_to(ann.member.store, &heard, "key", NULL);
+    subscription = listen_to(ann.peer.store, &heard, "key", NULL);
     POLL_UNTIL(&ann, heard.ends == 1);
     CHECK(heard.count == 1, "the snapshot was told");
     sessionstore_subscription_free(subscription);
@@ -155,14 +155,14 @@ static void cancel_wait_drops_on_the_calling_thread(void) {
     sessionstore_subscription *subscription;
     memset(&heard, 0, sizeof heard);
     polled_open(&ann, "cancel", "Ann");
-    heard.scope = &ann.member.scope;
-    subscription = listen_to(ann.member.store, &heard, "key", NULL);
+    heard.scope = &ann.peer.scope;
+    subscription = listen_to(ann.peer.store, &heard, "key", NULL);
     OK(sessionstore_subscription_cancel_wait(subscription, PATIENCE, NULL));
     CHECK(heard.drops == 1, "cancel_wait returns after on_drop");
     CHECK(heard.count == 0, "nobody polled, so nothing was told");
     OK(sessionstore_subscription_cancel_wait(subscription, PATIENCE, NULL));
     sessionstore_subscription_free(subscription);
-    OK(sessionstore_client_poll(ann.member.client, 0, NULL, NULL));
+    OK(sessionstore_client_poll(ann.peer.client, 0, NULL, NULL));
     listening_over(&heard);
     polled_end(&ann);
     check_on_this_thread(&ann);
@@ -177,23 +177,23 @@ static void client_free_runs_the_last_callbacks(void) {
     memset(&heard, 0, sizeof heard);
     memset(pending, 0, sizeof pending);
     polled_open(&ann, "free", "Ann");
-    heard.scope = &ann.member.scope;
-    subscription = listen_to(ann.member.store, &heard, "key", NULL);
+    heard.scope = &ann.peer.scope;
+    subscription = listen_to(ann.peer.store, &heard, "key", NULL);
     for (index = 0; index < 20; index++) {
         sessionstore_action_result result = outcome_of(&pending[index]);
-        pending[index].scope = &ann.member.scope;
-        OK(sessionstore_store_set_integer(ann.member.store, "key", TEXT, index, &result, NULL));
+        pending[index].scope = &ann.peer.scope;
+        OK(sessionstore_store_set_integer(ann.peer.store, "key", TEXT, index, &result, NULL));
     }
-    sessionstore_client_free(ann.member.client);
-    CHECK(heard.drops == 1 && ann.member.updates.drops == 1, "client_free in poll mode drops all before it returns");
+    sessionstore_client_free(ann.peer.client);
+    CHECK(heard.drops == 1 && ann.peer.updates.drops == 1, "client_free in poll mode drops all before it returns");
     for (index = 0; index < 20; index++) {
         CHECK(pending[index].drops == 1, "client_free in poll mode ends action %d before it returns", index);
         outcome_over(&pending[index]);
     }
     sessionstore_subscription_free(subscription);
-    sessionstore_store_free(ann.member.store);
+    sessionstore_store_free(ann.peer.store);
     listening_over(&heard);
-    updates_over(&ann.member.updates);
+    updates_over(&ann.peer.updates);
     hook_over(&ann.wake);
     check_on_this_thread(&ann);
 }
@@ -203,16 +203,16 @@ static void client_free_runs_the_last_callbacks(void) {
 static void free_polled(listening *own, const sessionstore_event *event) {
     polled *polling = (polled *)own->more;
     (void)event;
-    sessionstore_client_free(polling->member.client);
-    polling->member.client = NULL;
+    sessionstore_client_free(polling->peer.client);
+    polling->peer.client = NULL;
 }
 static void free_polled_in_drop(listening *own) { free_polled(own, NULL); }
 
 static void freed_over(polled *own, listening *heard, sessionstore_subscription *subscription) {
     sessionstore_subscription_free(subscription);
-    sessionstore_store_free(own->member.store);
+    sessionstore_store_free(own->peer.store);
     listening_over(heard);
-    updates_over(&own->member.updates);
+    updates_over(&own->peer.updates);
     hook_over(&own->wake);
 }
 
@@ -222,11 +222,11 @@ static void a_polled_client_is_freed_in_its_own_callback(void) {
     sessionstore_subscription *subscription;
     memset(&heard, 0, sizeof heard);
     polled_open(&ann, "free-own", "Ann");
-    heard.scope = &ann.member.scope;
+    heard.scope = &ann.peer.scope;
     heard.during = free_polled;
     heard.more = &ann;
-    subscription = listen_to(ann.member.store, &heard, "key", "other");
-    while (ann.member.updates.drops == 0) polled_turn(&ann);
+    subscription = listen_to(ann.peer.store, &heard, "key", "other");
+    while (ann.peer.updates.drops == 0) polled_turn(&ann);
     CHECK(heard.count == 1 && heard.ends == 0, "nothing is told after the client was freed");
     freed_over(&ann, &heard, subscription);
     check_on_this_thread(&ann);
@@ -238,12 +238,12 @@ static void a_polled_client_is_freed_by_the_on_drop_that_cancel_wait_runs(void) 
     sessionstore_subscription *subscription;
     memset(&heard, 0, sizeof heard);
     polled_open(&ann, "free-drop", "Ann");
-    heard.scope = &ann.member.scope;
+    heard.scope = &ann.peer.scope;
     heard.during_drop = free_polled_in_drop;
     heard.more = &ann;
-    subscription = listen_to(ann.member.store, &heard, "key", NULL);
+    subscription = listen_to(ann.peer.store, &heard, "key", NULL);
     OK(sessionstore_subscription_cancel_wait(subscription, PATIENCE, NULL));
-    CHECK(ann.member.updates.drops == 1, "the freed client is over when cancel_wait returns");
+    CHECK(ann.peer.updates.drops == 1, "the freed client is over when cancel_wait returns");
     freed_over(&ann, &heard, subscription);
     check_on_this_thread(&ann);
 }
@@ -257,15 +257,15 @@ static void a_polled_client_is_freed_in_a_callback_of_another_client(void) {
     memset(&trigger, 0, sizeof trigger);
     member_join(&bob, url, "free-other", "Bob");
     polled_open(&ann, "free-other", "Ann");
-    heard.scope = &ann.member.scope;
-    subscription = listen_to(ann.member.store, &heard, "key", NULL);
+    heard.scope = &ann.peer.scope;
+    subscription = listen_to(ann.peer.store, &heard, "key", NULL);
     trigger.scope = &bob.scope;
     trigger.during = free_polled;
     trigger.more = &ann;
     other = listen_to(bob.store, &trigger, "key", NULL);
-    WAIT_FOR(ann.member.updates.drops == 1, "a client freed in another's callback comes to its end");
+    WAIT_FOR(ann.peer.updates.drops == 1, "a client freed in another's callback comes to its end");
     freed_over(&ann, &heard, subscription);
-    CHECK(ann.member.scope.overlaps == 0, "callbacks of one client overlapped");
+    CHECK(ann.peer.scope.overlaps == 0, "callbacks of one client overlapped");
     sessionstore_subscription_free(other);
     listening_over(&trigger);
     member_leave(&bob);
@@ -276,16 +276,16 @@ static void a_polled_client_is_freed_in_a_callback_of_another_client(void) {
 
 static void *poll_until_closed(void *argument) {
     polled *own = (polled *)argument;
-    while (PEEK(int, own->member.updates.drops) == 0) {
+    while (PEEK(int, own->peer.updates.drops) == 0) {
         size_t ran;
         harness_lock();
         /* The handle must not be used once it is freed. */
-        if (own->member.client == NULL) {
+        if (own->peer.client == NULL) {
             harness_unlock();
             break;
         }
         harness_unlock();
-        OK(sessionstore_client_poll(own->member.client, 1, &ran, NULL));
+        OK(sessionstore_client_poll(own->peer.client, 1, &ran, NULL));
     }
     return NULL;
 }
@@ -300,15 +300,15 @@ static void leaving_ends_a_polled_client(void) {
         memset(&heard, 0, sizeof heard);
         polled_open(&ann, "leave", "Ann");
         heard.scope = NULL;
-        ann.member.updates.scope = NULL;
-        subscription = listen_to(ann.member.store, &heard, "key", NULL);
+        ann.peer.updates.scope = NULL;
+        subscription = listen_to(ann.peer.store, &heard, "key", NULL);
         CHECK(pthread_create(&other, NULL, poll_until_closed, &ann) == 0, "a thread can be made");
-        OK(sessionstore_client_leave_wait(ann.member.client, PATIENCE, NULL));
-        WAIT_FOR(ann.member.updates.drops == 1, "a client that left is polled to its end");
+        OK(sessionstore_client_leave_wait(ann.peer.client, PATIENCE, NULL));
+        WAIT_FOR(ann.peer.updates.drops == 1, "a client that left is polled to its end");
         pthread_join(other, NULL);
-        sessionstore_client_free(ann.member.client);
+        sessionstore_client_free(ann.peer.client);
         sessionstore_subscription_free(subscription);
-        sessionstore_store_free(ann.member.store);
+        sessionstore_store_free(ann.peer.store);
         listening_over(&heard);
         hook_over(&ann.wake);
     }
@@ -324,14 +324,14 @@ static void freeing_while_leaving_drops_everything(void) {
         int index;
         memset(&left, 0, sizeof left);
         polled_open(&ann, "leave-free", "Ann");
-        OK(sessionstore_client_leave(ann.member.client, &result, NULL));
+        OK(sessionstore_client_leave(ann.peer.client, &result, NULL));
         /* A little later each time, so that the free meets every moment of the leave. */
-        for (index = 0; index < round; index++) (void)sessionstore_client_state(ann.member.client);
-        sessionstore_client_free(ann.member.client);
-        CHECK(PEEK(int, ann.member.updates.drops) == 1, "client_free in poll mode drops all before it returns");
+        for (index = 0; index < round; index++) (void)sessionstore_client_state(ann.peer.client);
+        sessionstore_client_free(ann.peer.client);
+        CHECK(PEEK(int, ann.peer.updates.drops) == 1, "client_free in poll mode drops all before it returns");
         outcome_over(&left);
-        sessionstore_store_free(ann.member.store);
-        updates_over(&ann.member.updates);
+        sessionstore_store_free(ann.peer.store);
+        updates_over(&ann.peer.updates);
         hook_over(&ann.wake);
     }
 }

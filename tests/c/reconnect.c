@@ -13,7 +13,7 @@ static sessionstore_client_options soon(unsigned port, const char *room, const c
     return options;
 }
 
-static int heard_state(const updates *own, int state) {
+static int heard_state(const update_log *own, int state) {
     int index;
     for (index = 0; index < own->state_count && index < MOST_STATES; index++)
         if (own->states[index] == state) return 1;
