@@ -4,5 +4,7 @@
 # make bench   the server against a floor without a store, and the core's own costs
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 
+.DEFAULT_GOAL := test
+
 include mk/demo.mk
 include mk/test.mk

@@ -1,29 +1,92 @@
-# Everything that is tested, in the order in which it is cheapest to fail. Each part can be run alone.
-.PHONY: test test-rust test-docs test-fuzz test-bench bench fuzz
+# The tests. `make test` installs what it lacks and runs it all.
 
+SHELL := /bin/bash
+CARGO ?= cargo
+RUST_TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+# The tests are run as cargo builds by default; PROFILE=release tests what is shipped.
+PROFILE ?= dev
+PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+FUZZ_SECONDS ?= 5
+
+.PHONY: test test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench
+.PHONY: bench fuzz header native-static-libs
+
+# In the order in which it is cheapest to fail; each part can be run alone.
 test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench demo
 	@echo "make test: every part passed."
 
-# The core, the client, the server, the command line, the header, README's programs.
+# Programs the tests need, by Debian package.
+test-tools:
+	@missing=; for tool in gcc:gcc g++:g++ cmake:cmake make:make valgrind:valgrind readelf:binutils; do \
+	    command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; \
+	else echo "The tests need these packages, please install them:$$missing" >&2; exit 1; fi
+
 test-rust:
-	cargo test
+	$(CARGO) test
 
 # Every public item documented, every link alive.
 test-docs:
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
-# A short run of each fuzz target; `make fuzz FUZZ_SECONDS=3600` is the long one.
-FUZZ_SECONDS ?= 5
+# Writes include/sessionstore.h.
+header:
+	UPDATE_HEADER=1 $(CARGO) test --test header
+
+# Writes what programs that link the static library must link too.
+native-static-libs:
+	$(CARGO) rustc --lib --crate-type staticlib -- --print native-static-libs 2>&1 | \
+	    sed -n 's/^note: native-static-libs: //p' | grep . >tests/c/native-static-libs.txt
+
+# $(1) build directory, $(2) library directory, $(3) more for cmake, $(4) environment of the tests
+define c_tests
+	cmake -S tests/c -B $(1) -DSESSIONSTORE_LIB_DIR="$(CURDIR)/$(2)" $(3) >$(1).log || { cat $(1).log >&2; exit 1; }
+	cmake --build $(1) --parallel >$(1).log || { cat $(1).log >&2; exit 1; }
+	$(4) ctest --test-dir $(1) --output-on-failure --no-tests=error
+endef
+
+# The C tests against the shared and the static library, as C and as C++.
+test-c: test-tools
+	$(CARGO) build --lib --profile $(PROFILE)
+	@mkdir -p build
+	$(call c_tests,build/c-tests,$(PROFILE_DIR))
+
+# The same under AddressSanitizer, the Rust code instrumented too. The runtime is the C compiler's:
+# there is one for the whole process.
+ASAN_LIB_DIR := target/asan/$(RUST_TARGET)/debug
+test-asan: test-tools
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) build --lib --no-default-features --features client,server \
+	    --target $(RUST_TARGET) --target-dir target/asan
+	@nm -D $(ASAN_LIB_DIR)/libsessionstore.so | grep -q ' U __asan_init' || \
+	    { echo "The library in $(ASAN_LIB_DIR) is not instrumented." >&2; exit 1; }
+	@mkdir -p build
+	$(call c_tests,build/c-asan,$(ASAN_LIB_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_SANITIZER=address \
+	    -DCMAKE_C_FLAGS="-fsanitize=address -fno-omit-frame-pointer" -DCMAKE_CXX_FLAGS=-fsanitize=address \
+	    -DCMAKE_EXE_LINKER_FLAGS=-fsanitize=address -DSESSIONSTORE_FINDS_FAULT=heap-use-after-free \
+	    -DSESSIONSTORE_FINDS_LEAK="detected memory leaks",SESSIONSTORE_LEAKS_CHECKED=1 ASAN_OPTIONS=detect_leaks=1)
+
+# The same under valgrind, with fewer rounds of what is only repeated.
+MEMCHECK := valgrind;--quiet;--error-exitcode=99;--leak-check=full;--errors-for-leak-kinds=definite,indirect;--fair-sched=yes
+test-valgrind: test-tools
+	$(CARGO) build --lib --profile $(PROFILE)
+	@mkdir -p build
+	$(call c_tests,build/c-valgrind,$(PROFILE_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
+	    "-DSESSIONSTORE_TEST_WRAPPER=$(MEMCHECK)" "-DSESSIONSTORE_FINDS_FAULT=Invalid read" \
+	    "-DSESSIONSTORE_FINDS_LEAK=definitely lost",SESSIONSTORE_LEAKS_CHECKED=1 SESSIONSTORE_SLOW_MACHINE=1)
+
+# Every fuzz target, for FUZZ_SECONDS each; `make fuzz FUZZ_SECONDS=3600` is the long run.
 test-fuzz fuzz:
 	sh tests/fuzz/run.sh $(FUZZ_SECONDS)
 
-# All workloads, briefly: nothing may be lost. `make bench` measures properly; nothing else should
-# run on the machine meanwhile.
+# All workloads, briefly: nothing may be lost.
 test-bench:
-	cargo build --release
+	$(CARGO) build --release
 	target/release/sstore bench --quick
 
+# The figures. Nothing else should run on the machine meanwhile.
 bench:
-	cargo build --release
+	$(CARGO) build --release
 	target/release/sstore bench
-	cargo bench
+	$(CARGO) bench

@@ -101,6 +101,7 @@ static void a_client_is_freed_in_a_callback_of_its_listener(int in_drop) {
     listening heard, other;
     outcome pending;
     handles more;
+    sessionstore_subscription *second;
     sessionstore_action_result result = outcome_of(&pending);
     memset(&more, 0, sizeof more);
     memset(&heard, 0, sizeof heard);
@@ -114,7 +115,7 @@ static void a_client_is_freed_in_a_callback_of_its_listener(int in_drop) {
         heard.during_drop = free_client_in_drop;
     else
         heard.during = free_client_in_change;
-    listen_to(ann.store, &other, "key", NULL);
+    second = listen_to(ann.store, &other, "key", NULL);
     more.subscription = listen_to(ann.store, &heard, "key", NULL);
     OK(sessionstore_store_set_integer(ann.store, "key", TEXT, 1, &result, NULL));
     if (in_drop) OK(sessionstore_subscription_cancel(more.subscription, NULL));
@@ -125,6 +126,7 @@ static void a_client_is_freed_in_a_callback_of_its_listener(int in_drop) {
     listening_over(&other);
     outcome_over(&pending);
     scope_check(&ann.scope);
+    sessionstore_subscription_free(second);
     sessionstore_subscription_free(more.subscription);
     sessionstore_store_free(ann.store);
 }
