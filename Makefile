@@ -1,4 +1,10 @@
+# make test    everything that is tested; installs what it lacks
+# make demo    a session with five C programs, played and checked
+# make header  include/sessionstore.h from src/ffi
+# make bench   the server against a floor without a store, and the core's own costs
+# make fuzz    every fuzz target, FUZZ_SECONDS each
+
 .DEFAULT_GOAL := test
 
-include mk/test.mk
 include mk/demo.mk
+include mk/test.mk

@@ -6,11 +6,14 @@ RUST_TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 # The tests are run as cargo builds by default; PROFILE=release tests what is shipped.
 PROFILE ?= dev
 PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
-FUZZ_SECONDS ?= 10
+FUZZ_SECONDS ?= 5
 
-.PHONY: test test-tools test-rust test-c test-asan test-valgrind test-fuzz header native-static-libs
+.PHONY: test test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench
+.PHONY: bench fuzz header native-static-libs
 
-test: test-tools test-rust test-c test-asan test-valgrind test-fuzz demo
+# In the order in which it is cheapest to fail; each part can be run alone.
+test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench demo
+	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
 test-tools:
@@ -24,6 +27,10 @@ test-tools:
 test-rust:
 	$(CARGO) test
 
+# Every public item documented, every link alive.
+test-docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
 # Writes include/sessionstore.h.
 header:
 	UPDATE_HEADER=1 $(CARGO) test --test header
@@ -36,7 +43,7 @@ native-static-libs:
 # $(1) build directory, $(2) library directory, $(3) more for cmake, $(4) environment of the tests
 define c_tests
 	cmake -S tests/c -B $(1) -DSESSIONSTORE_LIB_DIR="$(CURDIR)/$(2)" $(3) >$(1).log || { cat $(1).log >&2; exit 1; }
-	cmake --build $(1) --parallel >$(1).log || { cat $(1).log >&2; exit 1; }
+	cmake --build $(1) --parallel $(shell nproc) >$(1).log || { cat $(1).log >&2; exit 1; }
 	$(4) ctest --test-dir $(1) --output-on-failure --no-tests=error
 endef
 
@@ -69,6 +76,17 @@ test-valgrind: test-tools
 	    "-DSESSIONSTORE_TEST_WRAPPER=$(MEMCHECK)" "-DSESSIONSTORE_FINDS_FAULT=Invalid read" \
 	    "-DSESSIONSTORE_FINDS_LEAK=definitely lost",SESSIONSTORE_LEAKS_CHECKED=1 SESSIONSTORE_SLOW_MACHINE=1)
 
-# Every fuzz target, for FUZZ_SECONDS each.
-test-fuzz:
-	tests/fuzz/run.sh $(FUZZ_SECONDS)
+# Every fuzz target, for FUZZ_SECONDS each; `make fuzz FUZZ_SECONDS=3600` is the long run.
+test-fuzz fuzz:
+	sh tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+# All workloads, briefly: nothing may be lost.
+test-bench:
+	$(CARGO) build --release
+	target/release/sstore bench --quick
+
+# The figures. Nothing else should run on the machine meanwhile.
+bench:
+	$(CARGO) build --release
+	target/release/sstore bench
+	$(CARGO) bench
