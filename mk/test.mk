@@ -68,7 +68,7 @@ test-asan: test-tools
 	    -DSESSIONSTORE_FINDS_LEAK="detected memory leaks",SESSIONSTORE_LEAKS_CHECKED=1 ASAN_OPTIONS=detect_leaks=1)
 
 # The same under valgrind, with fewer rounds of what is only repeated.
-MEMCHECK := valgrind;--quiet;--error-exitcode=99;--leak-check=full;--show-leak-kinds=definite,indirect;--errors-for-leak-kinds=definite,indirect;--fair-sched=yes;--trace-children=yes;--trace-children-skip=/bin/sh
+MEMCHECK := valgrind;--quiet;--error-exitcode=99;--leak-check=full;--show-leak-kinds=definite,indirect;--errors-for-leak-kinds=definite,indirect;--fair-sched=yes;--vgdb=no;--suppressions=$(CURDIR)/tests/c/valgrind.supp;--trace-children=yes;--trace-children-skip=/bin/sh
 test-valgrind: test-tools
 	$(CARGO) build --lib --profile $(PROFILE)
 	@mkdir -p build
