@@ -1006,7 +1006,8 @@ int32_t sessionstore_store_get(const sessionstore_store *store,
                                const sessionstore_action_result *result,
                                sessionstore_error **error_out);
 
-// The same, waiting for the result. Free the event with `sessionstore_event_free`.
+// The same, waiting for the result, which is what `event_out` is for: it must not be NULL. Free the
+// event with `sessionstore_event_free`.
 //
 // Further errors: `WOULD_DEADLOCK` inside a callback.
 int32_t sessionstore_store_get_wait(const sessionstore_store *store,

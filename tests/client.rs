@@ -250,6 +250,11 @@ fn refusals_end_a_client_and_failures_to_connect_do_not() {
     let client = Client::open(unresolvable, ()).unwrap();
     assert_eq!(client.join_wait(SAFETY).unwrap_err(), ErrorCode::HostNotFound);
 
+    let open = support::server();
+    let elsewhere = format!("{}/elsewhere", open.url());
+    let client = Client::open(ClientOptions { fail_fast: true, ..ClientOptions::new(elsewhere, "room") }, ()).unwrap();
+    assert_eq!(client.join_wait(SAFETY).unwrap_err(), ErrorCode::HandshakeFailed);
+
     // A server that comes up later is found.
     let cable = Cable::to(server.local_addr());
     cable.cut();

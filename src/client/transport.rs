@@ -122,6 +122,10 @@ fn refusal(response: &Response<Option<Vec<u8>>>) -> Error {
         code: i32,
         message: String,
     }
+    if response.status() == StatusCode::NOT_FOUND {
+        let message = "there is nothing at this path (HTTP status 404); a SessionStore server answers at /ws";
+        return Error::new(ErrorCode::HandshakeFailed, message);
+    }
     let body = response.body().as_deref().and_then(|body| serde_json::from_slice::<Body>(body).ok());
     if let Some(Body { code, message }) = body {
         if let Some(code) = ErrorCode::from_number(code) {

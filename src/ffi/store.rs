@@ -286,7 +286,8 @@ pub unsafe extern "C" fn sessionstore_store_get(
     })
 }
 
-/// The same, waiting for the result. Free the event with `sessionstore_event_free`.
+/// The same, waiting for the result, which is what `event_out` is for: it must not be NULL. Free the
+/// event with `sessionstore_event_free`.
 ///
 /// Further errors: `WOULD_DEADLOCK` inside a callback.
 #[no_mangle]
