@@ -69,6 +69,14 @@ pub struct KeySlot {
     serial: u32,
 }
 
+/// Peers that listen to the same keys. A stale handle is recognized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupHandle {
+    /// Index of the group in this session; small, and used again after its last member has gone.
+    pub index: u32,
+    serial: u32,
+}
+
 /// What a peer says of itself when it joins.
 #[derive(Clone, Copy, Debug)]
 pub struct Introduction<'a> {
@@ -185,7 +193,7 @@ pub enum Event {
         /// Whether its grace period ran out, rather than that it left.
         connection_lost: bool,
     },
-    /// A key has a new state; all who listen to it ([`Room::listeners`]) are concerned.
+    /// A key has a new state; all who listen to it ([`Room::groups`]) are concerned.
     Changed {
         /// Where the key is indexed; once nobody listens to an absent key, it has no listeners.
         slot: KeySlot,
@@ -210,8 +218,8 @@ pub struct Peer {
     /// When it goes unless its connection comes back; `None` while it is connected.
     pub lost_until: Option<Time>,
     serial: u32,
-    /// Keys it listens to, each with its place in that key's list of listeners.
-    listens: Vec<(KeySlot, u32)>,
+    /// The group it listens with, and its place among the members; none while it listens to nothing.
+    listens: Option<(u32, u32)>,
 }
 
 #[derive(Debug)]
@@ -219,8 +227,19 @@ struct KeyState {
     key: Arc<str>,
     serial: u32,
     state: Option<Arc<Change>>,
-    /// Peers that listen, each with the place of this key in that peer's list.
+    /// Groups that listen, each with the place of this key in that group's list.
     listeners: Vec<(u32, u32)>,
+}
+
+/// Peers that listen to the same keys. As a rule everybody in a room runs the same program, and one
+/// group is all there is: then neither joining nor telling a change costs more with more keys.
+#[derive(Debug)]
+struct Group {
+    serial: u32,
+    /// In the order of their names, each with the place of this group in that key's list.
+    keys: Vec<(KeySlot, u32)>,
+    /// Slots of the peers.
+    members: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -236,6 +255,10 @@ struct Session {
     next_key_serial: u32,
     keys: Slab<KeyState>,
     key_index: BTreeMap<Arc<str>, KeySlot>,
+    groups: Slab<Group>,
+    /// The groups in the order of their keys' names.
+    group_index: Vec<u32>,
+    next_group_serial: u32,
     /// Peers in their grace period, by when it ends.
     grace: BTreeSet<(Time, PeerHandle)>,
     /// When the empty session ends.
@@ -261,15 +284,15 @@ pub struct Room {
     name: Arc<str>,
     limits: Limits,
     session: Option<Session>,
-    /// The last serial numbers of peers and keys that sessions before this one gave out: a handle
-    /// of a session that is over must not be taken for one of the next.
-    last_serials: (u32, u32),
+    /// The last serial numbers of peers, keys and groups that sessions before this one gave out: a
+    /// handle of a session that is over must not be taken for one of the next.
+    last_serials: (u32, u32, u32),
 }
 
 impl Room {
     /// A room without a session.
     pub fn new(name: impl Into<Arc<str>>, limits: Limits) -> Room {
-        Room { name: name.into(), limits, session: None, last_serials: (0, 0) }
+        Room { name: name.into(), limits, session: None, last_serials: (0, 0, 0) }
     }
 
     /// Applies one command at a time, appending to `events` what happened, in order.
@@ -377,14 +400,39 @@ impl Room {
         })
     }
 
-    /// The slots of the peers that listen to a key.
-    pub fn listeners(&self, slot: KeySlot) -> impl Iterator<Item = u32> + '_ {
-        self.key(slot).into_iter().flat_map(|key| key.listeners.iter().map(|(peer, _)| *peer))
+    /// The groups of peers that listen to a key.
+    pub fn groups(&self, slot: KeySlot) -> impl Iterator<Item = GroupHandle> + '_ {
+        let groups = self.session.as_ref().map(|session| &session.groups);
+        let listeners = self.key(slot).map_or(&[][..], |key| &key.listeners);
+        let handle = move |index: u32| Some(GroupHandle { index, serial: groups?.get(index as usize)?.serial });
+        listeners.iter().filter_map(move |(index, _)| handle(*index))
     }
 
-    /// The keys a peer listens to.
+    /// The slots of the peers of a group; none if the group is no more.
+    pub fn members(&self, group: GroupHandle) -> &[u32] {
+        self.group(group).map_or(&[], |group| &group.members)
+    }
+
+    /// The keys a group listens to, in the order of their names.
+    pub fn keys_of(&self, group: GroupHandle) -> impl Iterator<Item = KeySlot> + '_ {
+        self.group(group).into_iter().flat_map(|group| group.keys.iter().map(|(key, _)| *key))
+    }
+
+    /// The group a peer listens with; `None` while it listens to nothing.
+    pub fn group_of(&self, peer: PeerHandle) -> Option<GroupHandle> {
+        let (index, _) = self.peer(peer)?.listens?;
+        let group = self.session.as_ref()?.groups.get(index as usize)?;
+        Some(GroupHandle { index, serial: group.serial })
+    }
+
+    /// The slots of the peers that listen to a key.
+    pub fn listeners(&self, slot: KeySlot) -> impl Iterator<Item = u32> + '_ {
+        self.groups(slot).flat_map(|group| self.members(group).iter().copied())
+    }
+
+    /// The keys a peer listens to, in the order of their names.
     pub fn listen_set(&self, peer: PeerHandle) -> impl Iterator<Item = KeySlot> + '_ {
-        self.peer(peer).into_iter().flat_map(|peer| peer.listens.iter().map(|(key, _)| *key))
+        self.group_of(peer).into_iter().flat_map(|group| self.keys_of(group))
     }
 
     /// The current state of a key that is set or listened to.
@@ -402,6 +450,11 @@ impl Room {
     fn key(&self, slot: KeySlot) -> Option<&KeyState> {
         let key = self.session.as_ref()?.keys.get(slot.index as usize)?;
         (key.serial == slot.serial).then_some(key)
+    }
+
+    fn group(&self, handle: GroupHandle) -> Option<&Group> {
+        let group = self.session.as_ref()?.groups.get(handle.index as usize)?;
+        (group.serial == handle.serial).then_some(group)
     }
 
     fn session_of(&mut self, peer: PeerHandle) -> Result<&mut Session, Error> {
@@ -447,11 +500,11 @@ impl Room {
             let message = format!("the room has {} peers, as many as it may have", self.limits.max_peers);
             return Err(Error::new(ErrorCode::RoomFull, message));
         }
-        let (next_serial, next_key_serial) = self.last_serials;
+        let (next_serial, next_key_serial, next_group_serial) = self.last_serials;
         let session = self.session.get_or_insert_with(|| {
             events.push(Event::SessionStarted);
             let id = new_session_id.into();
-            Session { id, started_at: now, next_serial, next_key_serial, ..Session::default() }
+            Session { id, started_at: now, next_serial, next_key_serial, next_group_serial, ..Session::default() }
         });
         session.linger_until = None;
         session.next_serial = session.next_serial.wrapping_add(1);
@@ -464,7 +517,7 @@ impl Room {
             joined_at: now,
             lost_until: None,
             serial,
-            listens: Vec::new(),
+            listens: None,
         }) as u32;
         session.peer_ids.insert(peer_id, slot);
         let handle = PeerHandle { slot, serial };
@@ -600,32 +653,38 @@ impl Room {
     fn listen(&mut self, peer: PeerHandle, keys: &[&str]) -> Result<Reply, Error> {
         let most = self.limits.max_listened_keys;
         let session = self.session_of(peer)?;
-        keys.iter().try_for_each(|key| names::check_key(key))?;
         // Sorted, so that the same set gives the same room whatever the order it came in.
-        let mut wanted = keys.to_vec();
-        wanted.sort_unstable();
-        wanted.dedup();
+        let mut sorted = Vec::new();
+        let wanted = if keys.is_sorted_by(|a, b| a < b) {
+            keys
+        } else {
+            sorted.extend_from_slice(keys);
+            sorted.sort_unstable();
+            sorted.dedup();
+            &sorted
+        };
+        let found = session.find_group(wanted);
+        if found.is_err() {
+            // The keys of a group that exists were checked when it began.
+            wanted.iter().try_for_each(|key| names::check_key(key))?;
+        }
         if wanted.len() > most {
             let message = format!("{} keys at once; at most {most} are allowed", wanted.len());
             return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
         }
-        let place = peer.slot as usize;
-        let before: Vec<KeySlot> = session.peers[place].listens.iter().map(|(key, _)| *key).collect();
-        for slot in before {
-            if wanted.binary_search(&&*session.keys[slot.index as usize].key).is_err() {
-                session.stop_listening(peer.slot, slot);
-            }
-        }
-        let keeps_some = !session.peers[place].listens.is_empty();
-        for key in wanted {
-            let slot = session.key_index.get(key).copied().unwrap_or_else(|| session.add_key(key));
-            if keeps_some && session.peers[place].listens.iter().any(|(have, _)| *have == slot) {
-                continue;
-            }
-            let listens = &mut session.peers[place].listens;
-            let listeners = &mut session.keys[slot.index as usize].listeners;
-            listens.push((slot, listeners.len() as u32));
-            listeners.push((peer.slot, listens.len() as u32 - 1));
+        let before = session.peers[peer.slot as usize].listens;
+        let group = match found {
+            Ok(group) if before.is_some_and(|(before, _)| before == group) => return Ok(Reply::Done),
+            _ if wanted.is_empty() => None,
+            Ok(group) => Some(group),
+            Err(place) => Some(session.add_group(place, wanted)),
+        };
+        // Keys that are in both sets keep their slots: the new group holds them already.
+        session.leave_group(peer.slot);
+        if let Some(group) = group {
+            let members = &mut session.groups[group as usize].members;
+            session.peers[peer.slot as usize].listens = Some((group, members.len() as u32));
+            members.push(peer.slot);
         }
         Ok(Reply::Done)
     }
@@ -633,11 +692,7 @@ impl Room {
     fn remove_peer(&mut self, now: Time, peer: PeerHandle, connection_lost: bool, events: &mut Vec<Event>) {
         let linger_ms = self.limits.linger_ms;
         let Some(session) = &mut self.session else { return };
-        let keys: Vec<KeySlot> = session.peers[peer.slot as usize].listens.iter().map(|(key, _)| *key).collect();
-        // Backwards, so that each is found at once and nothing has to move.
-        for key in keys.into_iter().rev() {
-            session.stop_listening(peer.slot, key);
-        }
+        session.leave_group(peer.slot);
         let gone = session.peers.remove(peer.slot as usize);
         session.peer_ids.remove(&gone.identity.peer_id);
         if let Some(until) = gone.lost_until {
@@ -655,7 +710,7 @@ impl Room {
 
     fn end_session(&mut self, events: &mut Vec<Event>) {
         if let Some(session) = self.session.take() {
-            self.last_serials = (session.next_serial, session.next_key_serial);
+            self.last_serials = (session.next_serial, session.next_key_serial, session.next_group_serial);
         }
         events.push(Event::SessionEnded);
     }
@@ -680,20 +735,62 @@ impl Session {
         }
     }
 
-    /// Both lists are kept dense: the last element takes the place of the one removed, and its
-    /// counterpart is told.
-    fn stop_listening(&mut self, peer: u32, key: KeySlot) {
-        let listens = &mut self.peers[peer as usize].listens;
-        let Some(place) = listens.iter().rposition(|(have, _)| *have == key) else { return };
-        let (_, seat) = listens.swap_remove(place);
-        if let Some(&(moved_key, moved_seat)) = listens.get(place) {
-            self.keys[moved_key.index as usize].listeners[moved_seat as usize].1 = place as u32;
+    /// The group with exactly these keys, which are sorted; or where it belongs in the index.
+    fn find_group(&self, keys: &[&str]) -> Result<u32, usize> {
+        let name = |(slot, _): &(KeySlot, u32)| &*self.keys[slot.index as usize].key;
+        let place = self.group_index.binary_search_by(|group| {
+            let have = self.groups[*group as usize].keys.iter().map(name);
+            have.cmp(keys.iter().copied())
+        });
+        place.map(|place| self.group_index[place])
+    }
+
+    /// Adds a group without members, at its place in the index.
+    fn add_group(&mut self, place: usize, keys: &[&str]) -> u32 {
+        self.next_group_serial = self.next_group_serial.wrapping_add(1);
+        let group = self.groups.vacant_key() as u32;
+        let mut listed = Vec::with_capacity(keys.len());
+        for (nth, key) in keys.iter().enumerate() {
+            let slot = self.key_index.get(*key).copied().unwrap_or_else(|| self.add_key(key));
+            let listeners = &mut self.keys[slot.index as usize].listeners;
+            listed.push((slot, listeners.len() as u32));
+            listeners.push((group, nth as u32));
         }
-        let listeners = &mut self.keys[key.index as usize].listeners;
-        listeners.swap_remove(seat as usize);
-        if let Some(&(moved_peer, moved_place)) = listeners.get(seat as usize) {
-            self.peers[moved_peer as usize].listens[moved_place as usize].1 = seat;
+        self.groups.insert(Group { serial: self.next_group_serial, keys: listed, members: Vec::new() });
+        self.group_index.insert(place, group);
+        group
+    }
+
+    /// A peer stops listening; a group ends with its last member.
+    fn leave_group(&mut self, peer: u32) {
+        let Some((group, seat)) = self.peers[peer as usize].listens.take() else { return };
+        // The list is kept dense: the last takes the place of the one that goes.
+        let members = &mut self.groups[group as usize].members;
+        members.swap_remove(seat as usize);
+        match members.get(seat as usize) {
+            Some(&moved) => self.peers[moved as usize].listens = Some((group, seat)),
+            None if members.is_empty() => self.end_group(group),
+            None => {}
         }
-        self.forget_key_if_unused(key);
+    }
+
+    fn end_group(&mut self, group: u32) {
+        let keys = &self.groups[group as usize].keys;
+        let name = |(slot, _): &(KeySlot, u32)| &*self.keys[slot.index as usize].key;
+        let place = self.group_index.binary_search_by(|other| {
+            let other = &self.groups[*other as usize].keys;
+            other.iter().map(name).cmp(keys.iter().map(name))
+        });
+        if let Ok(place) = place {
+            self.group_index.remove(place);
+        }
+        for (slot, seat) in self.groups.remove(group as usize).keys {
+            let listeners = &mut self.keys[slot.index as usize].listeners;
+            listeners.swap_remove(seat as usize);
+            if let Some(&(moved, nth)) = listeners.get(seat as usize) {
+                self.groups[moved as usize].keys[nth as usize].1 = seat;
+            }
+            self.forget_key_if_unused(slot);
+        }
     }
 }
