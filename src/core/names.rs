@@ -10,7 +10,9 @@ fn check(code: ErrorCode, what: &str, text: &str, least: usize, most: usize) -> 
     if text.len() > most {
         return Err(Error::new(code, format!("the {what} has {} bytes; at most {most} are allowed", text.len())));
     }
-    if text.chars().any(char::is_control) {
+    // Most are ASCII, which needs no decoding.
+    let is_plain = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if !is_plain && text.chars().any(char::is_control) {
         return Err(Error::new(code, format!("the {what} has a control character")));
     }
     Ok(())

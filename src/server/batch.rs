@@ -16,8 +16,8 @@ use super::frames;
 pub(super) enum Audience {
     /// Who listens to this key, by its index in [`Batch::keys`].
     Key(u32),
-    /// Every peer but one.
-    Peers { except: Option<PeerHandle> },
+    /// Every peer but one, of those that were in the room when it happened: the number of the news.
+    Peers { except: Option<PeerHandle>, number: u64 },
 }
 
 /// The end of a frame, which begins where the one before ends.
@@ -38,8 +38,8 @@ pub(super) struct Batch {
     pub marks: Vec<Mark>,
     /// The keys that changed, each once.
     pub keys: Vec<KeySlot>,
-    /// Whether there are frames for all peers.
-    pub to_peers: bool,
+    /// The number of the first news of peers in it.
+    pub first_news: Option<u64>,
     /// Peers that some frame leaves out.
     pub exceptions: Vec<PeerHandle>,
     pub answers: Vec<u8>,
@@ -62,18 +62,19 @@ impl Batch {
             self.keys.push(key);
             self.keys.len() - 1
         });
-        self.push(Audience::Key(index as u32), write);
-    }
-
-    /// Appends a frame for all peers but one.
-    pub fn push_to_peers(&mut self, except: Option<PeerHandle>, write: impl FnOnce(&mut Vec<u8>)) {
-        self.to_peers = true;
-        self.exceptions.extend(except);
-        self.push(Audience::Peers { except }, write);
-    }
-
-    fn push(&mut self, audience: Audience, write: impl FnOnce(&mut Vec<u8>)) {
         frames::write_text(&mut self.stream, write);
+        self.mark(Audience::Key(index as u32));
+    }
+
+    /// Appends a frame that is encoded already, for all peers but one.
+    pub fn push_to_peers(&mut self, except: Option<PeerHandle>, number: u64, frame: &[u8]) {
+        self.first_news.get_or_insert(number);
+        self.exceptions.extend(except);
+        self.stream.extend_from_slice(frame);
+        self.mark(Audience::Peers { except, number });
+    }
+
+    fn mark(&mut self, audience: Audience) {
         self.marks.push(Mark { end: self.stream.len() as u32, audience });
     }
 
@@ -89,7 +90,7 @@ impl Batch {
         spent.keys.clear();
         spent.exceptions.clear();
         spent.answers.clear();
-        *self = Batch { number: self.number, start: self.start, to_peers: false, ..spent };
+        *self = Batch { number: self.number, start: self.start, first_news: None, ..spent };
     }
 
     /// The mark of the frame that has the byte before `end`, and those after it.
@@ -135,6 +136,8 @@ impl Batch {
 pub(super) struct Filter<'a> {
     /// The peer; none for a connection that is not in the room.
     pub peer: Option<PeerHandle>,
+    /// News of peers with a lower number are older than it is.
+    pub news_from: u64,
     /// One bit for each of the batch's keys that it listens to.
     pub keys: &'a [u64],
 }
@@ -146,14 +149,16 @@ impl Filter<'_> {
 
     fn passes_all_of(&self, batch: &Batch) -> bool {
         let listened: u32 = self.keys.iter().map(|word| word.count_ones()).sum();
-        listened as usize == batch.keys.len() && !self.peer.is_some_and(|peer| batch.exceptions.contains(&peer))
+        listened as usize == batch.keys.len()
+            && batch.first_news.is_none_or(|first| first >= self.news_from)
+            && !self.peer.is_some_and(|peer| batch.exceptions.contains(&peer))
     }
 
     /// Whether a frame concerns the connection.
     pub fn passes(&self, audience: Audience) -> bool {
         match audience {
             _ if self.peer.is_none() => false,
-            Audience::Peers { except } => self.peer != except,
+            Audience::Peers { except, number } => self.peer != except && number >= self.news_from,
             Audience::Key(index) => {
                 self.keys.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
             }
@@ -196,16 +201,20 @@ pub(super) mod tests {
         }
         assert_eq!(batch.keys.len(), 2);
         let some = Some(peer);
-        assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0b11] }), [(0, 50)]);
-        assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0b01] }), [(0, 10), (30, 50)]);
-        assert_eq!(selected(&batch, 10..40, Filter { peer: some, keys: &[0b10] }), [(10, 30)]);
-        assert_eq!(selected(&batch, 0..50, Filter { peer: some, keys: &[0] }), []);
-        assert_eq!(selected(&batch, 0..50, Filter { peer: None, keys: &[0b11] }), []);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, news_from: 0, keys: &[0b11] }), [(0, 50)]);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, news_from: 0, keys: &[0b01] }), [(0, 10), (30, 50)]);
+        assert_eq!(selected(&batch, 10..40, Filter { peer: some, news_from: 0, keys: &[0b10] }), [(10, 30)]);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, news_from: 0, keys: &[0] }), []);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: None, news_from: 0, keys: &[0b11] }), []);
 
-        batch.push_to_peers(some, |out| out.extend_from_slice(b"8 bytes."));
-        batch.push_to_peers(None, |out| out.extend_from_slice(b"8 bytes."));
-        assert_eq!(selected(&batch, 0..70, Filter { peer: some, keys: &[0b11] }), [(0, 50), (60, 70)]);
-        assert_eq!(selected(&batch, 0..70, Filter { peer: some, keys: &[0] }), [(60, 70)]);
+        batch.push_to_peers(some, 7, b"10  bytes.");
+        batch.push_to_peers(None, 8, b"10  bytes.");
+        assert_eq!(selected(&batch, 0..70, Filter { peer: some, news_from: 0, keys: &[0b11] }), [(0, 50), (60, 70)]);
+        assert_eq!(selected(&batch, 0..70, Filter { peer: some, news_from: 0, keys: &[0] }), [(60, 70)]);
+        // One that was not there yet.
+        assert_eq!(selected(&batch, 50..70, Filter { peer: some, news_from: 8, keys: &[0] }), [(60, 70)]);
+        assert_eq!(selected(&batch, 50..70, Filter { peer: None, news_from: 0, keys: &[0] }), []);
+        assert_eq!(selected(&batch, 0..70, Filter { peer: some, news_from: 9, keys: &[0b11] }), [(0, 50)]);
     }
 
     #[test]
@@ -215,9 +224,9 @@ pub(super) mod tests {
         for slot in &slots {
             batch.push_change(*slot, |out| out.extend_from_slice(b"8 bytes."));
         }
-        let filter = Filter { peer: Some(peer), keys: &[1, 1 << 5] };
+        let filter = Filter { peer: Some(peer), news_from: 0, keys: &[1, 1 << 5] };
         assert_eq!(selected(&batch, 0..700, filter), [(0, 10), (690, 700)]);
-        let filter = Filter { peer: Some(peer), keys: &[u64::MAX, (1 << 6) - 1] };
+        let filter = Filter { peer: Some(peer), news_from: 0, keys: &[u64::MAX, (1 << 6) - 1] };
         assert_eq!(selected(&batch, 0..700, filter), [(0, 700)]);
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Connection {
     pub identity: RefCell<Option<Box<Identity>>>,
     /// The peer this connection speaks for, while it is in the room and no newer one came.
     pub peer: Cell<Option<PeerHandle>>,
+    /// The number of the first news of peers that is not in the list of peers it was sent.
+    pub news_from: Cell<u64>,
     pub state: Cell<State>,
     /// When it was last heard of.
     pub heard_at: Cell<Time>,
@@ -71,6 +73,7 @@ impl Connection {
             socket,
             identity: RefCell::new(Some(Box::new(identity))),
             peer: Cell::new(None),
+            news_from: Cell::new(0),
             state: Cell::new(State::Open),
             heard_at: Cell::new(now),
             pinged_at: Cell::new(now),

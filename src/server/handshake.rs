@@ -10,7 +10,7 @@ use super::token::Verifier;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::{Limits, MAX_REQUEST_ID_BYTES};
 use crate::core::names;
-use crate::core::wire::Text;
+use crate::core::wire::KeyList;
 
 /// What a request head asks for.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub(super) struct Admission {
     pub metadata: Option<String>,
     /// The id of the join that is part of the query, as JSON.
     pub join: Option<Box<RawValue>>,
-    /// The keys to listen to at once, as a JSON array that [`listen_set`] has checked.
-    pub listen: Option<String>,
+    /// The keys to listen to at once.
+    pub listen: Option<KeyList>,
     pub accept_key: String,
 }
 
@@ -146,7 +146,7 @@ fn admission(
         name: owned(query.name),
         metadata: owned(query.data),
         join: query.join.as_deref().map(join_id).transpose().map_err(bad_parameter)?,
-        listen: owned(query.listen),
+        listen: query.listen.as_deref().map(listen_set).transpose().map_err(bad_parameter)?,
         accept_key,
     };
     check(&admission, limits).map_err(bad_parameter)?;
@@ -174,11 +174,10 @@ fn check(admission: &Admission, limits: &Limits) -> Result<(), Error> {
     if admission.join.is_none() {
         return Err(Error::new(ErrorCode::InvalidArgument, "listen needs join: only who is in the room can listen"));
     }
-    let keys = listen_set(listen)?;
-    keys.iter().try_for_each(|key| names::check_key(&key.0))?;
-    let most = limits.max_listened_keys;
-    if keys.len() > most {
-        let message = format!("{} keys at once; at most {most} are allowed", keys.len());
+    listen.iter().try_for_each(names::check_key)?;
+    let (keys, most) = (listen.iter().count(), limits.max_listened_keys);
+    if keys > most {
+        let message = format!("{keys} keys at once; at most {most} are allowed");
         return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
     }
     Ok(())
@@ -195,7 +194,7 @@ fn join_id(text: &str) -> Result<Box<RawValue>, Error> {
 }
 
 /// The keys of the `listen` parameter.
-pub(super) fn listen_set(text: &str) -> Result<Vec<Text<'_>>, Error> {
+fn listen_set(text: &str) -> Result<KeyList, Error> {
     serde_json::from_str(text).map_err(|_| Error::new(ErrorCode::InvalidArgument, "listen is not a JSON array of keys"))
 }
 
@@ -226,7 +225,7 @@ mod tests {
         assert_eq!((&*admission.room, admission.name.as_deref()), ("my room", Some("Ada L")));
         assert_eq!((&*admission.role, admission.peer_id.as_deref()), ("guest", Some("p1")));
         assert_eq!(admission.join.as_ref().map(|id| id.get()), Some("\"7\""));
-        assert_eq!(admission.listen.as_deref(), Some("[\"a\",\"b\"]"));
+        assert_eq!(admission.listen.as_ref().map(|keys| keys.iter().collect()), Some(vec!["a", "b"]));
         assert_eq!(admission.metadata.as_deref(), Some("{}"));
         // The example of RFC 6455, 1.3.
         assert_eq!(admission.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");

@@ -31,6 +31,7 @@ mod frames;
 mod handshake;
 mod http;
 mod options;
+mod news;
 mod outbox;
 mod requests;
 mod room_host;

@@ -24,6 +24,10 @@ pub(super) const REFUSED_SOCKETS: usize = 256;
 /// costs about 8 µs, so other rooms wait 2 ms at most.
 pub(super) const WRITES_PER_TURN: usize = 256;
 
+/// What is new about peers is told at most so often, in milliseconds. Nobody sees a face appear 20 ms
+/// late, and however many come at once, each costs every other at most 50 writes a second.
+pub(super) const NEWS_INTERVAL_MS: u64 = 20;
+
 /// Unsent bytes of one room above which nobody in it is read from until they are on their way.
 /// Four times a full store: reached only when writers outrun the loop.
 pub(super) const MAX_BATCH_BYTES: usize = 4 * 65_536;

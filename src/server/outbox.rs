@@ -536,7 +536,9 @@ mod tests {
                 Step::Peer { itself } => {
                     let text = self.text("peer:", 30);
                     let except = itself.then_some(self.peer);
-                    self.batch.push_to_peers(except, |out| out.extend_from_slice(text.as_bytes()));
+                    let mut frame = Vec::new();
+                    write_text(&mut frame, |out| out.extend_from_slice(text.as_bytes()));
+                    self.batch.push_to_peers(except, 0, &frame);
                     if !itself {
                         self.said.push((Some(usize::MAX), text));
                     }
@@ -570,7 +572,7 @@ mod tests {
                 let key = self.keys.iter().position(|have| have == key).expect("one of the keys");
                 mask |= u64::from(key % 2 == 0) << nth;
             }
-            let filter = Filter { peer: Some(self.peer), keys: &[mask][..batch.keys.len().min(1)] };
+            let filter = Filter { peer: Some(self.peer), news_from: 0, keys: &[mask][..batch.keys.len().min(1)] };
             let mut scratch = Vec::new();
             self.outbox.deliver(&batch, &filter, &self.stream, &mut scratch, self.queue_bytes, || 0);
         }

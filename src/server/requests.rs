@@ -11,7 +11,7 @@ use crate::core::wire::{self, ClientMessage};
 
 use super::connection::{Connection, State};
 use super::frames::{self, Decoder, Event};
-use super::handshake::{self, Admission};
+use super::handshake::Admission;
 use super::http;
 use super::options::CLOSE_WAIT_MS;
 use super::room_host::Inner;
@@ -23,15 +23,12 @@ impl Inner {
         self.answer_raw(connection, |out| http::write_upgrade(out, &admission.accept_key));
         if let Some(id) = &admission.join {
             let Some((peer, _)) = self.join(connection, Some(id), None, None, now) else { return };
-            let listens = match &admission.listen {
-                Some(text) => handshake::listen_set(text).and_then(|keys| {
-                    let keys: Vec<&str> = keys.iter().map(|key| &*key.0).collect();
-                    self.apply(now, Command::Listen { peer, keys: &keys }).map(drop)
-                }),
-                None => Ok(()),
-            };
+            let listens = admission.listen.as_ref().map_or(Ok(Reply::Done), |keys| {
+                let keys: Vec<&str> = keys.iter().collect();
+                self.apply(now, Command::Listen { peer, keys: &keys })
+            });
             return match listens {
-                Ok(()) => self.answer_snapshot(connection, peer),
+                Ok(_) => self.answer_snapshot(connection, peer),
                 // The handshake has checked the keys, so this is a fault; the client is told.
                 Err(error) => self.answer(connection, |out| wire::write_error(out, None, &error)),
             };
@@ -144,6 +141,7 @@ impl Inner {
             }
             ClientMessage::PeerList => {
                 if let Some(id) = id {
+                    self.tell_news(now);
                     self.answer_from_room(connection, |out, room| wire::write_peer_list_result(out, id, room));
                 }
             }
@@ -193,6 +191,9 @@ impl Inner {
             }
         };
         let is_new_here = self.attach(connection, peer, now);
+        if !is_new_here {
+            self.tell_news(now);
+        }
         if let Some(id) = id {
             self.answer_from_room(connection, |out, room| {
                 if let Some(found) = room.peer(peer) {

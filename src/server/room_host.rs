@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::core::error::{Error, ErrorCode};
-use crate::core::room::{Command, Event, KeySlot, Peer, PeerHandle, Reply, Room, Time};
+use crate::core::room::{Command, Event, GroupHandle, Peer, PeerHandle, Reply, Room, Time};
 use crate::core::wire;
 
 use super::batch::{Batch, Filter};
 use super::connection::{Connection, State};
 use super::frames;
+use super::news::News;
 use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES};
 use super::outbox::Conflated;
 use super::shard::Shard;
@@ -30,8 +31,8 @@ const SMALL_PEER_LIST: usize = 8;
 /// The same for the keys of a snapshot.
 const SMALL_SNAPSHOT: usize = 4;
 
-fn write_snapshot(out: &mut Vec<u8>, room: &Room, keys: &[KeySlot]) {
-    let states: Vec<_> = keys.iter().filter_map(|key| room.state_of(*key)).collect();
+fn write_snapshot(out: &mut Vec<u8>, room: &Room, group: GroupHandle) {
+    let states: Vec<_> = room.keys_of(group).filter_map(|key| room.state_of(key)).collect();
     wire::write_changes(out, states.iter().map(|state| (&**state, 0)), true);
 }
 
@@ -61,6 +62,7 @@ pub(super) struct Inner {
     queued: bool,
     /// Readers that wait for the current batch to be on its way.
     waiting: Vec<Waker>,
+    news: News,
     snapshot: Option<Snapshot>,
     peer_list: Option<Rc<Vec<u8>>>,
     /// What the shard's counters and its list of deadlines have of this room.
@@ -71,33 +73,98 @@ pub(super) struct Inner {
 
 /// The answer to a listen, kept for the next who listens to the same keys.
 struct Snapshot {
-    keys: Vec<KeySlot>,
+    group: GroupHandle,
     frame: Rc<Vec<u8>>,
 }
 
-/// A batch on its way. Who gets what is decided when it begins, so it can be interrupted.
+/// A batch on its way.
 struct Flushing {
     batch: Rc<Batch>,
-    answered: Vec<Rc<Connection>>,
+    plan: Plan,
     next_answered: usize,
+    next_visit: usize,
+}
+
+/// Who gets what of a batch. It is decided when the batch begins, so that it can be interrupted.
+#[derive(Default)]
+pub(super) struct Plan {
+    answered: Vec<Rc<Connection>>,
     /// The slots of the peers concerned.
     visits: Vec<u32>,
-    next_visit: usize,
-    /// For each peer slot its index in `visits`, plus one.
-    index: Vec<u32>,
-    /// For each visit a bit for each of the batch's keys.
+    /// For each peer slot the number of its group's mask; 0 if it listens to none of the keys.
+    mask_of_peer: Vec<u32>,
+    /// For each group the same.
+    mask_of_group: Vec<u32>,
+    /// The groups that have a mask, in its order.
+    groups: Vec<GroupHandle>,
+    /// For each of these groups a bit for each of the batch's keys.
     masks: Vec<u64>,
     words: usize,
 }
 
-impl Flushing {
-    fn filter(&self, peer: Option<PeerHandle>) -> Filter<'_> {
-        let visit = peer.and_then(|peer| self.index.get(peer.slot as usize)).map_or(0, |visit| *visit as usize);
-        let keys = match visit {
+impl Plan {
+    fn make(&mut self, batch: &Batch, room: &Room, members: &[Option<Rc<Connection>>]) {
+        let is_there = |slot: u32| members.get(slot as usize).is_some_and(Option::is_some);
+        self.words = batch.keys.len().div_ceil(64);
+        for (nth, key) in batch.keys.iter().enumerate() {
+            for group in room.groups(*key) {
+                let mask = self.mask_of(group);
+                self.masks[(mask - 1) * self.words + nth / 64] |= 1 << (nth % 64);
+            }
+        }
+        if !batch.stream.is_empty() {
+            self.mask_of_peer.resize(members.len(), 0);
+        }
+        for (nth, group) in self.groups.iter().enumerate() {
+            // A peer in its grace period listens, but has no connection.
+            for slot in room.members(*group).iter().filter(|slot| is_there(**slot)) {
+                self.mask_of_peer[*slot as usize] = nth as u32 + 1;
+                self.visits.push(*slot);
+            }
+        }
+        if batch.first_news.is_some() {
+            let unmasked = (0..members.len() as u32).filter(|slot| self.mask_of_peer[*slot as usize] == 0);
+            self.visits.extend(unmasked.filter(|slot| is_there(*slot)));
+        }
+    }
+
+    fn mask_of(&mut self, group: GroupHandle) -> usize {
+        let place = group.index as usize;
+        if self.mask_of_group.len() <= place {
+            self.mask_of_group.resize(place + 1, 0);
+        }
+        if self.mask_of_group[place] == 0 {
+            self.groups.push(group);
+            self.masks.resize(self.groups.len() * self.words, 0);
+            self.mask_of_group[place] = self.groups.len() as u32;
+        }
+        self.mask_of_group[place] as usize
+    }
+
+    fn filter(&self, connection: &Connection) -> Filter<'_> {
+        let peer = connection.peer.get();
+        let mask = peer.and_then(|peer| self.mask_of_peer.get(peer.slot as usize)).map_or(0, |mask| *mask as usize);
+        let keys = match mask {
             0 => &[],
-            visit => self.masks.get((visit - 1) * self.words..visit * self.words).unwrap_or(&[]),
+            mask => self.masks.get((mask - 1) * self.words..mask * self.words).unwrap_or(&[]),
         };
-        Filter { peer, keys }
+        Filter { peer, news_from: connection.news_from.get(), keys }
+    }
+
+    /// Empties it, but keeps the memory for the next.
+    pub fn clear(&mut self) {
+        self.answered.clear();
+        self.visits.clear();
+        self.mask_of_peer.clear();
+        self.mask_of_group.clear();
+        self.groups.clear();
+        self.masks.clear();
+    }
+
+    /// The bytes of memory it holds, about.
+    pub fn size(&self) -> usize {
+        8 * (self.answered.capacity() + self.groups.capacity() + self.masks.capacity())
+            + 4 * (self.visits.capacity() + self.mask_of_peer.capacity() + self.mask_of_group.capacity())
     }
 }
 
@@ -159,6 +226,8 @@ impl RoomHost {
         let old = std::mem::replace(&mut *inner, fresh);
         inner.batch.number = old.batch.number + 1;
         inner.batch.start = old.batch.end();
+        inner.news = old.news;
+        inner.news.forget();
         inner.connections = old.connections;
         inner.queued = old.queued;
         inner.counted_open = old.counted_open;
@@ -190,6 +259,7 @@ impl Inner {
             flushing: VecDeque::new(),
             queued: false,
             waiting: Vec::new(),
+            news: News::default(),
             snapshot: None,
             peer_list: None,
             counted_open: false,
@@ -204,7 +274,7 @@ impl Inner {
             self.shard.count(self.counted_open, open, self.counted_peers, peers);
             (self.counted_open, self.counted_peers) = (open, peers);
         }
-        let deadline = self.room.next_deadline();
+        let deadline = [self.room.next_deadline(), self.news.due()].into_iter().flatten().min();
         if deadline != self.deadline {
             self.shard.reschedule(host, self.deadline, deadline);
             self.deadline = deadline;
@@ -222,13 +292,30 @@ impl Inner {
         let mut events = self.shard.events.take();
         let reply = self.room.apply(now, command, &mut events);
         for event in events.drain(..) {
-            self.announce(event);
+            self.announce(event, now);
         }
         self.shard.events.set(events);
+        if self.news.due().is_some_and(|due| due <= now) {
+            self.tell_news(now);
+        }
         reply
     }
 
-    fn announce(&mut self, event: Event) {
+    /// Does what was waiting for this time.
+    pub fn pass_time(&mut self, now: Time) {
+        // Fails for nobody: there is no one who asked.
+        let _ = self.apply(now, Command::Tick);
+    }
+
+    /// Puts what is new about peers into what is sent next.
+    pub fn tell_news(&mut self, now: Time) {
+        if self.news.due().is_some() {
+            self.open_batch();
+            self.news.tell(&mut self.batch, now);
+        }
+    }
+
+    fn announce(&mut self, event: Event, now: Time) {
         match event {
             Event::SessionStarted => {}
             Event::PeerJoined(peer) => {
@@ -244,18 +331,21 @@ impl Inner {
                 self.peer_list = None;
                 self.take_member(peer);
                 if self.members.iter().any(Option::is_some) {
-                    self.open_batch().push_to_peers(None, |out| wire::write_peer_leave(out, &peer_id, connection_lost));
+                    self.news.add(None, |out| wire::write_peer_leave(out, &peer_id, connection_lost));
                 }
             }
             Event::Changed { slot, change } => {
                 self.snapshot = None;
-                if self.room.listeners(slot).next().is_some() {
+                if self.room.groups(slot).next().is_some() {
+                    // Its author is known before it is.
+                    self.tell_news(now);
                     let states = std::iter::once((&*change, 0));
                     self.open_batch().push_change(slot, |out| wire::write_changes(out, states, false));
                 }
             }
             Event::SessionEnded => {
                 self.snapshot = None;
+                self.news.forget();
                 self.members = Vec::new();
             }
         }
@@ -264,9 +354,8 @@ impl Inner {
     /// Tells everybody but one of a peer.
     fn tell_peers(&mut self, subject: PeerHandle, except: Option<PeerHandle>, write: fn(&mut Vec<u8>, &Peer)) {
         if self.members.iter().any(Option::is_some) {
-            self.open_batch();
             if let Some(peer) = self.room.peer(subject) {
-                self.batch.push_to_peers(except, |out| write(out, peer));
+                self.news.add(except, |out| write(out, peer));
             }
         }
     }
@@ -301,6 +390,7 @@ impl Inner {
         *connection.identity.borrow_mut() = None;
         // What happened before is in the peer list and the snapshot it is sent.
         connection.outbox.borrow_mut().cursor = self.batch.end();
+        connection.news_from.set(self.news.next_number());
         true
     }
 
@@ -363,22 +453,18 @@ impl Inner {
 
     /// The state of every key the peer listens to; nothing if there is none.
     pub fn answer_snapshot(&mut self, connection: &Rc<Connection>, peer: PeerHandle) {
-        let mut keys: Vec<KeySlot> = self.room.listen_set(peer).collect();
-        if keys.is_empty() {
-            return;
+        let Some(group) = self.room.group_of(peer) else { return };
+        if self.room.keys_of(group).nth(SMALL_SNAPSHOT).is_none() {
+            return self.answer_from_room(connection, |out, room| write_snapshot(out, room, group));
         }
-        if keys.len() <= SMALL_SNAPSHOT {
-            return self.answer_from_room(connection, |out, room| write_snapshot(out, room, &keys));
-        }
-        keys.sort_unstable();
         let frame = match &self.snapshot {
-            Some(snapshot) if snapshot.keys == keys => snapshot.frame.clone(),
+            Some(snapshot) if snapshot.group == group => snapshot.frame.clone(),
             _ => {
                 let mut frame = Vec::new();
-                frames::write_text(&mut frame, |out| write_snapshot(out, &self.room, &keys));
+                frames::write_text(&mut frame, |out| write_snapshot(out, &self.room, group));
                 frame.shrink_to_fit();
                 let frame = Rc::new(frame);
-                self.snapshot = Some(Snapshot { keys, frame: frame.clone() });
+                self.snapshot = Some(Snapshot { group, frame: frame.clone() });
                 frame
             }
         };
@@ -441,33 +527,11 @@ impl Inner {
         }
         let next = Batch { number: self.batch.number + 1, start: self.batch.end(), ..Batch::default() };
         let batch = std::mem::replace(&mut self.batch, next);
-        let words = batch.keys.len().div_ceil(64);
-        let mut flushing = Flushing {
-            answered: std::mem::take(&mut self.answered),
-            next_answered: 0,
-            visits: Vec::new(),
-            next_visit: 0,
-            index: if batch.stream.is_empty() { Vec::new() } else { vec![0; self.members.len()] },
-            masks: Vec::new(),
-            words,
-            batch: Rc::new(batch),
-        };
-        if flushing.batch.to_peers {
-            for (slot, member) in self.members.iter().enumerate() {
-                if member.is_some() {
-                    flushing.visit(slot as u32);
-                }
-            }
-        }
-        for (nth, key) in flushing.batch.clone().keys.iter().enumerate() {
-            for slot in self.room.listeners(*key) {
-                // A peer in its grace period listens, but has no connection.
-                if self.members.get(slot as usize).is_some_and(Option::is_some) {
-                    let visit = flushing.visit(slot);
-                    flushing.masks[visit * words + nth / 64] |= 1 << (nth % 64);
-                }
-            }
-        }
+        let mut plan = self.shard.spare_plans.borrow_mut().pop().unwrap_or_default();
+        plan.make(&batch, &self.room, &self.members);
+        // An idle room keeps no memory for it.
+        plan.answered = std::mem::take(&mut self.answered);
+        let flushing = Flushing { batch: Rc::new(batch), plan, next_answered: 0, next_visit: 0 };
         self.flushing.push_back(flushing);
         self.waiting.drain(..).for_each(Waker::wake);
         true
@@ -479,27 +543,26 @@ impl Inner {
         }
         while let Some(flushing) = self.flushing.front_mut() {
             // Who asked something is answered first.
-            while let Some(connection) = flushing.answered.get(flushing.next_answered).filter(|_| *writes > 0) {
-                connection.deliver(&flushing.batch, &flushing.filter(connection.peer.get()));
+            let plan = &flushing.plan;
+            while let Some(connection) = plan.answered.get(flushing.next_answered).filter(|_| *writes > 0) {
+                connection.deliver(&flushing.batch, &plan.filter(connection));
                 flushing.next_answered += 1;
                 *writes -= 1;
             }
-            while let Some(slot) = flushing.visits.get(flushing.next_visit).filter(|_| *writes > 0) {
+            while let Some(slot) = plan.visits.get(flushing.next_visit).filter(|_| *writes > 0) {
                 if let Some(Some(connection)) = self.members.get(*slot as usize) {
                     if connection.outbox.borrow().cursor < flushing.batch.end() {
-                        connection.deliver(&flushing.batch, &flushing.filter(connection.peer.get()));
+                        connection.deliver(&flushing.batch, &plan.filter(connection));
                         *writes -= 1;
                     }
                 }
                 flushing.next_visit += 1;
             }
-            if flushing.next_visit < flushing.visits.len() || flushing.next_answered < flushing.answered.len() {
+            if flushing.next_visit < plan.visits.len() || flushing.next_answered < plan.answered.len() {
                 return true;
             }
             if let Some(done) = self.flushing.pop_front() {
-                if let Ok(batch) = Rc::try_unwrap(done.batch) {
-                    self.shard.keep_spare(batch);
-                }
+                self.shard.keep_spares(Rc::try_unwrap(done.batch).ok(), done.plan);
             }
         }
         self.queued = self.has_output();
@@ -513,13 +576,15 @@ impl Inner {
         for flushing in &self.flushing {
             let waits = connection.outbox.borrow().cursor < flushing.batch.end();
             if waits || !connection.outbox.borrow().is_flushed() {
-                connection.deliver(&flushing.batch, &flushing.filter(connection.peer.get()));
+                connection.deliver(&flushing.batch, &flushing.plan.filter(connection));
             }
         }
     }
 
     /// Makes up for what a slow connection was not sent, now that it has taken the rest.
     pub fn catch_up(&mut self, connection: &Rc<Connection>, missed: Conflated) {
+        // A list of peers is not to be followed by what is older.
+        self.tell_news(self.shard.now());
         // What is not yet flushed has newer states, which must not be sent twice.
         let mut missed = missed;
         {
@@ -552,18 +617,5 @@ impl Inner {
             frames::write_text(&mut frame, |out| wire::write_peer_list(out, &self.room));
             parked.push_answer(frame);
         }
-    }
-}
-
-impl Flushing {
-    /// The index of a peer among those concerned.
-    fn visit(&mut self, slot: u32) -> usize {
-        let Some(index) = self.index.get_mut(slot as usize) else { return 0 };
-        if *index == 0 {
-            self.visits.push(slot);
-            self.masks.resize(self.visits.len() * self.words, 0);
-            *index = self.visits.len() as u32;
-        }
-        *index as usize - 1
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::{spawn_local, yield_now, LocalSet};
 
 use crate::core::error::{Error, ErrorCode};
-use crate::core::room::{Command, Event, Time};
+use crate::core::room::{Event, Time};
 
 use super::acceptor;
 use super::batch::Batch;
@@ -26,7 +26,7 @@ use super::options::{
     ServerOptions, CLOSE_WAIT_MS, MAX_BATCH_BYTES, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN,
 };
 use super::outbox::Segment;
-use super::room_host::{close_code, RoomHost};
+use super::room_host::{close_code, Plan, RoomHost};
 use super::signal::Signal;
 use super::token::Verifier;
 
@@ -35,8 +35,8 @@ const CODE_RESTART: u16 = 1012;
 /// Close code of a server that failed.
 const CODE_FAULT: u16 = 1011;
 
-/// Buffers of spent batches a loop keeps for the next.
-const SPARE_BATCHES: usize = 8;
+/// Buffers of batches that are sent a loop keeps for the next.
+const SPARES: usize = 8;
 
 /// What all loops of a server share.
 pub(super) struct Shared {
@@ -145,6 +145,7 @@ pub(super) struct Shard {
     /// Lent to the room that applies a command.
     pub events: Cell<Vec<Event>>,
     pub spare_batches: RefCell<Vec<Batch>>,
+    pub spare_plans: RefCell<Vec<Plan>>,
     /// Rooms that have something to send, in the order in which they had.
     to_flush: RefCell<VecDeque<Rc<RoomHost>>>,
     flush: Signal,
@@ -168,6 +169,7 @@ impl Shard {
             segments: RefCell::default(),
             events: Cell::default(),
             spare_batches: RefCell::default(),
+            spare_plans: RefCell::default(),
             to_flush: RefCell::default(),
             flush: Signal::default(),
             deadlines: RefCell::default(),
@@ -235,11 +237,17 @@ impl Shard {
         }
     }
 
-    pub fn keep_spare(&self, batch: Batch) {
-        let mut spares = self.spare_batches.borrow_mut();
-        let size = batch.stream.capacity() + batch.answers.capacity();
-        if spares.len() < SPARE_BATCHES && size <= 2 * MAX_BATCH_BYTES {
-            spares.push(batch);
+    /// Keeps the memory of what is sent for the next.
+    pub fn keep_spares(&self, batch: Option<Batch>, mut plan: Plan) {
+        let mut batches = self.spare_batches.borrow_mut();
+        let small = |batch: &Batch| batch.stream.capacity() + batch.answers.capacity() <= 2 * MAX_BATCH_BYTES;
+        if batches.len() < SPARES {
+            batches.extend(batch.filter(small));
+        }
+        let mut plans = self.spare_plans.borrow_mut();
+        if plans.len() < SPARES && plan.size() <= 2 * MAX_BATCH_BYTES {
+            plan.clear();
+            plans.push(plan);
         }
     }
 
@@ -375,7 +383,7 @@ async fn timekeeper(shard: Rc<Shard>) {
         let first = shard.deadlines.borrow().first_key_value().map(|((at, _), host)| (*at, host.clone()));
         match first {
             Some((at, host)) if at <= now => {
-                host.turn(|inner| drop(inner.apply(now, Command::Tick)));
+                host.turn(|inner| inner.pass_time(now));
                 shard.drop_if_unused(&host);
             }
             Some((at, _)) => {

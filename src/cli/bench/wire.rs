@@ -185,10 +185,12 @@ impl Wire {
         }
     }
 
-    /// Appends a leave that wants no answer. The floor is left by closing.
+    /// Appends what a client says when it goes: a leave that wants no answer, and its close frame.
+    /// The floor is left by closing.
     pub(crate) fn leave(&self, out: &mut Vec<u8>) {
         if let Wire::WebSocket { .. } = self {
             client_frame(out, OPCODE_TEXT, br#"{"jsonrpc":"2.0","method":"leave","params":{}}"#);
+            client_frame(out, OPCODE_CLOSE, &1000u16.to_be_bytes());
         }
     }
 
