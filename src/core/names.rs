@@ -1,5 +1,11 @@
 //! The rules for keys, rooms and what a peer says of itself.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
 use super::error::{Error, ErrorCode};
 use super::limits::*;
 
@@ -56,4 +62,72 @@ pub fn check_peer_metadata(data: &str) -> Result<(), Error> {
         return Err(Error::new(ErrorCode::InvalidPeer, message));
     }
     Ok(())
+}
+
+/// A list of keys, kept in two allocations however many they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyList {
+    text: String,
+    /// Where each key ends in the text.
+    ends: Vec<usize>,
+}
+
+impl KeyList {
+    /// The keys, in the order in which they were listed.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).filter_map(|(begin, end)| self.text.get(begin..*end))
+    }
+
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn push(&mut self, key: &str) {
+        self.text.push_str(key);
+        self.ends.push(self.text.len());
+    }
+}
+
+impl<'a> FromIterator<&'a str> for KeyList {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(keys: I) -> KeyList {
+        let mut list = KeyList::default();
+        keys.into_iter().for_each(|key| list.push(key));
+        list
+    }
+}
+
+/// From an array of strings.
+impl<'de> Deserialize<'de> for KeyList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<KeyList, D::Error> {
+        /// Borrowed where it has no escapes.
+        #[derive(Deserialize)]
+        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = KeyList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of keys")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut keys: A) -> Result<KeyList, A::Error> {
+                let mut list = KeyList::default();
+                while let Some(Key(key)) = keys.next_element()? {
+                    list.push(&key);
+                }
+                Ok(list)
+            }
+        }
+
+        deserializer.deserialize_seq(Keys)
+    }
 }

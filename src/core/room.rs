@@ -12,7 +12,7 @@ use slab::Slab;
 
 use super::error::{Error, ErrorCode};
 use super::limits::Limits;
-use super::names;
+use super::names::{self, KeyList};
 use super::value::Value;
 
 /// Milliseconds since 1970-01-01 UTC, as the driver of the room has it. Never runs backwards.
@@ -236,7 +236,9 @@ struct KeyState {
 #[derive(Debug)]
 struct Group {
     serial: u32,
-    /// In the order of their names, each with the place of this group in that key's list.
+    /// The keys, sorted.
+    names: KeyList,
+    /// In the same order, each with the place of this group in that key's list.
     keys: Vec<(KeySlot, u32)>,
     /// Slots of the peers.
     members: Vec<u32>,
@@ -653,17 +655,16 @@ impl Room {
     fn listen(&mut self, peer: PeerHandle, keys: &[&str]) -> Result<Reply, Error> {
         let most = self.limits.max_listened_keys;
         let session = self.session_of(peer)?;
-        // Sorted, so that the same set gives the same room whatever the order it came in.
-        let mut sorted = Vec::new();
-        let wanted = if keys.is_sorted_by(|a, b| a < b) {
-            keys
-        } else {
+        // Sorted, so that the same set is the same group whatever the order it came in.
+        let (mut wanted, mut sorted) = (keys, Vec::new());
+        let mut found = session.find_group(wanted);
+        if found.is_err() && !keys.is_sorted_by(|a, b| a < b) {
             sorted.extend_from_slice(keys);
             sorted.sort_unstable();
             sorted.dedup();
-            &sorted
-        };
-        let found = session.find_group(wanted);
+            wanted = &sorted;
+            found = session.find_group(wanted);
+        }
         if found.is_err() {
             // The keys of a group that exists were checked when it began.
             wanted.iter().try_for_each(|key| names::check_key(key))?;
@@ -737,11 +738,8 @@ impl Session {
 
     /// The group with exactly these keys, which are sorted; or where it belongs in the index.
     fn find_group(&self, keys: &[&str]) -> Result<u32, usize> {
-        let name = |(slot, _): &(KeySlot, u32)| &*self.keys[slot.index as usize].key;
-        let place = self.group_index.binary_search_by(|group| {
-            let have = self.groups[*group as usize].keys.iter().map(name);
-            have.cmp(keys.iter().copied())
-        });
+        let names = |group: &u32| self.groups[*group as usize].names.iter();
+        let place = self.group_index.binary_search_by(|group| names(group).cmp(keys.iter().copied()));
         place.map(|place| self.group_index[place])
     }
 
@@ -756,7 +754,8 @@ impl Session {
             listed.push((slot, listeners.len() as u32));
             listeners.push((group, nth as u32));
         }
-        self.groups.insert(Group { serial: self.next_group_serial, keys: listed, members: Vec::new() });
+        let names = keys.iter().copied().collect();
+        self.groups.insert(Group { serial: self.next_group_serial, names, keys: listed, members: Vec::new() });
         self.group_index.insert(place, group);
         group
     }
@@ -775,12 +774,8 @@ impl Session {
     }
 
     fn end_group(&mut self, group: u32) {
-        let keys = &self.groups[group as usize].keys;
-        let name = |(slot, _): &(KeySlot, u32)| &*self.keys[slot.index as usize].key;
-        let place = self.group_index.binary_search_by(|other| {
-            let other = &self.groups[*other as usize].keys;
-            other.iter().map(name).cmp(keys.iter().map(name))
-        });
+        let names = |group: &u32| self.groups[*group as usize].names.iter();
+        let place = self.group_index.binary_search_by(|other| names(other).cmp(names(&group)));
         if let Ok(place) = place {
             self.group_index.remove(place);
         }

@@ -8,8 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::{Error, ErrorCode};
@@ -86,48 +85,6 @@ pub enum ClientMessage<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
-
-/// A list of keys, kept in two allocations however many they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyList {
-    text: String,
-    /// Where each key ends in the text.
-    ends: Vec<u32>,
-}
-
-impl KeyList {
-    /// The keys, in the order in which they were listed.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).filter_map(|(begin, end)| self.text.get(begin as usize..*end as usize))
-    }
-}
-
-/// From an array of strings.
-impl<'de> Deserialize<'de> for KeyList {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<KeyList, D::Error> {
-        struct Keys;
-
-        impl<'de> Visitor<'de> for Keys {
-            type Value = KeyList;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of keys")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut keys: A) -> Result<KeyList, A::Error> {
-                let mut list = KeyList::default();
-                while let Some(Text(key)) = keys.next_element()? {
-                    list.text.push_str(&key);
-                    list.ends.push(u32::try_from(list.text.len()).map_err(serde::de::Error::custom)?);
-                }
-                Ok(list)
-            }
-        }
-
-        deserializer.deserialize_seq(Keys)
-    }
-}
 
 #[derive(Deserialize)]
 struct Envelope<'a> {

@@ -121,7 +121,7 @@ impl Connection {
     /// Writes bytes past every queue, if the socket is at the end of a frame and takes them.
     pub fn write_at_once(&self, bytes: &[u8]) {
         if self.outbox.borrow().parked.is_none() {
-            let _ = self.socket.try_write(&[std::io::IoSlice::new(bytes)]);
+            let _ = self.socket.try_write(&[std::io::IoSlice::new(bytes)], false);
         }
     }
 

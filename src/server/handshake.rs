@@ -1,6 +1,7 @@
 //! From a request head to an admission: who wants into which room, and whether it may.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use tungstenite::handshake::derive_accept_key;
@@ -9,8 +10,7 @@ use super::http::{Head, Response};
 use super::token::Verifier;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::{Limits, MAX_REQUEST_ID_BYTES};
-use crate::core::names;
-use crate::core::wire::KeyList;
+use crate::core::names::{self, KeyList};
 
 /// What a request head asks for.
 #[derive(Debug)]
@@ -33,21 +33,26 @@ pub(super) struct Admission {
     /// The id of the join that is part of the query, as JSON.
     pub join: Option<Box<RawValue>>,
     /// The keys to listen to at once.
-    pub listen: Option<KeyList>,
+    pub listen: Option<Arc<KeyList>>,
     pub accept_key: String,
 }
 
 const DEFAULT_ROLE: &str = "guest";
 
+/// The listen set that was asked for last, as it was written. As a rule everybody's program listens to
+/// the same keys, and reading a hundred of them takes longer than all else in a handshake.
+#[derive(Default)]
+pub(super) struct LastListen(Option<(String, Arc<KeyList>)>);
+
 /// Decides what to do with a request.
-pub(super) fn read(head: &Head<'_>, verifier: Option<&Verifier>, limits: &Limits) -> Asked {
+pub(super) fn read(head: &Head<'_>, verifier: Option<&Verifier>, limits: &Limits, last: &mut LastListen) -> Asked {
     match head.path {
         "/healthz" | "/ws" if head.method != "GET" => {
             let error = Error::new(ErrorCode::MalformedMessage, "only GET is possible here");
             Asked::Refused(Response::refusal(405, &error).with("Allow: GET\r\n"))
         }
         "/healthz" => Asked::Health,
-        "/ws" => match upgrade(head).and_then(|key| admission(head, key, verifier, limits)) {
+        "/ws" => match upgrade(head).and_then(|key| admission(head, key, verifier, limits, last)) {
             Ok(admission) => Asked::Join(Box::new(admission)),
             Err(response) => Asked::Refused(response),
         },
@@ -86,13 +91,20 @@ struct Query<'a> {
     token: Option<Cow<'a, str>>,
     join: Option<Cow<'a, str>>,
     data: Option<Cow<'a, str>>,
-    listen: Option<Cow<'a, str>>,
+    /// As it was written.
+    listen: Option<&'a str>,
 }
 
 fn query(text: &str) -> Query<'_> {
     let mut query = Query::default();
-    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+    for pair in text.split('&') {
+        let (name, written) = pair.split_once('=').unwrap_or((pair, ""));
+        let Some((name, _)) = form_urlencoded::parse(name.as_bytes()).next() else { continue };
         let field = match &*name {
+            "listen" => {
+                query.listen = Some(written);
+                continue;
+            }
             "room" => &mut query.room,
             "role" => &mut query.role,
             "name" => &mut query.name,
@@ -101,11 +113,10 @@ fn query(text: &str) -> Query<'_> {
             "token" => &mut query.token,
             "join" => &mut query.join,
             "data" => &mut query.data,
-            "listen" => &mut query.listen,
             // Other clients send more, such as user_agent_v2.
             _ => continue,
         };
-        *field = Some(value);
+        *field = form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value);
     }
     query
 }
@@ -115,6 +126,7 @@ fn admission(
     accept_key: String,
     verifier: Option<&Verifier>,
     limits: &Limits,
+    last: &mut LastListen,
 ) -> Result<Admission, Response> {
     let query = query(head.query);
     let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
@@ -146,10 +158,10 @@ fn admission(
         name: owned(query.name),
         metadata: owned(query.data),
         join: query.join.as_deref().map(join_id).transpose().map_err(bad_parameter)?,
-        listen: query.listen.as_deref().map(listen_set).transpose().map_err(bad_parameter)?,
+        listen: query.listen.map(|written| last.read(written, limits)).transpose().map_err(bad_parameter)?,
         accept_key,
     };
-    check(&admission, limits).map_err(bad_parameter)?;
+    check(&admission).map_err(bad_parameter)?;
     Ok(admission)
 }
 
@@ -163,24 +175,39 @@ fn bearer(header: &str) -> Option<&str> {
 }
 
 /// All that the room would check, checked before the connection becomes a WebSocket.
-fn check(admission: &Admission, limits: &Limits) -> Result<(), Error> {
+fn check(admission: &Admission) -> Result<(), Error> {
     names::check_room(&admission.room)?;
     names::check_role(&admission.role)?;
     names::check_user_id(&admission.user_id)?;
     admission.peer_id.as_deref().map_or(Ok(()), names::check_peer_id)?;
     admission.name.as_deref().map_or(Ok(()), names::check_peer_name)?;
     admission.metadata.as_deref().map_or(Ok(()), names::check_peer_metadata)?;
-    let Some(listen) = &admission.listen else { return Ok(()) };
-    if admission.join.is_none() {
+    if admission.listen.is_some() && admission.join.is_none() {
         return Err(Error::new(ErrorCode::InvalidArgument, "listen needs join: only who is in the room can listen"));
     }
-    listen.iter().try_for_each(names::check_key)?;
-    let (keys, most) = (listen.iter().count(), limits.max_listened_keys);
-    if keys > most {
-        let message = format!("{keys} keys at once; at most {most} are allowed");
-        return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
-    }
     Ok(())
+}
+
+impl LastListen {
+    /// The keys of the `listen` parameter.
+    fn read(&mut self, written: &str, limits: &Limits) -> Result<Arc<KeyList>, Error> {
+        if let Some((_, keys)) = self.0.as_ref().filter(|(last, _)| last == written) {
+            return Ok(keys.clone());
+        }
+        let wrong = || Error::new(ErrorCode::InvalidArgument, "listen is not a JSON array of keys");
+        let pair = format!("listen={written}");
+        let (_, json) = form_urlencoded::parse(pair.as_bytes()).next().ok_or_else(wrong)?;
+        let keys: KeyList = serde_json::from_str(&json).map_err(|_| wrong())?;
+        keys.iter().try_for_each(names::check_key)?;
+        let most = limits.max_listened_keys;
+        if keys.len() > most {
+            let message = format!("{} keys at once; at most {most} are allowed", keys.len());
+            return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
+        }
+        let keys = Arc::new(keys);
+        self.0 = Some((written.to_owned(), keys.clone()));
+        Ok(keys)
+    }
 }
 
 /// The id, as the JSON string that is echoed.
@@ -193,11 +220,6 @@ fn join_id(text: &str) -> Result<Box<RawValue>, Error> {
     Ok(id)
 }
 
-/// The keys of the `listen` parameter.
-fn listen_set(text: &str) -> Result<KeyList, Error> {
-    serde_json::from_str(text).map_err(|_| Error::new(ErrorCode::InvalidArgument, "listen is not a JSON array of keys"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,7 +230,7 @@ mod tests {
     fn ask(line: &str, headers: &str) -> Asked {
         let bytes = format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
         let head = Head::parse(bytes.as_bytes()).expect("valid").expect("complete");
-        read(&head, None, &Limits::default())
+        read(&head, None, &Limits::default(), &mut LastListen::default())
     }
 
     fn refused(line: &str, headers: &str) -> (u16, String) {
@@ -232,6 +254,18 @@ mod tests {
     }
 
     #[test]
+    fn the_last_listen_set_is_taken_for_no_other() {
+        let mut last = LastListen::default();
+        let limits = Limits::default();
+        let keys = |keys: Arc<KeyList>| keys.iter().map(String::from).collect::<Vec<_>>();
+        for _ in 0..2 {
+            assert_eq!(keys(last.read("%5B%22a%22%2C%22+b%22%5D", &limits).expect("a set")), ["a", " b"]);
+            assert!(last.read("%5B%22a%22%2C%22%22%5D", &limits).is_err());
+            assert_eq!(keys(last.read("[]", &limits).expect("a set")), [""; 0]);
+        }
+    }
+
+    #[test]
     fn refuses_with_the_status_that_says_why() {
         assert_eq!(refused("GET /", UPGRADE).0, 404);
         assert_eq!(refused("POST /ws?room=r", UPGRADE).0, 405);
@@ -248,6 +282,8 @@ mod tests {
             ("GET /ws?room=r&role=", "\"code\":7"),
             ("GET /ws?room=r&join=1&listen=%5B%22%22%5D", "\"code\":5"),
             ("GET /ws?room=r&join=1&listen=%5B1%5D", "\"code\":2"),
+            ("GET /ws?room=r&join=1&listen=", "\"code\":2"),
+            ("GET /ws?room=r&join=1&listen", "\"code\":2"),
             ("GET /ws?room=r&listen=%5B%5D", "\"code\":2"),
         ];
         for (line, code) in bad {

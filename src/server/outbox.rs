@@ -20,6 +20,8 @@ pub(super) struct Outbox {
     insertions: Vec<Insertion>,
     /// Bytes of these answers.
     inserted_bytes: usize,
+    /// Whether the socket is closed as soon as everything is written.
+    pub ends: bool,
     /// Present while the socket would block.
     pub parked: Option<Box<Parked>>,
 }
@@ -225,7 +227,7 @@ impl Outbox {
             parked.bound(queue_bytes);
             return Delivery::Parked;
         }
-        let (index, written) = match write(socket, scratch) {
+        let (index, written) = match write(socket, scratch, self.ends) {
             Ok((index, _)) if index == scratch.len() => {
                 scratch.clear();
                 return Delivery::Written;
@@ -275,7 +277,7 @@ impl Outbox {
 
 /// Writes segments until the socket takes no more. Returns how many it took, and how much of the
 /// next.
-fn write(socket: &Stream, segments: &[Segment]) -> io::Result<(usize, usize)> {
+fn write(socket: &Stream, segments: &[Segment], are_last_words: bool) -> io::Result<(usize, usize)> {
     let mut done = 0;
     while done < segments.len() {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -286,7 +288,7 @@ fn write(socket: &Stream, segments: &[Segment]) -> io::Result<(usize, usize)> {
             offered += segment.len();
             count += 1;
         }
-        let mut taken = match socket.try_write(&slices[..count]) {
+        let mut taken = match socket.try_write(&slices[..count], are_last_words) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(taken) => taken,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((done, 0)),
@@ -424,7 +426,7 @@ impl Parked {
             slices[count] = IoSlice::new(segment.bytes_until(end));
             count += 1;
         }
-        let mut taken = match socket.try_write(&slices[..count]) {
+        let mut taken = match socket.try_write(&slices[..count], false) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             other => other?,
         };

@@ -83,6 +83,7 @@ impl Inner {
                     connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
                 }
                 connection.state.set(State::Ending);
+                connection.outbox.borrow_mut().ends = true;
             }
         }
     }

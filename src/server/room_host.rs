@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::core::error::{Error, ErrorCode};
-use crate::core::room::{Command, Event, GroupHandle, Peer, PeerHandle, Reply, Room, Time};
+use crate::core::room::{Command, Event, GroupHandle, KeySlot, Peer, PeerHandle, Reply, Room, Time};
 use crate::core::wire;
 
 use super::batch::{Batch, Filter};
@@ -73,7 +73,9 @@ pub(super) struct Inner {
 
 /// The answer to a listen, kept for the next who listens to the same keys.
 struct Snapshot {
+    /// Who asked last, so that as a rule the keys need not be compared.
     group: GroupHandle,
+    keys: Vec<KeySlot>,
     frame: Rc<Vec<u8>>,
 }
 
@@ -457,17 +459,19 @@ impl Inner {
         if self.room.keys_of(group).nth(SMALL_SNAPSHOT).is_none() {
             return self.answer_from_room(connection, |out, room| write_snapshot(out, room, group));
         }
-        let frame = match &self.snapshot {
-            Some(snapshot) if snapshot.group == group => snapshot.frame.clone(),
-            _ => {
+        let room = &self.room;
+        let same = |have: &Snapshot| have.group == group || room.keys_of(group).eq(have.keys.iter().copied());
+        let snapshot = match self.snapshot.take().filter(same) {
+            Some(snapshot) => Snapshot { group, ..snapshot },
+            None => {
                 let mut frame = Vec::new();
-                frames::write_text(&mut frame, |out| write_snapshot(out, &self.room, group));
+                frames::write_text(&mut frame, |out| write_snapshot(out, room, group));
                 frame.shrink_to_fit();
-                let frame = Rc::new(frame);
-                self.snapshot = Some(Snapshot { group, frame: frame.clone() });
-                frame
+                Snapshot { group, keys: room.keys_of(group).collect(), frame: Rc::new(frame) }
             }
         };
+        let frame = snapshot.frame.clone();
+        self.snapshot = Some(snapshot);
         self.answer_shared(connection, frame);
     }
 

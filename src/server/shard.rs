@@ -21,7 +21,7 @@ use super::batch::Batch;
 use super::clock::Clock;
 use super::connection::{self, Connection, Identity, State};
 use super::frames::{self, EMPTY_PING};
-use super::handshake::Admission;
+use super::handshake::{Admission, LastListen};
 use super::options::{
     ServerOptions, CLOSE_WAIT_MS, MAX_BATCH_BYTES, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN,
 };
@@ -140,6 +140,7 @@ pub(super) struct Shard {
     connections: RefCell<Slab<Rc<Connection>>>,
     /// Lent to the connection that is read from.
     pub buffer: RefCell<Box<[u8]>>,
+    pub last_listen: RefCell<LastListen>,
     /// Lent to the connection that is written to.
     pub segments: RefCell<Vec<Segment>>,
     /// Lent to the room that applies a command.
@@ -166,6 +167,7 @@ impl Shard {
             next_room: Cell::new(0),
             connections: RefCell::default(),
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
+            last_listen: RefCell::default(),
             segments: RefCell::default(),
             events: Cell::default(),
             spare_batches: RefCell::default(),

@@ -16,6 +16,12 @@ const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 const NO_SIGNAL: std::ffi::c_int = 0;
 
+/// The end of the stream follows at once: Linux sends it with what is written before it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MORE_FOLLOWS: libc::c_int = libc::MSG_MORE;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const MORE_FOLLOWS: std::ffi::c_int = 0;
+
 /// Read by the task of the connection, written to by whoever flushes.
 pub(super) enum Stream {
     /// Borrowed for the length of one call only.
@@ -45,17 +51,18 @@ impl Stream {
         }
     }
 
-    /// Writes what the socket takes at once.
-    pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Writes what the socket takes at once. After the last words it has to be closed: that sends them.
+    pub fn try_write(&self, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
         match (self, slices) {
-            (Stream::Tcp(stream), [one]) => stream.borrow().try_write(one),
-            (Stream::Tcp(stream), many) => {
+            (Stream::Tcp(stream), [one]) if !are_last_words => stream.borrow().try_write(one),
+            (Stream::Tcp(stream), slices) => {
                 let stream = stream.borrow();
                 let socket = socket2::SockRef::from(&*stream);
-                stream.try_io(Interest::WRITABLE, || socket.send_vectored_with_flags(many, NO_SIGNAL))
+                let flags = if are_last_words { NO_SIGNAL | MORE_FOLLOWS } else { NO_SIGNAL };
+                stream.try_io(Interest::WRITABLE, || socket.send_vectored_with_flags(slices, flags))
             }
             #[cfg(test)]
-            (Stream::Test(socket), many) => socket.try_write(many),
+            (Stream::Test(socket), slices) => socket.try_write(slices),
         }
     }
 
@@ -134,18 +141,18 @@ mod tests {
         let (mut ours, _) = listener.accept().unwrap();
         let stream = Stream::from(peer);
         // Closed in order, so that the first write is answered with a reset and the next one fails.
-        stream.try_write(&[IoSlice::new(b"hello")]).unwrap();
+        stream.try_write(&[IoSlice::new(b"hello")], false).unwrap();
         ours.read_exact(&mut [0; 5]).unwrap();
         drop(ours);
         let two = [IoSlice::new(b"one"), IoSlice::new(b"two")];
         let error = loop {
             std::future::poll_fn(|context| stream.poll_writable(context)).await.unwrap();
-            if let Err(error) = stream.try_write(&two) {
+            if let Err(error) = stream.try_write(&two, false) {
                 break error;
             }
         };
         assert!(matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset), "{error}");
-        assert!(stream.try_write(&two).is_err());
+        assert!(stream.try_write(&two, false).is_err());
         assert_eq!(SIGNALS.load(Ordering::SeqCst), 0, "a host program that keeps the default would be killed");
         // SAFETY: what was there before.
         unsafe { libc::signal(libc::SIGPIPE, before) };

@@ -140,9 +140,7 @@ impl Wire {
                     Observe::Nothing => {}
                     Observe::Key => drop(write!(out, "&listen=%5B%22{KEY}%22%5D")),
                     Observe::State => {
-                        let keys: Vec<String> =
-                            (0..STATE_KEYS).map(|index| format!("%22{}%22", state_key(index))).collect();
-                        let _ = write!(out, "&listen=%5B{}%5D", keys.join("%2C"));
+                        let _ = write!(out, "&listen={}", *STATE_LISTEN_SET);
                     }
                 }
                 let _ = write!(
@@ -275,6 +273,12 @@ impl Wire {
         }
     }
 }
+
+/// The keys of the state, as they stand in a query.
+static STATE_LISTEN_SET: LazyLock<String> = LazyLock::new(|| {
+    let keys: Vec<String> = (0..STATE_KEYS).map(|index| format!("%22{}%22", state_key(index))).collect();
+    format!("%5B{}%5D", keys.join("%2C"))
+});
 
 const OPCODE_TEXT: u8 = 1;
 const OPCODE_CLOSE: u8 = 8;
