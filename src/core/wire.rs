@@ -211,6 +211,12 @@ fn malformed(what: impl fmt::Display, error: &serde_json::Error) -> Error {
 // ------------------------------------------------------------------ server to client, written
 
 fn string(out: &mut Vec<u8>, text: &str) {
+    let is_plain = text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
+    if is_plain {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        return out.push(b'"');
+    }
     // Writing JSON into memory cannot fail.
     let _ = serde_json::to_writer(out, text);
 }

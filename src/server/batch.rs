@@ -27,8 +27,11 @@ pub(super) struct Mark {
     pub audience: Audience,
 }
 
+/// What a batch's buffers hold at least, in bytes.
+const FIRST_BYTES: usize = 512;
+
 /// The frames between two flushes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
     /// The batches of a room are numbered.
     pub number: u64,
@@ -78,19 +81,27 @@ impl Batch {
         self.marks.push(Mark { end: self.stream.len() as u32, audience });
     }
 
-    /// Whether it was never appended to.
-    pub fn has_no_buffers(&self) -> bool {
-        self.stream.capacity() == 0 && self.answers.capacity() == 0
+    /// Makes a batch that is empty the next of a room.
+    pub fn begin(&mut self, number: u64, start: u64) {
+        (self.number, self.start) = (number, start);
+        // Enough for a change and its answer, so that they need not grow bit by bit.
+        self.stream.reserve(FIRST_BYTES);
+        self.answers.reserve(FIRST_BYTES);
     }
 
-    /// Takes over the buffers of a batch that is done with.
-    pub fn reuse(&mut self, mut spent: Batch) {
-        spent.stream.clear();
-        spent.marks.clear();
-        spent.keys.clear();
-        spent.exceptions.clear();
-        spent.answers.clear();
-        *self = Batch { number: self.number, start: self.start, first_news: None, ..spent };
+    /// Empties it, but keeps the memory for the next.
+    pub fn clear(&mut self) {
+        self.stream.clear();
+        self.marks.clear();
+        self.keys.clear();
+        self.first_news = None;
+        self.exceptions.clear();
+        self.answers.clear();
+    }
+
+    /// The bytes of memory it holds, about.
+    pub fn size(&self) -> usize {
+        self.stream.capacity() + self.answers.capacity() + self.marks.capacity() * size_of::<Mark>()
     }
 
     /// The mark of the frame that has the byte before `end`, and those after it.

@@ -33,6 +33,7 @@ mod http;
 mod news;
 mod options;
 mod outbox;
+mod plan;
 mod requests;
 mod room_host;
 mod shard;

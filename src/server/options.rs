@@ -32,11 +32,19 @@ pub(super) const NEWS_INTERVAL_MS: u64 = 20;
 /// Four times a full store: reached only when writers outrun the loop.
 pub(super) const MAX_BATCH_BYTES: usize = 4 * 65_536;
 
+/// Memory of batches that are sent which a loop keeps for the next, in bytes: two of the largest, or
+/// those of a thousand small rooms that say something at the same time.
+pub(super) const SPARE_BYTES: usize = 4 * MAX_BATCH_BYTES;
+
 /// Size of the buffer that a loop lends to the connection that is read from, in bytes.
 pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Slices handed to the system in one vectored write. Linux takes 1,024; this many fit the stack.
 pub(super) const MAX_SLICES: usize = 64;
+
+/// So many bytes for one connection are copied together rather than handed over in slices: an answer
+/// and a few changes.
+pub(super) const COPIED_BYTES: usize = 1_024;
 
 /// How far the clocks of token issuer and server may differ, in seconds.
 pub(super) const TOKEN_LEEWAY_S: u64 = 5;

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use crate::core::room::{KeySlot, Time};
 
 use super::batch::{Audience, Batch, Filter};
-use super::options::MAX_SLICES;
+use super::options::{COPIED_BYTES, MAX_SLICES};
 use super::stream::Stream;
 
 /// What waits for one connection.
@@ -17,7 +19,7 @@ pub(super) struct Outbox {
     /// Everything before this position of the room's stream is dealt with.
     pub cursor: u64,
     /// Answers that the next flush sends, in order.
-    insertions: Vec<Insertion>,
+    insertions: SmallVec<[Insertion; 1]>,
     /// Bytes of these answers.
     inserted_bytes: usize,
     /// Whether the socket is closed as soon as everything is written.
@@ -200,7 +202,7 @@ impl Outbox {
 
     /// Drops the answers that wait for the flush.
     pub fn forget_insertions(&mut self) {
-        self.insertions = Vec::new();
+        self.insertions = SmallVec::new();
         self.inserted_bytes = 0;
     }
 
@@ -269,7 +271,8 @@ impl Outbox {
             segments.push(segment);
         }
         if self.insertions.is_empty() {
-            self.insertions = Vec::new();
+            // One has its place here; idle connections keep no memory for more.
+            self.insertions = SmallVec::new();
         }
         stream(segments, at, end);
     }
@@ -278,6 +281,21 @@ impl Outbox {
 /// Writes segments until the socket takes no more. Returns how many it took, and how much of the
 /// next.
 fn write(socket: &Stream, segments: &[Segment], are_last_words: bool) -> io::Result<(usize, usize)> {
+    if let [one] = segments {
+        return Ok(taken_segments(segments, offer(socket, &[IoSlice::new(one.bytes())], are_last_words)?));
+    }
+    // Copying a little is cheaper than having the system collect it from several places.
+    if segments.iter().map(Segment::len).sum::<usize>() <= COPIED_BYTES {
+        let mut joined = [0; COPIED_BYTES];
+        let mut length = 0;
+        for segment in segments {
+            let end = length + segment.len();
+            joined[length..end].copy_from_slice(segment.bytes());
+            length = end;
+        }
+        let slice = IoSlice::new(&joined[..length]);
+        return Ok(taken_segments(segments, offer(socket, &[slice], are_last_words)?));
+    }
     let mut done = 0;
     while done < segments.len() {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -288,23 +306,33 @@ fn write(socket: &Stream, segments: &[Segment], are_last_words: bool) -> io::Res
             offered += segment.len();
             count += 1;
         }
-        let mut taken = match socket.try_write(&slices[..count], are_last_words) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(taken) => taken,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((done, 0)),
-            Err(error) => return Err(error),
-        };
-        if taken == offered {
-            done += count;
-            continue;
+        let taken = offer(socket, &slices[..count], are_last_words)?;
+        if taken < offered {
+            let (more, rest) = taken_segments(&segments[done..], taken);
+            return Ok((done + more, rest));
         }
-        while let Some(segment) = segments.get(done).filter(|segment| segment.len() <= taken) {
-            taken -= segment.len();
-            done += 1;
-        }
-        return Ok((done, taken));
+        done += count;
     }
     Ok((done, 0))
+}
+
+/// Writes once. Returns how many bytes were taken.
+fn offer(socket: &Stream, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
+    match socket.try_write(slices, are_last_words) {
+        Ok(0) => Err(ErrorKind::WriteZero.into()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        other => other,
+    }
+}
+
+/// How many segments so many bytes are, and how many of the next.
+fn taken_segments(segments: &[Segment], mut bytes: usize) -> (usize, usize) {
+    let mut whole = 0;
+    while let Some(segment) = segments.get(whole).filter(|segment| segment.len() <= bytes) {
+        bytes -= segment.len();
+        whole += 1;
+    }
+    (whole, bytes)
 }
 
 impl Parked {

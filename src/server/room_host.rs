@@ -12,12 +12,13 @@ use crate::core::error::{Error, ErrorCode};
 use crate::core::room::{Command, Event, GroupHandle, KeySlot, Peer, PeerHandle, Reply, Room, Time};
 use crate::core::wire;
 
-use super::batch::{Batch, Filter};
+use super::batch::Batch;
 use super::connection::{Connection, State};
 use super::frames;
 use super::news::News;
 use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES};
 use super::outbox::Conflated;
+use super::plan::{Plan, Spares};
 use super::shard::Shard;
 
 /// A close code beyond the standard's: 4000 and the number of the error.
@@ -53,11 +54,7 @@ pub(super) struct Inner {
     members: Vec<Option<Rc<Connection>>>,
     /// All connections, those included that have not joined.
     pub connections: usize,
-    batch: Batch,
-    /// Connections with answers in the current batch.
-    answered: Vec<Rc<Connection>>,
-    /// Batches that are being sent, oldest first.
-    flushing: VecDeque<Flushing>,
+    outgoing: Outgoing,
     /// Whether the flusher knows of this room.
     queued: bool,
     /// Readers that wait for the current batch to be on its way.
@@ -79,94 +76,46 @@ struct Snapshot {
     frame: Rc<Vec<u8>>,
 }
 
+/// What the room has to send.
+#[derive(Default)]
+struct Outgoing {
+    /// What is appended to; none while there is nothing to say.
+    open: Option<(Rc<Batch>, Box<Plan>)>,
+    /// The number of the next batch, and where it begins in the stream of the room.
+    next_number: u64,
+    next_start: u64,
+    /// Batches that are being sent, oldest first.
+    flushing: VecDeque<Flushing>,
+}
+
 /// A batch on its way.
 struct Flushing {
     batch: Rc<Batch>,
-    plan: Plan,
-    next_answered: usize,
-    next_visit: usize,
+    plan: Box<Plan>,
+    next_answered: u32,
+    next_visit: u32,
 }
 
-/// Who gets what of a batch. It is decided when the batch begins, so that it can be interrupted.
-#[derive(Default)]
-pub(super) struct Plan {
-    answered: Vec<Rc<Connection>>,
-    /// The slots of the peers concerned.
-    visits: Vec<u32>,
-    /// For each peer slot the number of its group's mask; 0 if it listens to none of the keys.
-    mask_of_peer: Vec<u32>,
-    /// For each group the same.
-    mask_of_group: Vec<u32>,
-    /// The groups that have a mask, in its order.
-    groups: Vec<GroupHandle>,
-    /// For each of these groups a bit for each of the batch's keys.
-    masks: Vec<u64>,
-    words: usize,
-}
-
-impl Plan {
-    fn make(&mut self, batch: &Batch, room: &Room, members: &[Option<Rc<Connection>>]) {
-        let is_there = |slot: u32| members.get(slot as usize).is_some_and(Option::is_some);
-        self.words = batch.keys.len().div_ceil(64);
-        for (nth, key) in batch.keys.iter().enumerate() {
-            for group in room.groups(*key) {
-                let mask = self.mask_of(group);
-                self.masks[(mask - 1) * self.words + nth / 64] |= 1 << (nth % 64);
-            }
-        }
-        if !batch.stream.is_empty() {
-            self.mask_of_peer.resize(members.len(), 0);
-        }
-        for (nth, group) in self.groups.iter().enumerate() {
-            // A peer in its grace period listens, but has no connection.
-            for slot in room.members(*group).iter().filter(|slot| is_there(**slot)) {
-                self.mask_of_peer[*slot as usize] = nth as u32 + 1;
-                self.visits.push(*slot);
-            }
-        }
-        if batch.first_news.is_some() {
-            let unmasked = (0..members.len() as u32).filter(|slot| self.mask_of_peer[*slot as usize] == 0);
-            self.visits.extend(unmasked.filter(|slot| is_there(*slot)));
-        }
+impl Outgoing {
+    fn open(&mut self, spares: &RefCell<Spares>) -> (&mut Batch, &mut Plan) {
+        let (number, start) = (self.next_number, self.next_start);
+        let (batch, plan) = self.open.get_or_insert_with(|| spares.borrow_mut().take(number, start));
+        // Nobody shares it yet, so this copies nothing.
+        (Rc::make_mut(batch), plan)
     }
 
-    fn mask_of(&mut self, group: GroupHandle) -> usize {
-        let place = group.index as usize;
-        if self.mask_of_group.len() <= place {
-            self.mask_of_group.resize(place + 1, 0);
-        }
-        if self.mask_of_group[place] == 0 {
-            self.groups.push(group);
-            self.masks.resize(self.groups.len() * self.words, 0);
-            self.mask_of_group[place] = self.groups.len() as u32;
-        }
-        self.mask_of_group[place] as usize
+    /// The position after everything so far.
+    fn position(&self) -> u64 {
+        self.open.as_ref().map_or(self.next_start, |(batch, _)| batch.end())
     }
 
-    fn filter(&self, connection: &Connection) -> Filter<'_> {
-        let peer = connection.peer.get();
-        let mask = peer.and_then(|peer| self.mask_of_peer.get(peer.slot as usize)).map_or(0, |mask| *mask as usize);
-        let keys = match mask {
-            0 => &[],
-            mask => self.masks.get((mask - 1) * self.words..mask * self.words).unwrap_or(&[]),
-        };
-        Filter { peer, news_from: connection.news_from.get(), keys }
+    /// Bytes for many that wait for the flush.
+    fn bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, |(batch, _)| batch.stream.len())
     }
 
-    /// Empties it, but keeps the memory for the next.
-    pub fn clear(&mut self) {
-        self.answered.clear();
-        self.visits.clear();
-        self.mask_of_peer.clear();
-        self.mask_of_group.clear();
-        self.groups.clear();
-        self.masks.clear();
-    }
-
-    /// The bytes of memory it holds, about.
-    pub fn size(&self) -> usize {
-        8 * (self.answered.capacity() + self.groups.capacity() + self.masks.capacity())
-            + 4 * (self.visits.capacity() + self.mask_of_peer.capacity() + self.mask_of_group.capacity())
+    fn has_output(&self) -> bool {
+        self.open.as_ref().is_some_and(|(batch, plan)| !batch.is_empty() || !plan.answered.is_empty())
     }
 }
 
@@ -226,8 +175,8 @@ impl RoomHost {
         let mut inner = self.inner.borrow_mut();
         let fresh = Inner::new(inner.shard.clone(), self.name.clone());
         let old = std::mem::replace(&mut *inner, fresh);
-        inner.batch.number = old.batch.number + 1;
-        inner.batch.start = old.batch.end();
+        inner.outgoing.next_number = old.outgoing.next_number + 1;
+        inner.outgoing.next_start = old.outgoing.position();
         inner.news = old.news;
         inner.news.forget();
         inner.connections = old.connections;
@@ -243,8 +192,7 @@ impl RoomHost {
     pub fn clear(&self) {
         let mut inner = self.inner.borrow_mut();
         inner.members.clear();
-        inner.answered.clear();
-        inner.flushing.clear();
+        inner.outgoing = Outgoing::default();
     }
 }
 
@@ -256,9 +204,7 @@ impl Inner {
             room,
             members: Vec::new(),
             connections: 0,
-            batch: Batch::default(),
-            answered: Vec::new(),
-            flushing: VecDeque::new(),
+            outgoing: Outgoing::default(),
             queued: false,
             waiting: Vec::new(),
             news: News::default(),
@@ -281,7 +227,7 @@ impl Inner {
             self.shard.reschedule(host, self.deadline, deadline);
             self.deadline = deadline;
         }
-        if !self.queued && self.has_output() {
+        if !self.queued && self.outgoing.has_output() {
             self.queued = true;
             self.shard.queue_flush(host.clone());
         }
@@ -312,8 +258,7 @@ impl Inner {
     /// Puts what is new about peers into what is sent next.
     pub fn tell_news(&mut self, now: Time) {
         if self.news.due().is_some() {
-            self.open_batch();
-            self.news.tell(&mut self.batch, now);
+            self.news.tell(self.outgoing.open(&self.shard.spares).0, now);
         }
     }
 
@@ -342,7 +287,8 @@ impl Inner {
                     // Its author is known before it is.
                     self.tell_news(now);
                     let states = std::iter::once((&*change, 0));
-                    self.open_batch().push_change(slot, |out| wire::write_changes(out, states, false));
+                    let (batch, _) = self.outgoing.open(&self.shard.spares);
+                    batch.push_change(slot, |out| wire::write_changes(out, states, false));
                 }
             }
             Event::SessionEnded => {
@@ -391,7 +337,7 @@ impl Inner {
         connection.peer.set(Some(peer));
         *connection.identity.borrow_mut() = None;
         // What happened before is in the peer list and the snapshot it is sent.
-        connection.outbox.borrow_mut().cursor = self.batch.end();
+        connection.outbox.borrow_mut().cursor = self.outgoing.position();
         connection.news_from.set(self.news.next_number());
         true
     }
@@ -414,26 +360,27 @@ impl Inner {
 
     /// The same for bytes that are framed already.
     pub fn answer_raw(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.open_batch().answers.len();
-        write(&mut self.batch.answers);
-        if connection.outbox.borrow_mut().insert_answer(&self.batch, start) {
-            self.answered.push(connection.clone());
-        }
+        self.answer_with(connection, |out, _| write(out));
     }
 
     /// The same for a message about the room.
     pub fn answer_from_room(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>, &Room)) {
-        let start = self.open_batch().answers.len();
-        let room = &self.room;
-        frames::write_text(&mut self.batch.answers, |out| write(out, room));
-        if connection.outbox.borrow_mut().insert_answer(&self.batch, start) {
-            self.answered.push(connection.clone());
+        self.answer_with(connection, |out, room| frames::write_text(out, |out| write(out, room)));
+    }
+
+    fn answer_with(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>, &Room)) {
+        let (batch, plan) = self.outgoing.open(&self.shard.spares);
+        let start = batch.answers.len();
+        write(&mut batch.answers, &self.room);
+        if connection.outbox.borrow_mut().insert_answer(batch, start) {
+            plan.answered.push(connection.clone());
         }
     }
 
     fn answer_shared(&mut self, connection: &Rc<Connection>, frame: Rc<Vec<u8>>) {
-        if connection.outbox.borrow_mut().insert_shared(&self.batch, frame) {
-            self.answered.push(connection.clone());
+        let (batch, plan) = self.outgoing.open(&self.shard.spares);
+        if connection.outbox.borrow_mut().insert_shared(batch, frame) {
+            plan.answered.push(connection.clone());
         }
     }
 
@@ -506,54 +453,36 @@ impl Inner {
 
     // ------------------------------------------------------------------ flushing
 
-    /// The batch that is appended to. A room has buffers only while it has something to say.
-    fn open_batch(&mut self) -> &mut Batch {
-        if self.batch.has_no_buffers() {
-            if let Some(spare) = self.shard.spare_batches.borrow_mut().pop() {
-                self.batch.reuse(spare);
-            }
-        }
-        &mut self.batch
-    }
-
-    fn has_output(&self) -> bool {
-        !self.batch.is_empty() || !self.answered.is_empty()
-    }
-
     pub fn batch_is_full(&self) -> bool {
-        self.batch.stream.len() > MAX_BATCH_BYTES
+        self.outgoing.bytes() > MAX_BATCH_BYTES
     }
 
     /// Begins to send the current batch. Returns whether there is one.
     fn freeze(&mut self) -> bool {
-        if !self.has_output() {
+        if !self.outgoing.has_output() {
             return false;
         }
-        let next = Batch { number: self.batch.number + 1, start: self.batch.end(), ..Batch::default() };
-        let batch = std::mem::replace(&mut self.batch, next);
-        let mut plan = self.shard.spare_plans.borrow_mut().pop().unwrap_or_default();
+        let Some((batch, mut plan)) = self.outgoing.open.take() else { return false };
+        (self.outgoing.next_number, self.outgoing.next_start) = (batch.number + 1, batch.end());
         plan.make(&batch, &self.room, &self.members);
-        // An idle room keeps no memory for it.
-        plan.answered = std::mem::take(&mut self.answered);
-        let flushing = Flushing { batch: Rc::new(batch), plan, next_answered: 0, next_visit: 0 };
-        self.flushing.push_back(flushing);
+        self.outgoing.flushing.push_back(Flushing { batch, plan, next_answered: 0, next_visit: 0 });
         self.waiting.drain(..).for_each(Waker::wake);
         true
     }
 
     fn flush(&mut self, writes: &mut usize) -> bool {
-        if self.flushing.is_empty() {
+        if self.outgoing.flushing.is_empty() {
             self.freeze();
         }
-        while let Some(flushing) = self.flushing.front_mut() {
+        while let Some(flushing) = self.outgoing.flushing.front_mut() {
             // Who asked something is answered first.
             let plan = &flushing.plan;
-            while let Some(connection) = plan.answered.get(flushing.next_answered).filter(|_| *writes > 0) {
+            while let Some(connection) = plan.answered.get(flushing.next_answered as usize).filter(|_| *writes > 0) {
                 connection.deliver(&flushing.batch, &plan.filter(connection));
                 flushing.next_answered += 1;
                 *writes -= 1;
             }
-            while let Some(slot) = plan.visits.get(flushing.next_visit).filter(|_| *writes > 0) {
+            while let Some(slot) = plan.visits.get(flushing.next_visit as usize).filter(|_| *writes > 0) {
                 if let Some(Some(connection)) = self.members.get(*slot as usize) {
                     if connection.outbox.borrow().cursor < flushing.batch.end() {
                         connection.deliver(&flushing.batch, &plan.filter(connection));
@@ -562,14 +491,16 @@ impl Inner {
                 }
                 flushing.next_visit += 1;
             }
-            if flushing.next_visit < plan.visits.len() || flushing.next_answered < plan.answered.len() {
+            if (flushing.next_visit as usize) < plan.visits.len()
+                || (flushing.next_answered as usize) < plan.answered.len()
+            {
                 return true;
             }
-            if let Some(done) = self.flushing.pop_front() {
-                self.shard.keep_spares(Rc::try_unwrap(done.batch).ok(), done.plan);
+            if let Some(done) = self.outgoing.flushing.pop_front() {
+                self.shard.spares.borrow_mut().put(done.batch, done.plan);
             }
         }
-        self.queued = self.has_output();
+        self.queued = self.outgoing.has_output();
         self.queued
     }
 
@@ -577,7 +508,7 @@ impl Inner {
     /// to change, or it is about to go.
     pub fn bring_up_to_date(&mut self, connection: &Rc<Connection>) {
         self.freeze();
-        for flushing in &self.flushing {
+        for flushing in &self.outgoing.flushing {
             let waits = connection.outbox.borrow().cursor < flushing.batch.end();
             if waits || !connection.outbox.borrow().is_flushed() {
                 connection.deliver(&flushing.batch, &flushing.plan.filter(connection));

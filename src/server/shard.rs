@@ -17,16 +17,14 @@ use crate::core::error::{Error, ErrorCode};
 use crate::core::room::{Event, Time};
 
 use super::acceptor;
-use super::batch::Batch;
 use super::clock::Clock;
 use super::connection::{self, Connection, Identity, State};
 use super::frames::{self, EMPTY_PING};
 use super::handshake::{Admission, LastListen};
-use super::options::{
-    ServerOptions, CLOSE_WAIT_MS, MAX_BATCH_BYTES, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN,
-};
+use super::options::{ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN};
 use super::outbox::Segment;
-use super::room_host::{close_code, Plan, RoomHost};
+use super::plan::Spares;
+use super::room_host::{close_code, RoomHost};
 use super::signal::Signal;
 use super::token::Verifier;
 
@@ -34,9 +32,6 @@ use super::token::Verifier;
 const CODE_RESTART: u16 = 1012;
 /// Close code of a server that failed.
 const CODE_FAULT: u16 = 1011;
-
-/// Buffers of batches that are sent a loop keeps for the next.
-const SPARES: usize = 8;
 
 /// What all loops of a server share.
 pub(super) struct Shared {
@@ -145,8 +140,7 @@ pub(super) struct Shard {
     pub segments: RefCell<Vec<Segment>>,
     /// Lent to the room that applies a command.
     pub events: Cell<Vec<Event>>,
-    pub spare_batches: RefCell<Vec<Batch>>,
-    pub spare_plans: RefCell<Vec<Plan>>,
+    pub spares: RefCell<Spares>,
     /// Rooms that have something to send, in the order in which they had.
     to_flush: RefCell<VecDeque<Rc<RoomHost>>>,
     flush: Signal,
@@ -170,8 +164,7 @@ impl Shard {
             last_listen: RefCell::default(),
             segments: RefCell::default(),
             events: Cell::default(),
-            spare_batches: RefCell::default(),
-            spare_plans: RefCell::default(),
+            spares: RefCell::default(),
             to_flush: RefCell::default(),
             flush: Signal::default(),
             deadlines: RefCell::default(),
@@ -236,20 +229,6 @@ impl Shard {
             if first.is_none_or(|first| at < first) {
                 self.deadline_changed.raise();
             }
-        }
-    }
-
-    /// Keeps the memory of what is sent for the next.
-    pub fn keep_spares(&self, batch: Option<Batch>, mut plan: Plan) {
-        let mut batches = self.spare_batches.borrow_mut();
-        let small = |batch: &Batch| batch.stream.capacity() + batch.answers.capacity() <= 2 * MAX_BATCH_BYTES;
-        if batches.len() < SPARES {
-            batches.extend(batch.filter(small));
-        }
-        let mut plans = self.spare_plans.borrow_mut();
-        if plans.len() < SPARES && plan.size() <= 2 * MAX_BATCH_BYTES {
-            plan.clear();
-            plans.push(plan);
         }
     }
 
