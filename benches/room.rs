@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use sessionstore::core::room::{Command, Event, Introduction, PeerHandle, Reply, Room};
-use sessionstore::core::{limits::Limits, wire};
+use sessionstore::core::wire;
 use sessionstore::Value;
 
 /// Members of the room; a key's listeners are walked by the server, not by the room.
@@ -18,7 +18,7 @@ fn text(bytes: usize) -> Value {
 }
 
 fn room(peers: usize) -> (Room, PeerHandle) {
-    let mut room = Room::new("bench", Limits::default());
+    let mut room = Room::new("bench", Default::default());
     let mut events = Vec::new();
     let mut first = None;
     for index in 0..peers {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::value::RawValue;
-use sessionstore::core::limits::Limits;
 use sessionstore::core::room::{Author, Change, Command, Introduction, PeerHandle, Reply, Room};
 use sessionstore::core::wire::*;
 use sessionstore::{Error, ErrorCode, Value};
@@ -64,7 +63,7 @@ fn change(key: &str, value: Value, version: u64, who: Option<(&str, &str, &str)>
 }
 
 fn room_with(peer: Introduction<'_>) -> (Room, PeerHandle) {
-    let mut room = Room::new("lobby", Limits::default());
+    let mut room = Room::new("lobby", Default::default());
     let joined = room.apply(7, Command::Join { peer, new_session_id: "session" }, &mut Vec::new());
     match joined {
         Ok(Reply::Joined { peer, .. }) => (room, peer),

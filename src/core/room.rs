@@ -252,7 +252,11 @@ struct Session {
     bytes: usize,
     stored: usize,
     peers: Slab<Peer>,
-    peer_ids: BTreeMap<Arc<str>, u32>,
+    /// The peers in the order of their ids.
+    peer_index: Vec<u32>,
+    /// The role of the peer that joined last, which most others have too.
+    last_role: Arc<str>,
+    empty: Arc<str>,
     next_serial: u32,
     next_key_serial: u32,
     keys: Slab<KeyState>,
@@ -284,7 +288,7 @@ struct Session {
 #[derive(Debug)]
 pub struct Room {
     name: Arc<str>,
-    limits: Limits,
+    limits: Arc<Limits>,
     session: Option<Session>,
     /// The last serial numbers of peers, keys and groups that sessions before this one gave out: a
     /// handle of a session that is over must not be taken for one of the next.
@@ -293,7 +297,7 @@ pub struct Room {
 
 impl Room {
     /// A room without a session.
-    pub fn new(name: impl Into<Arc<str>>, limits: Limits) -> Room {
+    pub fn new(name: impl Into<Arc<str>>, limits: Arc<Limits>) -> Room {
         Room { name: name.into(), limits, session: None, last_serials: (0, 0, 0) }
     }
 
@@ -389,7 +393,7 @@ impl Room {
     /// A peer by its id.
     pub fn peer_by_id(&self, peer_id: &str) -> Option<(PeerHandle, &Peer)> {
         let session = self.session.as_ref()?;
-        let slot = *session.peer_ids.get(peer_id)?;
+        let slot = session.find_peer(peer_id).ok()?;
         let peer = session.peers.get(slot as usize)?;
         Some((PeerHandle { slot, serial: peer.serial }, peer))
     }
@@ -505,23 +509,29 @@ impl Room {
         let (next_serial, next_key_serial, next_group_serial) = self.last_serials;
         let session = self.session.get_or_insert_with(|| {
             events.push(Event::SessionStarted);
-            let id = new_session_id.into();
-            Session { id, started_at: now, next_serial, next_key_serial, next_group_serial, ..Session::default() }
+            let serials = (next_serial, next_key_serial, next_group_serial);
+            Session::new(new_session_id, now, serials)
         });
         session.linger_until = None;
         session.next_serial = session.next_serial.wrapping_add(1);
         let serial = session.next_serial;
-        let peer_id: Arc<str> = peer.peer_id.into();
+        let place = session.peer_place(peer.peer_id).unwrap_or_else(|place| place);
+        let identity =
+            Author { peer_id: peer.peer_id.into(), user_id: session.text(peer.user_id), name: session.text(name) };
+        if *session.last_role != *peer.role {
+            session.last_role = peer.role.into();
+        }
+        let metadata = session.text(metadata);
         let slot = session.peers.insert(Peer {
-            identity: Arc::new(Author { peer_id: peer_id.clone(), user_id: peer.user_id.into(), name: name.into() }),
-            role: peer.role.into(),
-            metadata: metadata.into(),
+            identity: Arc::new(identity),
+            role: session.last_role.clone(),
+            metadata,
             joined_at: now,
             lost_until: None,
             serial,
             listens: None,
         }) as u32;
-        session.peer_ids.insert(peer_id, slot);
+        session.peer_index.insert(place, slot);
         let handle = PeerHandle { slot, serial };
         events.push(Event::PeerJoined(handle));
         Ok(Reply::Joined { peer: handle, returned: false })
@@ -529,7 +539,7 @@ impl Room {
 
     fn come_back(&mut self, peer_id: &str, user_id: &str) -> Result<Reply, Error> {
         let session = self.session.as_mut().ok_or(ErrorCode::NotJoined)?;
-        let slot = *session.peer_ids.get(peer_id).ok_or(ErrorCode::NotJoined)?;
+        let slot = session.find_peer(peer_id).map_err(|_| ErrorCode::NotJoined)?;
         let peer = session.peers.get_mut(slot as usize).ok_or(ErrorCode::NotJoined)?;
         if &*peer.identity.user_id != user_id {
             return Err(ErrorCode::PeerMismatch.into());
@@ -694,8 +704,10 @@ impl Room {
         let linger_ms = self.limits.linger_ms;
         let Some(session) = &mut self.session else { return };
         session.leave_group(peer.slot);
+        if let Ok(place) = session.peer_place(&session.peers[peer.slot as usize].identity.peer_id) {
+            session.peer_index.remove(place);
+        }
         let gone = session.peers.remove(peer.slot as usize);
-        session.peer_ids.remove(&gone.identity.peer_id);
         if let Some(until) = gone.lost_until {
             session.grace.remove(&(until, peer));
         }
@@ -718,6 +730,40 @@ impl Room {
 }
 
 impl Session {
+    fn new(id: &str, started_at: Time, serials: (u32, u32, u32)) -> Session {
+        let (next_serial, next_key_serial, next_group_serial) = serials;
+        Session {
+            id: id.into(),
+            started_at,
+            // Many rooms have one or two peers, and a key or two.
+            peers: Slab::with_capacity(1),
+            keys: Slab::with_capacity(1),
+            groups: Slab::with_capacity(1),
+            next_serial,
+            next_key_serial,
+            next_group_serial,
+            ..Session::default()
+        }
+    }
+
+    /// A text of a peer. Most have no user id and no metadata: they share the empty one.
+    fn text(&self, text: &str) -> Arc<str> {
+        match text {
+            "" => self.empty.clone(),
+            text => text.into(),
+        }
+    }
+
+    /// Where a peer is in the index, or where it belongs.
+    fn peer_place(&self, peer_id: &str) -> Result<usize, usize> {
+        self.peer_index.binary_search_by(|slot| (*self.peers[*slot as usize].identity.peer_id).cmp(peer_id))
+    }
+
+    /// The slot of a peer.
+    fn find_peer(&self, peer_id: &str) -> Result<u32, usize> {
+        self.peer_place(peer_id).map(|place| self.peer_index[place])
+    }
+
     fn add_key(&mut self, key: &str) -> KeySlot {
         let key: Arc<str> = key.into();
         self.next_key_serial = self.next_key_serial.wrapping_add(1);

@@ -134,13 +134,7 @@ impl Connection {
 }
 
 /// Reads a connection to its end.
-pub(super) async fn serve(connection: Rc<Connection>, rest: Vec<u8>) {
-    let mut reader = Reader { decoder: Decoder::default(), backlog: rest, said_goodbye: false };
-    poll_fn(|context| reader.poll(&connection, context)).await;
-    connection.shard.finish(&connection);
-}
-
-struct Reader {
+pub(super) struct Reader {
     decoder: Decoder,
     /// What was read but has to wait until answers are on their way.
     backlog: Vec<u8>,
@@ -148,6 +142,17 @@ struct Reader {
 }
 
 impl Reader {
+    /// Begins with what came behind the request head.
+    pub fn new(rest: Vec<u8>) -> Reader {
+        Reader { decoder: Decoder::default(), backlog: rest, said_goodbye: false }
+    }
+
+    /// To be the connection's task.
+    pub async fn serve(mut self, connection: Rc<Connection>) {
+        poll_fn(|context| self.poll(&connection, context)).await;
+        connection.shard.finish(&connection);
+    }
+
     fn poll(&mut self, connection: &Rc<Connection>, context: &mut Context<'_>) -> Poll<()> {
         loop {
             match connection.state.get() {

@@ -2,11 +2,12 @@
 //! send.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+
+use smallvec::SmallVec;
 
 use crate::core::error::{Error, ErrorCode};
 use crate::core::room::{Command, Event, GroupHandle, KeySlot, Peer, PeerHandle, Reply, Room, Time};
@@ -60,7 +61,7 @@ pub(super) struct Inner {
     /// Readers that wait for the current batch to be on its way.
     waiting: Vec<Waker>,
     news: News,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<Box<Snapshot>>,
     peer_list: Option<Rc<Vec<u8>>>,
     /// What the shard's counters and its list of deadlines have of this room.
     counted_open: bool,
@@ -84,8 +85,8 @@ struct Outgoing {
     /// The number of the next batch, and where it begins in the stream of the room.
     next_number: u64,
     next_start: u64,
-    /// Batches that are being sent, oldest first.
-    flushing: VecDeque<Flushing>,
+    /// Batches that are being sent, oldest first. As a rule there is one.
+    flushing: SmallVec<[Flushing; 1]>,
 }
 
 /// A batch on its way.
@@ -198,7 +199,7 @@ impl RoomHost {
 
 impl Inner {
     fn new(shard: Rc<Shard>, name: Arc<str>) -> Inner {
-        let room = Room::new(name, shard.options().limits.clone());
+        let room = Room::new(name, shard.shared.limits.clone());
         Inner {
             shard,
             room,
@@ -408,13 +409,16 @@ impl Inner {
         }
         let room = &self.room;
         let same = |have: &Snapshot| have.group == group || room.keys_of(group).eq(have.keys.iter().copied());
-        let snapshot = match self.snapshot.take().filter(same) {
-            Some(snapshot) => Snapshot { group, ..snapshot },
+        let snapshot = match self.snapshot.take().filter(|have| same(have)) {
+            Some(mut snapshot) => {
+                snapshot.group = group;
+                snapshot
+            }
             None => {
                 let mut frame = Vec::new();
                 frames::write_text(&mut frame, |out| write_snapshot(out, room, group));
                 frame.shrink_to_fit();
-                Snapshot { group, keys: room.keys_of(group).collect(), frame: Rc::new(frame) }
+                Box::new(Snapshot { group, keys: room.keys_of(group).collect(), frame: Rc::new(frame) })
             }
         };
         let frame = snapshot.frame.clone();
@@ -465,7 +469,7 @@ impl Inner {
         let Some((batch, mut plan)) = self.outgoing.open.take() else { return false };
         (self.outgoing.next_number, self.outgoing.next_start) = (batch.number + 1, batch.end());
         plan.make(&batch, &self.room, &self.members);
-        self.outgoing.flushing.push_back(Flushing { batch, plan, next_answered: 0, next_visit: 0 });
+        self.outgoing.flushing.push(Flushing { batch, plan, next_answered: 0, next_visit: 0 });
         self.waiting.drain(..).for_each(Waker::wake);
         true
     }
@@ -474,7 +478,7 @@ impl Inner {
         if self.outgoing.flushing.is_empty() {
             self.freeze();
         }
-        while let Some(flushing) = self.outgoing.flushing.front_mut() {
+        while let Some(flushing) = self.outgoing.flushing.first_mut() {
             // Who asked something is answered first.
             let plan = &flushing.plan;
             while let Some(connection) = plan.answered.get(flushing.next_answered as usize).filter(|_| *writes > 0) {
@@ -496,9 +500,8 @@ impl Inner {
             {
                 return true;
             }
-            if let Some(done) = self.outgoing.flushing.pop_front() {
-                self.shard.spares.borrow_mut().put(done.batch, done.plan);
-            }
+            let done = self.outgoing.flushing.remove(0);
+            self.shard.spares.borrow_mut().put(done.batch, done.plan);
         }
         self.queued = self.outgoing.has_output();
         self.queued

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::{spawn_local, yield_now, LocalSet};
 
 use crate::core::error::{Error, ErrorCode};
+use crate::core::limits::Limits;
 use crate::core::room::{Event, Time};
 
 use super::acceptor;
@@ -36,6 +37,8 @@ const CODE_FAULT: u16 = 1011;
 /// What all loops of a server share.
 pub(super) struct Shared {
     pub options: ServerOptions,
+    /// Those of the options, shared by the rooms.
+    pub limits: Arc<Limits>,
     pub verifier: Option<Verifier>,
     pub clock: Clock,
     pub shards: Vec<UnboundedSender<ToShard>>,
@@ -75,6 +78,7 @@ impl Shared {
             running: Mutex::new(shards.len()),
             ended: Condvar::new(),
             shards,
+            limits: Arc::new(options.limits.clone()),
             options,
         }
     }
@@ -284,7 +288,7 @@ impl Shard {
         }
         let now = self.now();
         host.turn(|inner| inner.admit(&connection, admission, now));
-        spawn_local(connection::serve(connection, rest));
+        spawn_local(connection::Reader::new(rest).serve(connection));
     }
 
     /// A connection has ended, whichever way.

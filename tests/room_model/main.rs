@@ -77,7 +77,7 @@ proptest! {
     fn the_room_does_what_the_model_does(limits in limits(), steps in steps()) {
         let mut traces = [Trace::new(), Trace::new()];
         for trace in &mut traces {
-            let room = &mut Room::new("lobby", limits.clone());
+            let room = &mut Room::new("lobby", limits.clone().into());
             check(room, &limits, &steps, Some(trace)).map_err(TestCaseError::fail)?;
         }
         prop_assert_eq!(&traces[0], &traces[1], "the same commands gave another room");
@@ -94,7 +94,7 @@ fn every_planted_fault_is_found() {
         let mut runner = TestRunner::deterministic();
         let found = (0..RUNS_TO_FIND_A_FAULT).find_map(|_| {
             let (limits, steps) = (limits(), steps()).new_tree(&mut runner).expect("a run").current();
-            let mut mutant = Mutant::new(Room::new("lobby", limits.clone()), fault);
+            let mut mutant = Mutant::new(Room::new("lobby", limits.clone().into()), fault);
             check(&mut mutant, &limits, &steps, None).err()
         });
         assert!(found.is_some(), "a room that {fault:?} passed {RUNS_TO_FIND_A_FAULT} runs unnoticed");
@@ -110,7 +110,7 @@ fn random_runs_reach_every_refusal_and_event() {
     for _ in 0..RUNS_TO_FIND_A_FAULT {
         let (limits, steps) = (limits(), steps()).new_tree(&mut runner).expect("a run").current();
         let mut trace = Trace::new();
-        let room = &mut Room::new("lobby", limits.clone());
+        let room = &mut Room::new("lobby", limits.clone().into());
         check(room, &limits, &steps, Some(&mut trace)).expect("the room and the model agree");
         for line in trace {
             // The reply and the events; the dump that follows is not needed.

@@ -15,7 +15,7 @@ struct Scene {
 
 impl Scene {
     fn new(limits: Limits) -> Scene {
-        Scene { room: Room::new("lobby", limits), events: Vec::new() }
+        Scene { room: Room::new("lobby", limits.into()), events: Vec::new() }
     }
 
     fn apply(&mut self, now: Time, command: Command<'_>) -> Result<Reply, Error> {

@@ -74,7 +74,7 @@ fuzz_target!(|data: &[u8]| {
     while bytes.0.len() > 0 && steps.len() < MOST_STEPS {
         steps.push(bytes.step());
     }
-    if let Err(broken) = check::check(&mut Room::new("lobby", limits.clone()), &limits, &steps, None) {
+    if let Err(broken) = check::check(&mut Room::new("lobby", limits.clone().into()), &limits, &steps, None) {
         panic!("{broken}");
     }
 });

@@ -3,7 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sessionstore::core::limits::Limits;
 use sessionstore::core::room::{Command, Event, Introduction, PeerHandle, Reply, Room, Time};
 use sessionstore::core::wire::{self, ClientMessage};
 use sessionstore::Error;
@@ -48,7 +47,7 @@ fn apply(
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let mut room = Room::new("lobby", Limits::default());
+    let mut room = Room::new("lobby", Default::default());
     let peer = join(&mut room, "p1");
     join(&mut room, "p2");
     for (now, frame) in (1..).zip(text.split('\n')) {
