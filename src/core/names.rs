@@ -97,8 +97,9 @@ impl KeyList {
 
 impl<'a> FromIterator<&'a str> for KeyList {
     fn from_iter<I: IntoIterator<Item = &'a str>>(keys: I) -> KeyList {
-        let mut list = KeyList::default();
-        keys.into_iter().for_each(|key| list.push(key));
+        let keys = keys.into_iter();
+        let mut list = KeyList { text: String::new(), ends: Vec::with_capacity(keys.size_hint().0) };
+        keys.for_each(|key| list.push(key));
         list
     }
 }

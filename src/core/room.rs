@@ -797,6 +797,10 @@ impl Session {
         for (nth, key) in keys.iter().enumerate() {
             let slot = self.key_index.get(*key).copied().unwrap_or_else(|| self.add_key(key));
             let listeners = &mut self.keys[slot.index as usize].listeners;
+            if listeners.is_empty() {
+                // As a rule one group is all there is.
+                listeners.reserve_exact(1);
+            }
             listed.push((slot, listeners.len() as u32));
             listeners.push((group, nth as u32));
         }

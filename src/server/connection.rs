@@ -2,8 +2,9 @@
 //! does not take what waits.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{poll_fn, Future};
 use std::io::ErrorKind;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{ready, Context, Poll};
 
@@ -133,8 +134,10 @@ impl Connection {
     }
 }
 
-/// Reads a connection to its end.
+/// Reads a connection to its end: its task. A future of its own because an `async fn` keeps what it was
+/// given twice, which every idle connection would pay for.
 pub(super) struct Reader {
+    connection: Rc<Connection>,
     decoder: Decoder,
     /// What was read but has to wait until answers are on their way.
     backlog: Vec<u8>,
@@ -143,17 +146,12 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Begins with what came behind the request head.
-    pub fn new(rest: Vec<u8>) -> Reader {
-        Reader { decoder: Decoder::default(), backlog: rest, said_goodbye: false }
+    pub fn new(connection: Rc<Connection>, rest: Vec<u8>) -> Reader {
+        Reader { connection, decoder: Decoder::default(), backlog: rest, said_goodbye: false }
     }
 
-    /// To be the connection's task.
-    pub async fn serve(mut self, connection: Rc<Connection>) {
-        poll_fn(|context| self.poll(&connection, context)).await;
-        connection.shard.finish(&connection);
-    }
-
-    fn poll(&mut self, connection: &Rc<Connection>, context: &mut Context<'_>) -> Poll<()> {
+    fn read(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let connection = &self.connection;
         loop {
             match connection.state.get() {
                 State::Closed => return Poll::Ready(()),
@@ -203,6 +201,16 @@ impl Reader {
                 Err(_) => return Poll::Ready(()),
             }
         }
+    }
+}
+
+impl Future for Reader {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        ready!(self.read(context));
+        self.connection.shard.finish(&self.connection);
+        Poll::Ready(())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::core::room::{Event, Time};
 
 use super::acceptor;
 use super::clock::Clock;
-use super::connection::{self, Connection, Identity, State};
+use super::connection::{Connection, Identity, Reader, State};
 use super::frames::{self, EMPTY_PING};
 use super::handshake::{Admission, LastListen};
 use super::options::{ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN};
@@ -288,7 +288,7 @@ impl Shard {
         }
         let now = self.now();
         host.turn(|inner| inner.admit(&connection, admission, now));
-        spawn_local(connection::Reader::new(rest).serve(connection));
+        spawn_local(Reader::new(connection, rest));
     }
 
     /// A connection has ended, whichever way.
