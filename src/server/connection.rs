@@ -40,26 +40,29 @@ pub(super) struct Identity {
     pub metadata: Option<String>,
 }
 
+/// What a delivery looks at comes first and lies together: with thousands of connections each of its
+/// cache lines has to be fetched from memory.
+#[repr(C)]
 pub(super) struct Connection {
-    pub shard: Rc<Shard>,
-    pub host: Rc<RoomHost>,
-    /// Index in the shard's list.
-    pub index: Cell<usize>,
-    socket: Stream,
-    pub identity: RefCell<Option<Box<Identity>>>,
     /// The peer this connection speaks for, while it is in the room and no newer one came.
     pub peer: Cell<Option<PeerHandle>>,
+    pub state: Cell<State>,
     /// The number of the first news of peers that is not in the list of peers it was sent.
     pub news_from: Cell<u64>,
-    pub state: Cell<State>,
+    pub outbox: RefCell<Outbox>,
+    socket: Stream,
+    /// Wakes the reader when it may go on.
+    pub resume: Signal,
+    pub shard: Rc<Shard>,
+    pub host: Rc<RoomHost>,
     /// When it was last heard of.
     pub heard_at: Cell<Time>,
     pub pinged_at: Cell<Time>,
     /// In the states `Closing` and `Ending`: when the socket is shut down at the latest.
     pub close_by: Cell<Time>,
-    pub outbox: RefCell<Outbox>,
-    /// Wakes the reader when it may go on.
-    pub resume: Signal,
+    /// Index in the shard's list.
+    pub index: Cell<usize>,
+    pub identity: RefCell<Option<Box<Identity>>>,
     _ticket: Ticket,
 }
 
