@@ -33,7 +33,7 @@ fn refusal(text: &str) -> ErrorCode {
 }
 
 fn server(text: &str) -> ServerMessage<'_> {
-    parse_server_message(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    parse_server_message(text, &mut Known::default()).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// Strings that a careless writer or reader gets wrong.
@@ -140,7 +140,9 @@ fn changes_are_read_as_they_were_written() {
         for state in &states {
             let frame = written(|out| write_state_result(out, &raw("\"9\""), state));
             match server(&frame) {
-                ServerMessage::Result { id: 9, body } => assert_eq!(&parse_state(body).expect("a state"), state),
+                ServerMessage::Result { id: 9, body } => {
+                    assert_eq!(&parse_state(body, &mut Known::default()).expect("a state"), state)
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -491,13 +493,13 @@ fn what_is_no_server_message_is_refused_or_passed_over() {
         r#"{"id":"1","error":{"code":"5"}}"#.into(),
     ];
     for frame in &frames {
-        let error = parse_server_message(frame).expect_err(frame);
+        let error = parse_server_message(frame, &mut Known::default()).expect_err(frame);
         assert_eq!(error, ErrorCode::MalformedMessage, "{frame:.200}");
     }
     let bad_key = r#"{"method":"on-metadata-change","params":{"values":[{"key":""}]}}"#;
-    assert_eq!(parse_server_message(bad_key).expect_err(bad_key), ErrorCode::InvalidKey);
+    assert_eq!(parse_server_message(bad_key, &mut Known::default()).expect_err(bad_key), ErrorCode::InvalidKey);
     let bad_value = r#"{"method":"on-metadata-change","params":{"values":[{"key":"k","data":"\ud800"}]}}"#;
-    assert_eq!(parse_server_message(bad_value).expect_err(bad_value), ErrorCode::InvalidJson);
+    assert_eq!(parse_server_message(bad_value, &mut Known::default()).expect_err(bad_value), ErrorCode::InvalidJson);
     for frame in
         ["{}", r#"{"method":"new-thing","params":{"a":1}}"#, r#"{"method":"on-peer-join"}"#, r#"{"id":{},"result":{}}"#]
     {
@@ -519,7 +521,7 @@ fn survives(text: &str) {
     if let Err(error) = &request.message {
         written(|out| write_error(out, request.id, error));
     }
-    match parse_server_message(text) {
+    match parse_server_message(text, &mut Known::default()) {
         Ok(ServerMessage::Changes { states, snapshot }) => {
             let frame = written(|out| write_changes(out, states.iter().map(|(state, n)| (&**state, *n)), snapshot));
             let ServerMessage::Changes { states: again, .. } = server(&frame) else { panic!("{frame}") };
@@ -529,7 +531,11 @@ fn survives(text: &str) {
             assert_eq!(keys_and_values(&again), keys_and_values(&states));
         }
         Ok(ServerMessage::Result { body, .. }) => {
-            let _ = (parse_state(body).is_ok(), parse_welcome(body).is_ok(), parse_peer_list(body).is_ok());
+            let _ = (
+                parse_state(body, &mut Known::default()).is_ok(),
+                parse_welcome(body).is_ok(),
+                parse_peer_list(body).is_ok(),
+            );
         }
         _ => {}
     }

@@ -15,7 +15,7 @@ use super::options::{Address, ClientOptions};
 use super::runtime::NetworkThread;
 use super::task;
 use crate::core::names;
-use crate::core::replica::{ListenerId, Notice, Replica};
+use crate::core::replica::{KeyEvent, ListenerId, Notice, Replica};
 use crate::core::room::Change;
 use crate::core::value::Value;
 use crate::core::wire::{self, PeerInfo};
@@ -119,6 +119,18 @@ pub(crate) struct Shared {
     pub(crate) work: Notify,
 }
 
+/// The notices with the listeners they are for; `None` is the end of the snapshot.
+pub(crate) fn addressed<'a>(
+    listening: &'a Listening,
+    notices: &'a mut Vec<Notice>,
+) -> impl Iterator<Item = (Arc<ListenerCell>, Option<KeyEvent>)> + 'a {
+    let cell = |listener: ListenerId| listening.cells.get(&listener).cloned();
+    notices.drain(..).filter_map(move |notice| match notice {
+        Notice::Changed { listener, event } => Some((cell(listener)?, Some(event))),
+        Notice::SnapshotEnd { listener } => Some((cell(listener)?, None)),
+    })
+}
+
 impl Shared {
     /// Takes note of a request to be sent.
     pub(crate) fn begin(
@@ -161,20 +173,7 @@ impl Shared {
     /// Hands notices of the replica to the listeners they are for, while the lock is held, so
     /// that their order is that of the replica.
     pub(crate) fn queue_notices(&self, listening: &Listening, notices: &mut Vec<Notice>) {
-        for notice in notices.drain(..) {
-            match notice {
-                Notice::Changed { listener, event } => {
-                    if let Some(cell) = listening.cells.get(&listener) {
-                        self.dispatcher.push(Item::Key(cell.clone(), event));
-                    }
-                }
-                Notice::SnapshotEnd { listener } => {
-                    if let Some(cell) = listening.cells.get(&listener) {
-                        self.dispatcher.push(Item::SnapshotEnd(cell.clone()));
-                    }
-                }
-            }
-        }
+        self.dispatcher.push_all(addressed(listening, notices).map(Item::from));
     }
 
     /// Ends everything, once: requests end with `CLOSED`, listeners are dropped, then the update

@@ -23,6 +23,10 @@ use crate::{Error, ErrorCode};
 /// about 100 bytes each it is less than half a megabyte.
 const COMPACT_ABOVE: usize = 4_096;
 
+/// So many are taken from the queue at once: few enough that what waits may still be compacted, and
+/// that a listener which cancels is not told of much for nothing.
+const ITEMS_AT_ONCE: usize = 64;
+
 thread_local! {
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
@@ -75,7 +79,31 @@ impl ListenerCell {
             return;
         }
         let Some(mut listener) = lock(&self.listener).take() else { return };
-        if guarded(|| listener.on_change(change)) {
+        let well = guarded(|| listener.on_change(change));
+        self.put_back(listener, well);
+    }
+
+    /// Tells one change, and those for the same listener that follow it.
+    fn tell_changes(self: &Arc<Self>, first: KeyEvent, items: &mut VecDeque<Item>) {
+        let Some(mut listener) = lock(&self.listener).take() else { return };
+        let mut next = Some(first);
+        let mut well = true;
+        while let Some(event) = next.take() {
+            // A callback may have cancelled it.
+            if well && !self.is_cancelled() {
+                well = guarded(|| listener.on_change(KeyChange::Event(&event)));
+            }
+            if matches!(items.front(), Some(Item::Key(cell, _)) if Arc::ptr_eq(cell, self)) {
+                if let Some(Item::Key(_, event)) = items.pop_front() {
+                    next = Some(event);
+                }
+            }
+        }
+        self.put_back(listener, well);
+    }
+
+    fn put_back(&self, listener: Box<dyn KeyChangeListener>, well: bool) {
+        if well {
             *lock(&self.listener) = Some(listener);
         } else {
             // A listener that panicked is not called again.
@@ -124,6 +152,15 @@ pub(crate) enum Item {
     Last,
 }
 
+impl From<(Arc<ListenerCell>, Option<KeyEvent>)> for Item {
+    fn from((cell, event): (Arc<ListenerCell>, Option<KeyEvent>)) -> Item {
+        match event {
+            Some(event) => Item::Key(cell, event),
+            None => Item::SnapshotEnd(cell),
+        }
+    }
+}
+
 struct Queue {
     items: VecDeque<Item>,
     changes: usize,
@@ -134,6 +171,15 @@ struct Queue {
     running: bool,
     /// The last item was queued; nothing is taken after it.
     closed: bool,
+}
+
+impl Queue {
+    /// Moves the first items over.
+    fn take(&mut self, most: usize, items: &mut VecDeque<Item>) {
+        let most = most.min(self.items.len());
+        items.extend(self.items.drain(..most));
+        self.changes -= items.iter().filter(|item| matches!(item, Item::Key(..))).count();
+    }
 }
 
 /// The queue of one client.
@@ -187,16 +233,23 @@ impl Dispatcher {
     ///
     /// [`announce`]: Dispatcher::announce
     pub(crate) fn push(&self, item: Item) {
+        self.push_all(std::iter::once(item));
+    }
+
+    /// The same for many, which stay together.
+    pub(crate) fn push_all(&self, items: impl Iterator<Item = Item>) {
         let mut queue = lock(&self.queue);
-        if queue.closed {
-            return;
-        }
-        queue.closed = matches!(item, Item::Last);
-        queue.changes += usize::from(matches!(item, Item::Key(..)));
-        queue.unannounced |= queue.items.is_empty();
-        queue.items.push_back(item);
-        if queue.changes > queue.compact_above {
-            compact(&mut queue);
+        for item in items {
+            if queue.closed {
+                return;
+            }
+            queue.closed = matches!(item, Item::Last);
+            queue.changes += usize::from(matches!(item, Item::Key(..)));
+            queue.unannounced |= queue.items.is_empty();
+            queue.items.push_back(item);
+            if queue.changes > queue.compact_above {
+                compact(&mut queue);
+            }
         }
     }
 
@@ -217,17 +270,15 @@ impl Dispatcher {
         if let Some(hooks) = &hooks {
             guarded(|| (hooks.started)());
         }
+        let mut items = VecDeque::new();
         loop {
             let mut queue = lock(&self.queue);
-            let item = loop {
-                match queue.items.pop_front() {
-                    Some(item) => break item,
-                    None => queue = self.queue_changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                }
-            };
-            queue.changes -= usize::from(matches!(item, Item::Key(..)));
+            while queue.items.is_empty() {
+                queue = self.queue_changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            queue.take(ITEMS_AT_ONCE, &mut items);
             drop(queue);
-            if !self.run(item) {
+            if !self.run_all(&mut items) {
                 break;
             }
         }
@@ -251,11 +302,13 @@ impl Dispatcher {
     /// Runs at most `most` items on this thread, which began running, and ends running.
     fn run_queue(&self, most: usize) -> usize {
         let mut ran = 0;
+        let mut items = VecDeque::new();
         loop {
             let mut queue = lock(&self.queue);
             // Once the client is closed nobody may poll again, so everything is run.
-            let item = if ran < most || queue.closed { queue.items.pop_front() } else { None };
-            let Some(item) = item else {
+            let wanted = if queue.closed { ITEMS_AT_ONCE } else { ITEMS_AT_ONCE.min(most.saturating_sub(ran)) };
+            queue.take(wanted, &mut items);
+            if items.is_empty() {
                 queue.running = false;
                 let more = !queue.items.is_empty();
                 drop(queue);
@@ -264,11 +317,10 @@ impl Dispatcher {
                     wake();
                 }
                 return ran;
-            };
-            queue.changes -= usize::from(matches!(item, Item::Key(..)));
+            }
             drop(queue);
-            self.run(item);
-            ran += 1;
+            ran = ran.saturating_add(items.len());
+            self.run_all(&mut items);
         }
     }
 
@@ -307,6 +359,21 @@ impl Dispatcher {
             done = wait(&cell.done_changed, done, deadline)?;
         }
         Ok(())
+    }
+
+    /// Runs what was taken from the queue. Returns whether more may follow.
+    fn run_all(&self, items: &mut VecDeque<Item>) -> bool {
+        while let Some(item) = items.pop_front() {
+            match item {
+                Item::Key(cell, event) => cell.tell_changes(event, items),
+                item => {
+                    if !self.run(item) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
     }
 
     /// Returns whether more may follow.

@@ -11,12 +11,13 @@ use futures_util::{Sink, Stream};
 use serde_json::value::RawValue;
 use tungstenite::Message;
 
-use super::api::{Outcome, RequestKind, Shared, Store};
-use super::dispatch::{lock, Item, UpdateNotice};
+use super::api::{addressed, Outcome, RequestKind, Shared, Store};
+use super::dispatch::{lock, Item, ListenerCell, UpdateNotice};
 use super::listener::{ConnectionState, PeerChange};
 use super::runtime::NetworkThread;
 use super::transport::{self, Opened, Socket};
-use crate::core::wire::{self, PeerInfo, ServerMessage};
+use crate::core::replica::{KeyEvent, Notice};
+use crate::core::wire::{self, Known, PeerInfo, ServerMessage};
 use crate::{Error, ErrorCode};
 
 /// How long a closing client tries to tell the server that it leaves. Nobody waits for it; it only
@@ -57,6 +58,11 @@ struct Task<'a> {
     last_heard: Instant,
     pinged: bool,
     outgoing: VecDeque<Message>,
+    /// Texts of changes that come again and again.
+    known: Known,
+    notices: Vec<Notice>,
+    /// Changes of this turn on their way to the listeners. Whatever else is queued comes after them.
+    changes: Vec<(Arc<ListenerCell>, Option<KeyEvent>)>,
     /// Attempts to connect since the last that joined.
     attempts: u32,
 }
@@ -82,6 +88,9 @@ impl<'a> Task<'a> {
             last_heard: Instant::now(),
             pinged: false,
             outgoing: VecDeque::new(),
+            known: Known::default(),
+            notices: Vec::new(),
+            changes: Vec::new(),
             attempts: 0,
         }
     }
@@ -206,6 +215,7 @@ impl<'a> Task<'a> {
                 () = shared.work.notified() => Ok(()),
                 () = sleep_until(deadline) => Ok(()),
             };
+            self.queue_changes();
             let turn = turn.and_then(|()| self.heartbeat());
             self.expire();
             if let Err(end) = turn {
@@ -248,9 +258,11 @@ impl<'a> Task<'a> {
                 Poll::Ready(None) => return Poll::Ready(Err(End::Lost(ErrorCode::ConnectionLost.into()))),
                 Poll::Pending => break,
             };
+            if handled == 0 {
+                self.last_heard = Instant::now();
+                self.pinged = false;
+            }
             handled += 1;
-            self.last_heard = Instant::now();
-            self.pinged = false;
             let outcome = match &message {
                 Message::Text(text) => self.handle(text),
                 Message::Close(frame) => Err(End::Lost(transport::closed_because(frame.as_ref()))),
@@ -273,19 +285,21 @@ impl<'a> Task<'a> {
         assert!(!text.contains("planted-panic"), "a fault of this task, planted by a test");
         // A message that this version cannot read is skipped: what it needs of later servers, it
         // asks for by requests, and those are answered or time out.
-        let Ok(message) = wire::parse_server_message(text) else { return Ok(()) };
+        let Ok(message) = wire::parse_server_message(text, &mut self.known) else { return Ok(()) };
+        if !matches!(message, ServerMessage::Changes { .. }) {
+            self.queue_changes();
+        }
         match message {
             ServerMessage::Changes { states, snapshot } => {
                 let mut listening = lock(&self.shared.listening);
-                let mut notices = Vec::with_capacity(states.len());
                 if snapshot {
-                    listening.replica.snapshot(self.answered, states, &mut notices);
+                    listening.replica.snapshot(self.answered, states, &mut self.notices);
                 } else {
                     for (change, replaced) in states {
-                        listening.replica.changed(&change, replaced, &mut notices);
+                        listening.replica.changed(&change, replaced, &mut self.notices);
                     }
                 }
-                self.shared.queue_notices(&listening, &mut notices);
+                self.changes.extend(addressed(&listening, &mut self.notices));
             }
             ServerMessage::Result { id, body } if id == self.join_id => self.joined(body)?,
             ServerMessage::Refused { id, error } if id == Some(self.join_id) => return Err(End::Lost(error)),
@@ -308,6 +322,13 @@ impl<'a> Task<'a> {
             ServerMessage::Refused { id: None, .. } | ServerMessage::Other => {}
         }
         Ok(())
+    }
+
+    /// Queues the changes of this turn so far.
+    fn queue_changes(&mut self) {
+        if !self.changes.is_empty() {
+            self.shared.dispatcher.push_all(self.changes.drain(..).map(Item::from));
+        }
     }
 
     fn joined(&mut self, body: &RawValue) -> Result<(), End> {
@@ -367,15 +388,17 @@ impl<'a> Task<'a> {
         let Some(request) = requests.waiting.remove(&id) else { return Ok(()) };
         let outcome: Outcome = match (&request.kind, answer) {
             (_, Err(error)) => Err(error),
-            (RequestKind::Write | RequestKind::Read, Ok(body)) => match wire::parse_state(body).map(Arc::new) {
-                Ok(change) => {
-                    let mut notices = Vec::new();
-                    listening.replica.changed(&change, 0, &mut notices);
-                    self.shared.queue_notices(&listening, &mut notices);
-                    Ok(Some(change))
+            (RequestKind::Write | RequestKind::Read, Ok(body)) => {
+                match wire::parse_state(body, &mut self.known).map(Arc::new) {
+                    Ok(change) => {
+                        let mut notices = Vec::new();
+                        listening.replica.changed(&change, 0, &mut notices);
+                        self.shared.queue_notices(&listening, &mut notices);
+                        Ok(Some(change))
+                    }
+                    Err(_) => Err(Error::new(ErrorCode::Internal, "the server's answer cannot be read")),
                 }
-                Err(_) => Err(Error::new(ErrorCode::Internal, "the server's answer cannot be read")),
-            },
+            }
             (RequestKind::PeerUpdate { name, metadata }, Ok(_)) => {
                 let mut status = lock(&self.shared.status);
                 if let Some(own) = status.peers.get_mut(&*self.shared.options.peer_id) {

@@ -656,8 +656,58 @@ struct WirePeerLeave<'a> {
     peer_id: Cow<'a, str>,
 }
 
+/// Texts that come again and again: the keys and authors of the changes a client hears. They are
+/// shared with the changes before, instead of being copied for each.
+#[derive(Debug, Default)]
+pub struct Known {
+    keys: Vec<Option<Arc<str>>>,
+    authors: Vec<Option<Arc<Author>>>,
+}
+
+/// Places for keys; as many as a store has keys, unless its limits were raised.
+const KNOWN_KEYS: usize = 128;
+/// Places for authors: those who write at about the same time.
+const KNOWN_AUTHORS: usize = 32;
+
+impl Known {
+    fn key(&mut self, key: &str) -> Result<Arc<str>, Error> {
+        self.keys.resize(KNOWN_KEYS, None);
+        let place = &mut self.keys[place_of(key) % KNOWN_KEYS];
+        match place {
+            Some(known) if **known == *key => Ok(known.clone()),
+            _ => {
+                names::check_key(key)?;
+                Ok(place.insert(key.into()).clone())
+            }
+        }
+    }
+
+    fn author(&mut self, peer_id: &str, user_id: &str, name: &str) -> Arc<Author> {
+        self.authors.resize(KNOWN_AUTHORS, None);
+        let place = &mut self.authors[place_of(peer_id) % KNOWN_AUTHORS];
+        match place {
+            Some(known) if *known.peer_id == *peer_id && *known.user_id == *user_id && *known.name == *name => {
+                known.clone()
+            }
+            _ => {
+                let author = Author { peer_id: peer_id.into(), user_id: user_id.into(), name: name.into() };
+                place.insert(Arc::new(author)).clone()
+            }
+        }
+    }
+}
+
+/// Where a text is kept: names that are counted up, and ids that end in random digits, differ in
+/// their last bytes.
+fn place_of(text: &str) -> usize {
+    text.bytes().rev().take(8).fold(text.len(), |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)))
+}
+
 /// Parses one text frame from a server. Never panics, whatever the bytes.
-pub fn parse_server_message(text: &str) -> Result<ServerMessage<'_>, Error> {
+pub fn parse_server_message<'a>(text: &'a str, known: &mut Known) -> Result<ServerMessage<'a>, Error> {
+    if let Some(states) = only_changes(text) {
+        return Ok(ServerMessage::Changes { states: changes(states, known)?, snapshot: false });
+    }
     let incoming: Incoming<'_> = object("the frame", text)?;
     let id = || incoming.id.and_then(|id| id.get().trim_matches('"').parse::<u64>().ok());
     if let Some(error) = incoming.error {
@@ -671,9 +721,7 @@ pub fn parse_server_message(text: &str) -> Result<ServerMessage<'_>, Error> {
     Ok(match method {
         "on-metadata-change" => {
             let WireChanges { values, snapshot } = read(method, params)?;
-            let states = values.into_iter().map(|state| Ok((state.replaced, state.change()?)));
-            let states = states.map(|state| state.map(|(replaced, change)| (Arc::new(change), replaced)));
-            ServerMessage::Changes { states: states.collect::<Result<_, Error>>()?, snapshot }
+            ServerMessage::Changes { states: changes(values, known)?, snapshot }
         }
         "peer-list" => ServerMessage::PeerList(peer_list(params)?),
         "on-peer-join" => ServerMessage::PeerJoined(read::<WirePeer<'_>>(method, params)?.info()),
@@ -685,9 +733,30 @@ pub fn parse_server_message(text: &str) -> Result<ServerMessage<'_>, Error> {
     })
 }
 
+/// The states of a message that is a change and nothing else, as [`write_changes`] writes it: most of
+/// what a client hears. What stands around them is known, so it is not parsed. `None` is for the
+/// parser of all messages, which finds out what is wrong, if anything is.
+fn only_changes(text: &str) -> Option<Vec<WireState<'_>>> {
+    let states = text.strip_prefix(CHANGES_BEGIN)?.strip_suffix(CHANGES_END)?;
+    // The text between, with its brackets: those are the last byte before and the first after.
+    let begin = CHANGES_BEGIN.len() - 1;
+    serde_json::from_str(text.get(begin..begin + states.len() + 2)?).ok()
+}
+
+fn changes(states: Vec<WireState<'_>>, known: &mut Known) -> Result<Vec<(Arc<Change>, u64)>, Error> {
+    states
+        .into_iter()
+        .map(|state| Ok((state.replaced, state.change(known)?)))
+        .map(|state: Result<_, Error>| {
+            let (replaced, change) = state?;
+            Ok((Arc::new(change), replaced))
+        })
+        .collect()
+}
+
 /// Reads the result of a set or get.
-pub fn parse_state(body: &RawValue) -> Result<Change, Error> {
-    read::<WireState<'_>>("the result", Some(body))?.change()
+pub fn parse_state(body: &RawValue, known: &mut Known) -> Result<Change, Error> {
+    read::<WireState<'_>>("the result", Some(body))?.change(known)
 }
 
 /// Reads the result of a join.
@@ -713,24 +782,18 @@ fn refusal(error: WireError<'_>) -> Result<Error, Error> {
     // What other servers put there is theirs; the refusal counts all the same.
     let data = error.data.and_then(|data| serde_json::from_str::<WireErrorData<'_>>(data.get()).ok());
     match data.and_then(|data| data.current) {
-        Some(current) => Ok(refused.with_current(Arc::new(current.change()?))),
+        Some(current) => Ok(refused.with_current(Arc::new(current.change(&mut Known::default())?))),
         None => Ok(refused),
     }
 }
 
 impl WireState<'_> {
-    fn change(self) -> Result<Change, Error> {
-        names::check_key(&self.key)?;
-        let wire_author = self.author.unwrap_or_default();
-        let author = self.updated_by.map(|peer_id| {
-            Arc::new(Author {
-                peer_id: peer_id.0.into(),
-                user_id: wire_author.user_id.into(),
-                name: wire_author.name.into(),
-            })
-        });
+    fn change(self, known: &mut Known) -> Result<Change, Error> {
+        let key = known.key(&self.key)?;
+        let author = self.author.unwrap_or_default();
+        let author = self.updated_by.map(|peer_id| known.author(&peer_id.0, &author.user_id, &author.name));
         Ok(Change {
-            key: self.key.into(),
+            key,
             value: self.data.map_or(Ok(Value::null()), Value::from_raw)?,
             version: self.change_version,
             updated_at: self.updated_at,

@@ -7,13 +7,13 @@ use sessionstore::core::wire::{self, ServerMessage};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    match wire::parse_server_message(text) {
+    match wire::parse_server_message(text, &mut wire::Known::default()) {
         Ok(ServerMessage::Changes { states, snapshot }) => {
             let mut frame = Vec::new();
             let pairs = states.iter().map(|(state, replaced)| (&**state, *replaced));
             wire::write_changes(&mut frame, pairs, snapshot);
             let frame = std::str::from_utf8(&frame).expect("frames are UTF-8");
-            match wire::parse_server_message(frame) {
+            match wire::parse_server_message(frame, &mut wire::Known::default()) {
                 Ok(ServerMessage::Changes { states: again, snapshot: s }) => {
                     assert_eq!((again.len(), s), (states.len(), snapshot));
                     for ((one, n), (other, m)) in states.iter().zip(&again) {
@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         Ok(ServerMessage::Result { body, .. }) => {
-            let _ = (wire::parse_state(body).is_ok(), wire::parse_welcome(body).is_ok());
+            let _ = (wire::parse_state(body, &mut wire::Known::default()).is_ok(), wire::parse_welcome(body).is_ok());
             let _ = wire::parse_peer_list(body).is_ok();
         }
         Ok(ServerMessage::Refused { id: _, error }) => assert!(!error.to_string().is_empty()),
