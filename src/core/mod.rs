@@ -12,6 +12,7 @@
 //! | [`limits`] | every number that bounds a room, with its reason |
 //! | [`error`] | the one table of error codes |
 
+mod canonical;
 pub mod error;
 pub mod limits;
 pub mod names;

@@ -68,10 +68,18 @@ impl Value {
     /// The same for a text whose syntax serde_json has checked already.
     pub fn from_raw(raw: &RawValue) -> Result<Value, Error> {
         let raw = raw.get();
-        // A string without escapes is compact, and nothing in it is left to check.
-        let is_plain_text = raw.starts_with('"') && !raw.contains('\\');
-        let text = if is_plain_text { Cow::Borrowed(raw) } else { compact(raw)? };
+        if raw.starts_with('"') && !raw.contains('\\') {
+            return Ok(Value::from_plain_string(raw));
+        }
+        let text = compact(raw)?;
         Ok(if text == "null" { Value::null() } else { Value(Text::Json(Arc::from(text))) })
+    }
+
+    /// A string in JSON, its quotes included, that has no escapes and no control characters: it is
+    /// compact, and nothing in it is left to check.
+    pub(super) fn from_plain_string(json: &str) -> Value {
+        debug_assert!(json.len() >= 2 && json.starts_with('"') && json.ends_with('"') && !json.contains('\\'));
+        Value(Text::Json(Arc::from(json)))
     }
 
     /// The compact JSON text.

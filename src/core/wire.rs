@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::canonical;
 use super::error::{Error, ErrorCode};
 use super::limits::MAX_REQUEST_ID_BYTES;
 use super::names;
@@ -264,8 +265,8 @@ pub fn write_change(out: &mut Vec<u8>, change: &Change) -> (usize, usize) {
     (length, CHANGES_END.len())
 }
 
-const CHANGES_BEGIN: &str = "{\"method\":\"on-metadata-change\",\"params\":{\"values\":[";
-const CHANGES_END: &str = "]}}";
+pub(super) const CHANGES_BEGIN: &str = "{\"method\":\"on-metadata-change\",\"params\":{\"values\":[";
+pub(super) const CHANGES_END: &str = "]}}";
 
 /// `on-metadata-change` with one or many states. `snapshot` marks the answer to a listen, which
 /// has every key of the set, absent ones included.
@@ -670,7 +671,7 @@ const KNOWN_KEYS: usize = 128;
 const KNOWN_AUTHORS: usize = 32;
 
 impl Known {
-    fn key(&mut self, key: &str) -> Result<Arc<str>, Error> {
+    pub(super) fn key(&mut self, key: &str) -> Result<Arc<str>, Error> {
         self.keys.resize(KNOWN_KEYS, None);
         let place = &mut self.keys[place_of(key) % KNOWN_KEYS];
         match place {
@@ -682,7 +683,7 @@ impl Known {
         }
     }
 
-    fn author(&mut self, peer_id: &str, user_id: &str, name: &str) -> Arc<Author> {
+    pub(super) fn author(&mut self, peer_id: &str, user_id: &str, name: &str) -> Arc<Author> {
         self.authors.resize(KNOWN_AUTHORS, None);
         let place = &mut self.authors[place_of(peer_id) % KNOWN_AUTHORS];
         match place {
@@ -705,8 +706,8 @@ fn place_of(text: &str) -> usize {
 
 /// Parses one text frame from a server. Never panics, whatever the bytes.
 pub fn parse_server_message<'a>(text: &'a str, known: &mut Known) -> Result<ServerMessage<'a>, Error> {
-    if let Some(states) = only_changes(text) {
-        return Ok(ServerMessage::Changes { states: changes(states, known)?, snapshot: false });
+    if let Some(states) = canonical::changes(text, known) {
+        return Ok(ServerMessage::Changes { states, snapshot: false });
     }
     let incoming: Incoming<'_> = object("the frame", text)?;
     let id = || incoming.id.and_then(|id| id.get().trim_matches('"').parse::<u64>().ok());
@@ -731,16 +732,6 @@ pub fn parse_server_message<'a>(text: &'a str, known: &mut Known) -> Result<Serv
         }
         _ => ServerMessage::Other,
     })
-}
-
-/// The states of a message that is a change and nothing else, as [`write_changes`] writes it: most of
-/// what a client hears. What stands around them is known, so it is not parsed. `None` is for the
-/// parser of all messages, which finds out what is wrong, if anything is.
-fn only_changes(text: &str) -> Option<Vec<WireState<'_>>> {
-    let states = text.strip_prefix(CHANGES_BEGIN)?.strip_suffix(CHANGES_END)?;
-    // The text between, with its brackets: those are the last byte before and the first after.
-    let begin = CHANGES_BEGIN.len() - 1;
-    serde_json::from_str(text.get(begin..begin + states.len() + 2)?).ok()
 }
 
 fn changes(states: Vec<WireState<'_>>, known: &mut Known) -> Result<Vec<(Arc<Change>, u64)>, Error> {

@@ -15,23 +15,26 @@ use crate::core::replica::KeyEvent;
 /// keeps one.
 pub struct sessionstore_event {
     event: KeyEvent,
+    value: OnceLock<Arc<sessionstore_value>>,
+    /// Made when one is first asked for: most callbacks look at the value alone.
+    texts: OnceLock<Box<Texts>>,
+}
+
+#[derive(Default)]
+struct Texts {
     key: OutText,
     author_peer_id: OutText,
     author_user_id: OutText,
     author_name: OutText,
-    value: OnceLock<Arc<sessionstore_value>>,
 }
 
 impl sessionstore_event {
     pub(super) fn new(event: KeyEvent) -> sessionstore_event {
-        sessionstore_event {
-            event,
-            key: OutText::default(),
-            author_peer_id: OutText::default(),
-            author_user_id: OutText::default(),
-            author_name: OutText::default(),
-            value: OnceLock::new(),
-        }
+        sessionstore_event { event, value: OnceLock::new(), texts: OnceLock::new() }
+    }
+
+    fn texts(&self) -> &Texts {
+        self.texts.get_or_init(Box::default)
     }
 
     fn value(&self) -> &Arc<sessionstore_value> {
@@ -46,7 +49,7 @@ pub unsafe extern "C" fn sessionstore_event_key(
     len_out: *mut usize,
 ) -> *const c_char {
     // SAFETY: NULL or a live event, as the caller owes.
-    unsafe { text(event, len_out, |event| (&event.key, &event.event.change.key)) }
+    unsafe { text(event, len_out, |event| (&event.texts().key, &event.event.change.key)) }
 }
 
 /// The value as compact JSON text, with a NUL after it; `"null"` when the key is absent. Lives as
@@ -99,7 +102,7 @@ pub unsafe extern "C" fn sessionstore_event_author_peer_id(
     len_out: *mut usize,
 ) -> *const c_char {
     // SAFETY: NULL or a live event, as the caller owes.
-    unsafe { author_text(event, len_out, |event| &event.author_peer_id, |author| &author.peer_id) }
+    unsafe { author_text(event, len_out, |texts| &texts.author_peer_id, |author| &author.peer_id) }
 }
 
 /// The user id of the peer that made the change, from its token; `""` if it has none. Lives as long
@@ -110,7 +113,7 @@ pub unsafe extern "C" fn sessionstore_event_author_user_id(
     len_out: *mut usize,
 ) -> *const c_char {
     // SAFETY: NULL or a live event, as the caller owes.
-    unsafe { author_text(event, len_out, |event| &event.author_user_id, |author| &author.user_id) }
+    unsafe { author_text(event, len_out, |texts| &texts.author_user_id, |author| &author.user_id) }
 }
 
 /// The name the author had when it made the change. Lives as long as the event. `len_out` may be
@@ -121,7 +124,7 @@ pub unsafe extern "C" fn sessionstore_event_author_name(
     len_out: *mut usize,
 ) -> *const c_char {
     // SAFETY: NULL or a live event, as the caller owes.
-    unsafe { author_text(event, len_out, |event| &event.author_name, |author| &author.name) }
+    unsafe { author_text(event, len_out, |texts| &texts.author_name, |author| &author.name) }
 }
 
 /// How many older states of this key this event stands for, which this listener missed because it,
@@ -179,12 +182,12 @@ unsafe fn text(
 unsafe fn author_text(
     event: *const sessionstore_event,
     len_out: *mut usize,
-    out: impl FnOnce(&sessionstore_event) -> &OutText,
+    out: impl FnOnce(&Texts) -> &OutText,
     field: impl FnOnce(&crate::Author) -> &str,
 ) -> *const c_char {
     let parts = |event: &sessionstore_event| -> *const c_char {
         let author = event.event.change.author.as_ref().map_or("", |author| field(author));
-        out(event).get(author, len_out)
+        out(event.texts()).get(author, len_out)
     };
     // SAFETY: as the caller says.
     getter(c"".as_ptr(), || unsafe { event.as_ref() }.map_or_else(|| super::text::empty(len_out), parts))

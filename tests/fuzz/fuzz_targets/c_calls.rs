@@ -283,7 +283,9 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
                 assert!(!sessionstore_value_json(value, &mut length).is_null());
             }
             21 => sessionstore_value_free(take(&mut held.values, which)),
-            22 => keep(&mut held.values, sessionstore_value_retain(sessionstore_event_value(pick(&held.events, which)))),
+            22 => {
+                keep(&mut held.values, sessionstore_value_retain(sessionstore_event_value(pick(&held.events, which))))
+            }
             23 => sessionstore_event_free(take(&mut held.events, which)),
             24 => sessionstore_error_free(take(&mut held.errors, which)),
             25 => drop((sessionstore_client_state(client), sessionstore_client_peer_id(client))),
