@@ -253,17 +253,31 @@ pub fn write_state(out: &mut Vec<u8>, change: &Change, replaced: u64) {
     put!(out, "}");
 }
 
+/// `on-metadata-change` with one change. Returns how long the text of its state is, and how much of the
+/// message follows it: the answer to the writer has the same text.
+pub fn write_change(out: &mut Vec<u8>, change: &Change) -> (usize, usize) {
+    put!(out, CHANGES_BEGIN);
+    let begin = out.len();
+    write_state(out, change, 0);
+    let length = out.len() - begin;
+    put!(out, CHANGES_END);
+    (length, CHANGES_END.len())
+}
+
+const CHANGES_BEGIN: &str = "{\"method\":\"on-metadata-change\",\"params\":{\"values\":[";
+const CHANGES_END: &str = "]}}";
+
 /// `on-metadata-change` with one or many states. `snapshot` marks the answer to a listen, which
 /// has every key of the set, absent ones included.
 pub fn write_changes<'a>(out: &mut Vec<u8>, states: impl Iterator<Item = (&'a Change, u64)>, snapshot: bool) {
-    put!(out, "{\"method\":\"on-metadata-change\",\"params\":{\"values\":[");
+    put!(out, CHANGES_BEGIN);
     for (index, (change, replaced)) in states.enumerate() {
         if index > 0 {
             put!(out, ",");
         }
         write_state(out, change, replaced);
     }
-    put!(out, "]", if snapshot { ",\"snapshot\":true" } else { "" }, "}}");
+    put!(out, if snapshot { "],\"snapshot\":true}}" } else { CHANGES_END });
 }
 
 fn result(out: &mut Vec<u8>, id: &RawValue, body: impl FnOnce(&mut Vec<u8>)) {
@@ -275,6 +289,11 @@ fn result(out: &mut Vec<u8>, id: &RawValue, body: impl FnOnce(&mut Vec<u8>)) {
 /// The answer to a set or get.
 pub fn write_state_result(out: &mut Vec<u8>, id: &RawValue, change: &Change) {
     result(out, id, |out| write_state(out, change, 0));
+}
+
+/// The same for a state that is written already.
+pub fn write_written_state_result(out: &mut Vec<u8>, id: &RawValue, state: &[u8]) {
+    result(out, id, |out| out.extend_from_slice(state));
 }
 
 /// The answer `{}`.

@@ -7,7 +7,8 @@
 
 use std::ops::Range;
 
-use crate::core::room::{KeySlot, PeerHandle};
+use crate::core::room::{Change, KeySlot, PeerHandle};
+use crate::core::wire;
 
 use super::frames;
 
@@ -46,6 +47,8 @@ pub(super) struct Batch {
     /// Peers that some frame leaves out.
     pub exceptions: Vec<PeerHandle>,
     pub answers: Vec<u8>,
+    /// Where in the stream the state is that was told last.
+    pub last_state: Range<usize>,
 }
 
 impl Batch {
@@ -58,8 +61,17 @@ impl Batch {
         self.stream.is_empty() && self.answers.is_empty()
     }
 
+    /// Appends a change for who listens to its key.
+    pub fn push_change(&mut self, key: KeySlot, change: &Change) {
+        let mut state = (0, 0);
+        self.push(key, |out| state = wire::write_change(out, change));
+        let (length, after) = state;
+        let end = self.stream.len() - after;
+        self.last_state = end - length..end;
+    }
+
     /// Appends a frame for who listens to `key`.
-    pub fn push_change(&mut self, key: KeySlot, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn push(&mut self, key: KeySlot, write: impl FnOnce(&mut Vec<u8>)) {
         // The key that changed last is the likeliest to change again.
         let index = self.keys.iter().rposition(|have| *have == key).unwrap_or_else(|| {
             self.keys.push(key);
@@ -95,6 +107,7 @@ impl Batch {
         self.marks.clear();
         self.keys.clear();
         self.first_news = None;
+        self.last_state = 0..0;
         self.exceptions.clear();
         self.answers.clear();
     }
@@ -208,7 +221,7 @@ pub(super) mod tests {
         let mut batch = Batch::default();
         // Frames of 10 bytes: header 2, payload 8.
         for key in [0, 69, 69, 0, 0] {
-            batch.push_change(slots[key], |out| out.extend_from_slice(b"8 bytes."));
+            batch.push(slots[key], |out| out.extend_from_slice(b"8 bytes."));
         }
         assert_eq!(batch.keys.len(), 2);
         let some = Some(peer);
@@ -229,11 +242,24 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn knows_the_text_of_the_state_it_told_last() {
+        let (_, slots) = slots(2);
+        let mut batch = Batch::default();
+        for (slot, size) in slots.iter().zip([2, 200]) {
+            let value = "v".repeat(size);
+            let change = Change { value: value.as_str().into(), ..Change::absent("k".into()) };
+            batch.push_change(*slot, &change);
+            let text = format!("{{\"key\":\"k\",\"data\":\"{value}\",\"change_version\":0}}");
+            assert_eq!(batch.stream.get(batch.last_state.clone()), Some(text.as_bytes()));
+        }
+    }
+
+    #[test]
     fn tells_keys_apart_beyond_one_word_of_the_mask() {
         let (peer, slots) = slots(70);
         let mut batch = Batch::default();
         for slot in &slots {
-            batch.push_change(*slot, |out| out.extend_from_slice(b"8 bytes."));
+            batch.push(*slot, |out| out.extend_from_slice(b"8 bytes."));
         }
         let filter = Filter { peer: Some(peer), news_from: 0, keys: &[1, 1 << 5] };
         assert_eq!(selected(&batch, 0..700, filter), [(0, 10), (690, 700)]);

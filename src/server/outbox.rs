@@ -558,7 +558,7 @@ mod tests {
             match *step {
                 Step::Change(key) => {
                     let text = self.text(&format!("change{key}:"), 20);
-                    self.batch.push_change(self.keys[key], |out| out.extend_from_slice(text.as_bytes()));
+                    self.batch.push(self.keys[key], |out| out.extend_from_slice(text.as_bytes()));
                     if key % 2 == 0 {
                         self.said.push((Some(key), text));
                     }

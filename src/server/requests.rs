@@ -117,8 +117,10 @@ impl Inner {
         };
         match message {
             ClientMessage::Set { key, value, expected } => {
-                let reply = self.apply(now, Command::Set { peer, key: &key, value, expected });
-                self.state(connection, id, reply);
+                match (self.apply(now, Command::Set { peer, key: &key, value, expected }), id) {
+                    (Ok(Reply::State(state)), Some(id)) => self.answer_set(connection, id, &state),
+                    (reply, _) => self.state(connection, id, reply),
+                }
             }
             ClientMessage::Get { key } => {
                 let reply = self.apply(now, Command::Get { peer, key: &key });

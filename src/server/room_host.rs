@@ -7,10 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::core::error::{Error, ErrorCode};
-use crate::core::room::{Command, Event, GroupHandle, KeySlot, Peer, PeerHandle, Reply, Room, Time};
+use crate::core::room::{Change, Command, Event, GroupHandle, KeySlot, Peer, PeerHandle, Reply, Room, Time};
 use crate::core::wire;
 
 use super::batch::Batch;
@@ -61,6 +62,8 @@ pub(super) struct Inner {
     /// Readers that wait for the current batch to be on its way.
     waiting: Vec<Waker>,
     news: News,
+    /// The change whose state is [`Batch::last_state`].
+    told: Option<Arc<Change>>,
     snapshot: Option<Box<Snapshot>>,
     peer_list: Option<Rc<Vec<u8>>>,
     /// What the shard's counters and its list of deadlines have of this room.
@@ -209,6 +212,7 @@ impl Inner {
             queued: false,
             waiting: Vec::new(),
             news: News::default(),
+            told: None,
             snapshot: None,
             peer_list: None,
             counted_open: false,
@@ -287,9 +291,9 @@ impl Inner {
                 if self.room.groups(slot).next().is_some() {
                     // Its author is known before it is.
                     self.tell_news(now);
-                    let states = std::iter::once((&*change, 0));
                     let (batch, _) = self.outgoing.open(&self.shard.spares);
-                    batch.push_change(slot, |out| wire::write_changes(out, states, false));
+                    batch.push_change(slot, &change);
+                    self.told = Some(change);
                 }
             }
             Event::SessionEnded => {
@@ -367,6 +371,21 @@ impl Inner {
     /// The same for a message about the room.
     pub fn answer_from_room(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>, &Room)) {
         self.answer_with(connection, |out, room| frames::write_text(out, |out| write(out, room)));
+    }
+
+    /// The answer to a set: as a rule the text of the new state has just been written for everybody.
+    pub fn answer_set(&mut self, connection: &Rc<Connection>, id: &RawValue, state: &Arc<Change>) {
+        let is_told = self.told.take().is_some_and(|told| Arc::ptr_eq(&told, state));
+        let (batch, plan) = self.outgoing.open(&self.shard.spares);
+        let start = batch.answers.len();
+        let Batch { stream, answers, last_state, .. } = batch;
+        frames::write_text(answers, |out| match stream.get(last_state.clone()).filter(|_| is_told) {
+            Some(written) => wire::write_written_state_result(out, id, written),
+            None => wire::write_state_result(out, id, state),
+        });
+        if connection.outbox.borrow_mut().insert_answer(batch, start) {
+            plan.answered.push(connection.clone());
+        }
     }
 
     fn answer_with(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>, &Room)) {

@@ -428,7 +428,9 @@ pub(super) fn run(
         while let Some(message) = inbox.recv().await {
             match message {
                 ToShard::Adopt { socket, admission, rest, ticket } => {
-                    spawn_local(adopt(shard.clone(), socket, admission, rest, ticket));
+                    if let Ok(socket) = TcpStream::from_std(socket) {
+                        shard.enter(socket, &admission, rest, ticket);
+                    }
                 }
                 ToShard::Stop => break,
             }
@@ -448,20 +450,6 @@ pub(super) fn run(
     shard.connections.borrow_mut().clear();
     shard.to_flush.borrow_mut().clear();
     shard.deadlines.borrow_mut().clear();
-}
-
-async fn adopt(
-    shard: Rc<Shard>,
-    socket: std::net::TcpStream,
-    admission: Box<Admission>,
-    rest: Vec<u8>,
-    ticket: Ticket,
-) {
-    let Ok(socket) = TcpStream::from_std(socket) else { return };
-    // Until the first event tokio takes the socket for one that would block.
-    if socket.writable().await.is_ok() {
-        shard.enter(socket, &admission, rest, ticket);
-    }
 }
 
 /// Closes every connection after what waits for it, within the time given to it.

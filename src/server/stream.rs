@@ -53,16 +53,21 @@ impl Stream {
 
     /// Writes what the socket takes at once. After the last words it has to be closed: that sends them.
     pub fn try_write(&self, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
-        match (self, slices) {
-            (Stream::Tcp(stream), [one]) if !are_last_words => stream.borrow().try_write(one),
-            (Stream::Tcp(stream), slices) => {
-                let stream = stream.borrow();
-                let socket = socket2::SockRef::from(&*stream);
-                let flags = if are_last_words { NO_SIGNAL | MORE_FOLLOWS } else { NO_SIGNAL };
-                stream.try_io(Interest::WRITABLE, || socket.send_vectored_with_flags(slices, flags))
-            }
+        let stream = match self {
+            Stream::Tcp(stream) => stream.borrow(),
             #[cfg(test)]
-            (Stream::Test(socket), slices) => socket.try_write(slices),
+            Stream::Test(socket) => return socket.try_write(slices),
+        };
+        let socket = socket2::SockRef::from(&*stream);
+        let flags = if are_last_words { NO_SIGNAL | MORE_FOLLOWS } else { NO_SIGNAL };
+        let written = match slices {
+            [one] => socket.send_with_flags(one, flags),
+            many => socket.send_vectored_with_flags(many, flags),
+        };
+        match written {
+            // tokio is only asked, and its records fetched from memory, when there is something to wait for.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_io(Interest::WRITABLE, || Err(error)),
+            other => other,
         }
     }
 
