@@ -21,6 +21,8 @@ const READ_BYTES: usize = 256 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Nothing has come for so long: what was caused is over. Longer than news of peers are held back.
 const QUIET: Duration = Duration::from_millis(200);
+/// A listen set that is longer goes behind the handshake rather than in its query, as our client has it.
+const MAX_QUERY_BYTES: usize = 4_096;
 /// Joins that are under way at once while a room fills up.
 const JOINS_AT_ONCE: usize = 32;
 
@@ -110,15 +112,24 @@ impl Crowd {
         let (peer, address) = (self.peers, self.address);
         let mut pending = Vec::with_capacity(512);
         // Writing into memory cannot fail.
+        let _ = write!(pending, "GET /ws?room={room}&peer=peer-{peer:06}&name=bench&join=j");
+        let (in_query, in_request) = match listens {
+            Listens::To(keys) if listen_set(keys).len() <= MAX_QUERY_BYTES => (keys, &[][..]),
+            Listens::To(keys) => (&[][..], keys),
+            Listens::Nothing => (&[][..], &[][..]),
+        };
+        if !in_query.is_empty() {
+            let encoded = listen_set(in_query).replace('"', "%22").replace(',', "%2C");
+            let _ = write!(pending, "&listen={encoded}");
+        }
         let _ = write!(
             pending,
-            "GET /ws?room={room}&peer=peer-{peer:06}&name=bench&join=j HTTP/1.1\r\nHost: {address}\r\n\
-             Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: c2Vzc2lvbnN0b3JlLWJlbg==\r\n\r\n"
+            " HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2Vzc2lvbnN0b3JlLWJlbg==\r\n\r\n"
         );
-        if let Listens::To(keys) = listens {
-            // A query has no room for a thousand keys; a request right behind it has.
-            client_frame(&mut pending, OPCODE_TEXT, listen_request(keys).as_bytes());
+        if !in_request.is_empty() {
+            // Without an id: its snapshot is answer enough.
+            client_frame(&mut pending, OPCODE_TEXT, listen_request("", in_request).as_bytes());
         }
         let entry = self.members.vacant_entry();
         let member = entry.key();
@@ -175,7 +186,7 @@ impl Crowd {
 
     /// Asks for another listen set.
     pub(super) fn listen(&mut self, member: usize, keys: &[String]) -> Result<(), Failure> {
-        self.send(member, &listen_request(keys))
+        self.send(member, &listen_request(r#""id":"l","#, keys))
     }
 
     /// Leaves the room.
@@ -339,7 +350,12 @@ impl Member {
     }
 }
 
-fn listen_request(keys: &[String]) -> String {
-    let keys = keys.join("\",\"");
-    format!(r#"{{"jsonrpc":"2.0","id":"l","method":"listen-metadata-change","params":{{"keys":["{keys}"]}}}}"#)
+/// The keys as a JSON array.
+fn listen_set(keys: &[String]) -> String {
+    format!("[\"{}\"]", keys.join("\",\""))
+}
+
+fn listen_request(id: &str, keys: &[String]) -> String {
+    let keys = listen_set(keys);
+    format!(r#"{{"jsonrpc":"2.0",{id}"method":"listen-metadata-change","params":{{"keys":{keys}}}}}"#)
 }
