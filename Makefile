@@ -2,9 +2,11 @@
 # make demo    a session with five C programs, played and checked
 # make header  include/sessionstore.h from src/ffi
 # make bench   the server against a floor without a store, and the core's own costs
+# make test-instructions, make instructions   instruction counts compared, and written down anew
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 
 .DEFAULT_GOAL := test
 
 include mk/demo.mk
 include mk/test.mk
+include mk/instructions.mk

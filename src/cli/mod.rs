@@ -55,6 +55,9 @@ enum Command {
     /// The server of `bench`, as a process of its own.
     #[command(hide = true)]
     BenchServe(bench::ChildArguments),
+    /// The server of `bench growth`, as a process of its own.
+    #[command(hide = true)]
+    BenchGrowthServe(bench::ChildArguments),
 }
 
 /// Runs the subcommand that the process's arguments name, and gives its exit code.
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Bench(arguments) => return bench::run(&arguments),
         Command::BenchFloor(arguments) => return bench::run_floor(&arguments),
         Command::BenchServe(arguments) => return bench::run_server(&arguments),
+        Command::BenchGrowthServe(arguments) => return bench::growth::run_server(&arguments),
     };
     exit::code(outcome)
 }

@@ -11,6 +11,7 @@
 mod failure;
 mod floor;
 mod generator;
+pub mod growth;
 mod process;
 mod report;
 mod system;
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use tungstenite::http::Uri;
 
 use crate::{Server, ServerOptions};
@@ -38,7 +39,10 @@ const OTHER_DESCRIPTORS: u64 = 64;
 
 /// What to measure, and how.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// What to measure; everything if none is named
     #[arg(value_name = "WORKLOAD")]
     workloads: Vec<Workload>,
@@ -59,6 +63,13 @@ pub struct Arguments {
     markdown: Option<PathBuf>,
 }
 
+/// Measurements that are not of a workload.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// How the server's cost grows: with peers, keys, listeners, rooms, bytes.
+    Growth(growth::Arguments),
+}
+
 /// What a server process of the benchmark is told.
 #[derive(Debug, Args)]
 pub struct ChildArguments {
@@ -69,6 +80,9 @@ pub struct ChildArguments {
 
 /// Runs the benchmark and prints its table.
 pub fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(Other::Growth(arguments)) = &arguments.other {
+        return growth::run(arguments);
+    }
     match measure(arguments) {
         Ok(report) => {
             print!("{}", report.text());
@@ -104,8 +118,12 @@ pub fn run_floor(arguments: &ChildArguments) -> ExitCode {
 
 /// Runs the server with one loop until the parent is gone.
 pub fn run_server(arguments: &ChildArguments) -> ExitCode {
+    serve(arguments, ServerOptions::default())
+}
+
+fn serve(arguments: &ChildArguments, options: ServerOptions) -> ExitCode {
     process::become_child(arguments.core);
-    let options = ServerOptions { address: Ipv4Addr::LOCALHOST.to_string(), port: 0, threads: 1, ..Default::default() };
+    let options = ServerOptions { address: Ipv4Addr::LOCALHOST.to_string(), port: 0, threads: 1, ..options };
     let server = match Server::start(options) {
         Ok(server) => server,
         Err(error) => return end(&Failure::Server(format!("the server did not start: {error}"))),

@@ -280,7 +280,7 @@ static STATE_LISTEN_SET: LazyLock<String> = LazyLock::new(|| {
     format!("%5B{}%5D", keys.join("%2C"))
 });
 
-const OPCODE_TEXT: u8 = 1;
+pub(crate) const OPCODE_TEXT: u8 = 1;
 const OPCODE_CLOSE: u8 = 8;
 const OPCODE_PING: u8 = 9;
 const OPCODE_PONG: u8 = 10;
@@ -340,7 +340,7 @@ fn server_frame(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, String> {
 }
 
 /// Appends a masked frame of fewer than 64 KB.
-fn client_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+pub(crate) fn client_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.push(0x80 | opcode);
     match u8::try_from(payload.len()) {
         Ok(length @ 0..126) => out.push(0x80 | length),
