@@ -3,7 +3,8 @@
 //! A thread of this program plays the server: it sends canned notifications as fast as they are
 //! read, from a core of its own. The floor reads the same bytes on the other core and looks at
 //! nothing but the frames. CPU is that of all threads but the sender's. `--quick` is a short run
-//! with the same checks: nothing may be lost, whatever the speed.
+//! with the same checks: nothing may be lost, whatever the speed. Words that are no options pick the
+//! rows whose names contain them.
 
 use std::ffi::{c_char, c_void, CString};
 use std::io::{Read, Write};
@@ -464,7 +465,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let (options, words): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|one| one.starts_with("--"));
+    let quick = options.iter().any(|option| option == "--quick");
+    let wanted = |name: &str| words.iter().all(|word| name.contains(word.as_str()));
     let (repetitions, changes) = if quick { (1, 20_000) } else { (5, 1_000_000) };
     pin(0);
     let rows: [(&str, usize, Load, bool); 3] = [
@@ -476,7 +479,7 @@ fn main() {
         "{:<36}{:>12}{:>12}{:>12}{:>12}{:>20}",
         "socket to C function", "changes/s", "ns/change", "floor ns", "ratio", "callbacks per 100"
     );
-    for (name, clients, load, polled) in rows {
+    for (name, clients, load, polled) in rows.into_iter().filter(|row| wanted(row.0)) {
         let (mut ours, mut floors) = (Vec::new(), Vec::new());
         for _ in 0..repetitions {
             floors.push(run_floor(Load { changes, ..load }));
@@ -493,5 +496,8 @@ fn main() {
             of(&ours, |figure| figure.calls),
         );
     }
-    println!("{:<36}{:>24.0}", "one call of cached", run_cached());
+    let name = "one call of cached";
+    if wanted(name) {
+        println!("{name:<36}{:>24.0}", run_cached());
+    }
 }

@@ -22,6 +22,11 @@ pub mod ffi;
 #[cfg(feature = "server")]
 pub mod server;
 
+#[cfg(all(any(feature = "client", feature = "server"), not(fuzzing)))]
+mod frames;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod frames;
 #[cfg(any(feature = "client", feature = "server"))]
 mod ids;
 

@@ -9,7 +9,7 @@ use sessionstore::core::wire;
 use super::{text, Cases, Work, KEY, VALUE_BYTES};
 
 #[allow(dead_code)]
-#[path = "../../src/server/frames.rs"]
+#[path = "../../src/frames.rs"]
 mod frames;
 
 pub const CASES: Cases =

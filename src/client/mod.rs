@@ -12,7 +12,8 @@
 //! | `dispatch` | the queue of callbacks, its thread, and poll mode |
 //! | `api` | `Client`, `Store`, `Action`, `Subscription` |
 //! | `task` | the life of the connection: join, requests, reconnect |
-//! | `transport` | the WebSocket: handshake and how it can fail |
+//! | `transport` | how a connection is opened, and the ways that can fail |
+//! | `socket` | the open WebSocket: frames written and read |
 //! | `runtime` | the one network thread all clients of a process share |
 //!
 //! ```no_run
@@ -36,6 +37,7 @@ pub(crate) mod dispatch;
 pub(crate) mod listener;
 pub(crate) mod options;
 mod runtime;
+mod socket;
 mod task;
 mod transport;
 

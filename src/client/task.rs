@@ -1,21 +1,21 @@
 //! The life of one client's connection: join, requests, changes, reconnect.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::future::FutureExt;
-use futures_util::{Sink, Stream};
 use serde_json::value::RawValue;
-use tungstenite::Message;
 
 use super::api::{addressed, Outcome, RequestKind, Shared, Store};
 use super::dispatch::{lock, Item, ListenerCell, UpdateNotice};
 use super::listener::{ConnectionState, PeerChange};
 use super::runtime::NetworkThread;
-use super::transport::{self, Opened, Socket};
+use super::socket::{Ended, Socket};
+use super::transport::{self, Opened};
 use crate::core::replica::{KeyEvent, Notice};
 use crate::core::wire::{self, Known, PeerInfo, ServerMessage};
 use crate::{Error, ErrorCode};
@@ -23,10 +23,6 @@ use crate::{Error, ErrorCode};
 /// How long a closing client tries to tell the server that it leaves. Nobody waits for it; it only
 /// keeps a dead connection from lingering.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
-
-/// So many messages are handled before the listeners are woken; it keeps a burst in one batch
-/// without letting a flood hold them off.
-const MESSAGES_PER_TURN: usize = 256;
 
 /// Runs a client until it is closed. Holds the network thread until the leave is said.
 pub(crate) async fn run(shared: Arc<Shared>, network: Arc<NetworkThread>) {
@@ -57,7 +53,6 @@ struct Task<'a> {
     welcomed: bool,
     last_heard: Instant,
     pinged: bool,
-    outgoing: VecDeque<Message>,
     /// Texts of changes that come again and again.
     known: Known,
     notices: Vec<Notice>,
@@ -75,6 +70,15 @@ enum End {
     Lost(Error),
 }
 
+impl From<Ended> for End {
+    fn from(ended: Ended) -> End {
+        End::Lost(match ended {
+            Ended::Broken => ErrorCode::ConnectionLost.into(),
+            Ended::Closed(code) => transport::closed_because(code),
+        })
+    }
+}
+
 impl<'a> Task<'a> {
     fn new(shared: &'a Arc<Shared>) -> Task<'a> {
         Task {
@@ -87,7 +91,6 @@ impl<'a> Task<'a> {
             welcomed: false,
             last_heard: Instant::now(),
             pinged: false,
-            outgoing: VecDeque::new(),
             known: Known::default(),
             notices: Vec::new(),
             changes: Vec::new(),
@@ -129,7 +132,6 @@ impl<'a> Task<'a> {
     async fn connect(&mut self) -> Result<Opened, End> {
         let shared = self.shared;
         self.listens.clear();
-        self.outgoing.clear();
         self.welcomed = false;
         self.join_id = {
             let mut requests = lock(&shared.requests);
@@ -207,7 +209,7 @@ impl<'a> Task<'a> {
             if self.shared.is_closed() {
                 break End::Closed(None);
             }
-            self.queue_outgoing();
+            self.queue_outgoing(&mut socket);
             let deadline = self.next_deadline().min(self.heartbeat_at());
             let shared = self.shared;
             let turn = tokio::select! {
@@ -216,7 +218,7 @@ impl<'a> Task<'a> {
                 () = sleep_until(deadline) => Ok(()),
             };
             self.queue_changes();
-            let turn = turn.and_then(|()| self.heartbeat());
+            let turn = turn.and_then(|()| self.heartbeat(&mut socket));
             self.expire();
             if let Err(end) = turn {
                 break end;
@@ -228,55 +230,27 @@ impl<'a> Task<'a> {
         end
     }
 
-    /// Writes what waits and handles what arrived; ready when a message was handled or the
-    /// connection ended. Writing never keeps from reading: a server that waits for this client to
-    /// read is read.
+    /// Writes what waits and handles what arrived; ready when something arrived or the connection
+    /// ended. Writing never keeps from reading: a server that waits for this client to read is read.
     fn turn(&mut self, socket: &mut Socket, context: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let broke = |_| Err(End::Lost(ErrorCode::ConnectionLost.into()));
-        let mut sink = std::pin::Pin::new(&mut *socket);
-        while !self.outgoing.is_empty() {
-            match sink.as_mut().poll_ready(context) {
-                Poll::Ready(Ok(())) => {
-                    if let Some(message) = self.outgoing.pop_front() {
-                        if let Err(error) = sink.as_mut().start_send(message) {
-                            return Poll::Ready(broke(error));
-                        }
-                    }
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(broke(error)),
-                Poll::Pending => break,
-            }
+        if let Poll::Ready(Err(ended)) = socket.poll_write(context) {
+            return Poll::Ready(Err(ended.into()));
         }
-        if let Poll::Ready(Err(error)) = sink.as_mut().poll_flush(context) {
-            return Poll::Ready(broke(error));
-        }
-        let mut handled = 0;
-        while handled < MESSAGES_PER_TURN {
-            let message = match sink.as_mut().poll_next(context) {
-                Poll::Ready(Some(Ok(message))) => message,
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(broke(error)),
-                Poll::Ready(None) => return Poll::Ready(Err(End::Lost(ErrorCode::ConnectionLost.into()))),
-                Poll::Pending => break,
-            };
-            if handled == 0 {
-                self.last_heard = Instant::now();
-                self.pinged = false;
+        let mut end = None;
+        let read = socket.poll_read(context, &mut |text| match self.handle(text) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(reason) => {
+                end = Some(reason);
+                ControlFlow::Break(())
             }
-            handled += 1;
-            let outcome = match &message {
-                Message::Text(text) => self.handle(text),
-                Message::Close(frame) => Err(End::Lost(transport::closed_because(frame.as_ref()))),
-                // Pings are answered by the WebSocket library; the server sends nothing else.
-                _ => Ok(()),
-            };
-            if outcome.is_err() {
-                return Poll::Ready(outcome);
-            }
+        });
+        if read.is_ready() {
+            self.last_heard = Instant::now();
+            self.pinged = false;
         }
-        if handled > 0 {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+        match end {
+            Some(end) => Poll::Ready(Err(end)),
+            None => read.map_err(End::from),
         }
     }
 
@@ -474,7 +448,7 @@ impl<'a> Task<'a> {
 
     /// Takes everything that is to be sent: once joined, the listen set if it changed, then the
     /// requests in their order.
-    fn queue_outgoing(&mut self) {
+    fn queue_outgoing(&mut self, socket: &mut Socket) {
         let status = lock(&self.shared.status);
         if status.state != ConnectionState::Connected {
             return;
@@ -482,7 +456,6 @@ impl<'a> Task<'a> {
         drop(status);
         let listening = lock(&self.shared.listening);
         let generation = listening.replica.generation();
-        let mut frames = Vec::new();
         if generation != self.sent {
             self.sent = generation;
             let id = {
@@ -491,9 +464,9 @@ impl<'a> Task<'a> {
                 requests.last_id
             };
             self.listens.push_back((id, generation));
-            let mut frame = Vec::new();
-            wire::write_listen(&mut frame, id, listening.replica.listen_set());
-            frames.push(frame);
+            let mut text = Vec::new();
+            wire::write_listen(&mut text, id, listening.replica.listen_set());
+            socket.queue_text(&text);
         }
         drop(listening);
         let mut requests = lock(&self.shared.requests);
@@ -501,13 +474,9 @@ impl<'a> Task<'a> {
             request.sent = true;
             // Only a read may be asked again after the connection broke.
             let again = matches!(request.kind, RequestKind::Read);
-            frames.push(if again { request.frame.clone() } else { std::mem::take(&mut request.frame) });
-        }
-        drop(requests);
-        for frame in frames {
-            // Everything written here is JSON from UTF-8 parts.
-            if let Ok(text) = String::from_utf8(frame) {
-                self.outgoing.push_back(Message::text(text));
+            socket.queue_text(&request.frame);
+            if !again {
+                request.frame = Vec::new();
             }
         }
     }
@@ -560,7 +529,7 @@ impl<'a> Task<'a> {
         self.last_heard + if self.pinged { silence * 2 } else { silence }
     }
 
-    fn heartbeat(&mut self) -> Result<(), End> {
+    fn heartbeat(&mut self, socket: &mut Socket) -> Result<(), End> {
         if Instant::now() < self.heartbeat_at() {
             return Ok(());
         }
@@ -570,24 +539,31 @@ impl<'a> Task<'a> {
             return Err(End::Lost(Error::new(ErrorCode::ConnectionLost, message)));
         }
         self.pinged = true;
-        self.outgoing.push_back(Message::Ping(Default::default()));
+        socket.queue_ping();
         Ok(())
     }
 
     /// Tells the server that this peer leaves, and closes. An open request of the app's to leave
     /// was answered already.
     async fn say_leave(&mut self, socket: &mut Socket) {
-        use futures_util::SinkExt;
-        let mut frame = Vec::new();
-        wire::write_bare(&mut frame, u64::MAX, "leave");
-        if let Ok(text) = String::from_utf8(frame) {
-            let _ = socket.feed(Message::text(text)).await;
-        }
-        let _ = socket.close(None).await;
+        let mut text = Vec::new();
+        wire::write_bare(&mut text, u64::MAX, "leave");
+        socket.queue_text(&text);
+        socket.queue_close(1000);
         // Reading until the server closes lets it take the leave before the socket goes.
-        while let Some(Ok(_)) =
-            std::future::poll_fn(|context| std::pin::Pin::new(&mut *socket).poll_next(context)).await
-        {}
+        let ended = std::future::poll_fn(|context| {
+            if let Poll::Ready(Err(ended)) = socket.poll_write(context) {
+                return Poll::Ready(ended);
+            }
+            loop {
+                match socket.poll_read(context, &mut |_| ControlFlow::Continue(())) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(ended)) => return Poll::Ready(ended),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        });
+        let _ = ended.await;
     }
 }
 
@@ -602,6 +578,7 @@ mod tests {
     use std::time::Duration;
 
     use tungstenite::handshake::server::{Request, Response};
+    use tungstenite::Message;
 
     use super::*;
     use crate::{Client, ClientOptions, UpdateListener};

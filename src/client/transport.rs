@@ -1,28 +1,29 @@
-//! The WebSocket: how it is opened, and the ways that can fail.
+//! How a connection is opened, and the ways that can fail.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{lookup_host, TcpStream};
-use tokio_tungstenite::{client_async_with_config, WebSocketStream};
+use tokio_tungstenite::client_async_with_config;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::header::AUTHORIZATION;
 use tungstenite::http::{HeaderValue, Response, StatusCode};
 use tungstenite::protocol::WebSocketConfig;
 
 use super::options::{Address, ClientOptions};
-use crate::core::limits::MAX_SERVER_MESSAGE_BYTES;
+use super::socket::Socket;
 use crate::core::wire;
 use crate::{Error, ErrorCode};
-
-pub(crate) type Socket = WebSocketStream<TcpStream>;
 
 /// A listen set whose query would be longer is sent as a message instead: servers and proxies
 /// bound the head of a request, usually at 8 KiB.
 const MAX_QUERY_BYTES: usize = 4_096;
 
-/// The read buffer of a connection. Small, because most messages are, and a process may have a
-/// thousand clients; longer messages are read in several pieces.
-const READ_BUFFER_BYTES: usize = 4_096;
+/// The buffers of a handshake: its request and the answer's head fit.
+const HANDSHAKE_BYTES: usize = 4_096;
 
 /// An open connection.
 pub(crate) struct Opened {
@@ -62,18 +63,54 @@ async fn connect(options: &ClientOptions, address: &Address, join_id: u64, keys:
         value.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, value);
     }
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(READ_BUFFER_BYTES)
-        .max_message_size(Some(MAX_SERVER_MESSAGE_BYTES))
-        .max_frame_size(Some(MAX_SERVER_MESSAGE_BYTES));
+    let config =
+        WebSocketConfig::default().read_buffer_size(HANDSHAKE_BYTES).write_buffer_size(HANDSHAKE_BYTES);
+    let stream = Recorded { stream, read: Vec::new() };
     match client_async_with_config(request, stream, Some(config)).await {
-        Ok((socket, _)) => Ok(Opened { socket, listening }),
+        Ok((socket, _)) => {
+            let Recorded { stream, read } = socket.into_inner();
+            // The server may have said more already.
+            let early = read.windows(4).position(|bytes| bytes == b"\r\n\r\n").and_then(|end| read.get(end + 4..));
+            Ok(Opened { socket: Socket::new(stream, early.unwrap_or_default().to_vec()), listening })
+        }
         Err(tungstenite::Error::Http(response)) => Err(refusal(&response)),
         Err(tungstenite::Error::Io(_)) => {
             Err(Error::new(ErrorCode::ConnectionFailed, "the server closed the connection during the handshake"))
         }
         Err(_) => Err(ErrorCode::HandshakeFailed.into()),
+    }
+}
+
+/// Keeps what was read, of which the handshake takes the head and would drop the rest.
+struct Recorded {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl AsyncRead for Recorded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        self.read.extend_from_slice(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Recorded {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -142,13 +179,13 @@ fn refusal(response: &Response<Option<Vec<u8>>>) -> Error {
     }
 }
 
-/// What a close frame says, if it says something a client must know.
-pub(crate) fn closed_because(frame: Option<&tungstenite::protocol::CloseFrame>) -> Error {
-    let Some(frame) = frame else { return ErrorCode::ConnectionLost.into() };
-    let number = u16::from(frame.code);
-    let code = match number {
-        1012 => ErrorCode::ShuttingDown,
-        4000..=4999 => ErrorCode::from_number(i32::from(number) - 4000).unwrap_or(ErrorCode::ConnectionLost),
+/// What a close code says, if it says something a client must know.
+pub(crate) fn closed_because(code: Option<u16>) -> Error {
+    let code = match code {
+        Some(1012) => ErrorCode::ShuttingDown,
+        Some(number @ 4000..=4999) => {
+            ErrorCode::from_number(i32::from(number) - 4000).unwrap_or(ErrorCode::ConnectionLost)
+        }
         _ => ErrorCode::ConnectionLost,
     };
     code.into()

@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::core::room::{Change, KeySlot, PeerHandle};
 use crate::core::wire;
 
-use super::frames;
+use crate::frames;
 
 /// Whom a frame of the stream concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

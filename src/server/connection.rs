@@ -11,7 +11,7 @@ use std::task::{ready, Context, Poll};
 use crate::core::room::{PeerHandle, Time};
 
 use super::batch::{Batch, Filter};
-use super::frames::Decoder;
+use crate::frames::Decoder;
 use super::outbox::{Delivery, Outbox};
 use super::room_host::RoomHost;
 use super::shard::{Shard, Ticket};

@@ -27,7 +27,6 @@ mod acceptor;
 mod batch;
 mod clock;
 mod connection;
-mod frames;
 mod handshake;
 mod http;
 mod news;
@@ -197,21 +196,4 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 
 fn out_of_resources(error: io::Error) -> Error {
     Error::new(ErrorCode::OutOfResources, format!("the system refused a socket or a thread: {error}"))
-}
-
-/// What the frame decoder makes of bytes that arrive in pieces: the events as text, and the close
-/// code if it refused them. Only there for the fuzz target.
-#[cfg(fuzzing)]
-pub fn decode_frames(pieces: &[&[u8]], max_message: usize) -> (Vec<String>, Option<u16>) {
-    let (mut decoder, mut events) = (frames::Decoder::default(), Vec::new());
-    for piece in pieces {
-        let mut each = |event: frames::Event<'_>| {
-            events.push(format!("{event:?}"));
-            std::ops::ControlFlow::Continue(())
-        };
-        if let Err(violation) = decoder.decode(&mut piece.to_vec(), max_message, &mut each) {
-            return (events, Some(violation.code));
-        }
-    }
-    (events, None)
 }

@@ -8,7 +8,7 @@
 use crate::core::room::{PeerHandle, Time};
 
 use super::batch::Batch;
-use super::frames;
+use crate::frames;
 use super::options::NEWS_INTERVAL_MS;
 
 /// The news of one room.

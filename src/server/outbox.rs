@@ -481,7 +481,7 @@ mod tests {
     use super::*;
     use crate::core::room::PeerHandle;
     use crate::server::batch::tests::slots;
-    use crate::server::frames::write_text;
+    use crate::frames::write_text;
     use crate::server::stream::TestSocket;
     use proptest::prelude::*;
 

@@ -10,7 +10,7 @@ use crate::core::room::{Command, Introduction, PeerHandle, Reply, Time};
 use crate::core::wire::{self, ClientMessage};
 
 use super::connection::{Connection, State};
-use super::frames::{self, Decoder, Event};
+use crate::frames::{self, Decoder, Event};
 use super::handshake::Admission;
 use super::http;
 use super::options::CLOSE_WAIT_MS;

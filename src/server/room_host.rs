@@ -16,7 +16,7 @@ use crate::core::wire;
 
 use super::batch::Batch;
 use super::connection::{Connection, State};
-use super::frames;
+use crate::frames;
 use super::news::News;
 use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES};
 use super::outbox::Conflated;

@@ -20,7 +20,7 @@ use crate::core::room::{Event, Time};
 use super::acceptor;
 use super::clock::Clock;
 use super::connection::{Connection, Identity, Reader, State};
-use super::frames::{self, EMPTY_PING};
+use crate::frames::{self, EMPTY_PING};
 use super::handshake::{Admission, LastListen};
 use super::options::{ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN};
 use super::outbox::Segment;

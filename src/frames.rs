@@ -1,7 +1,10 @@
-//! WebSocket frames (RFC 6455), without I/O: bytes of a client in, messages out.
+//! WebSocket frames (RFC 6455), without I/O: bytes of the other side in, messages out, and back.
 //!
 //! Payloads are unmasked and read where they lie. Only what does not end within the bytes at hand
 //! is kept: the beginning of a frame, and the earlier fragments of a message.
+//!
+//! Both sides read thousands of small messages at a time, and for that a general library, which
+//! makes an object of each, takes several times as long. The handshake is left to one.
 
 use std::ops::ControlFlow;
 
@@ -20,21 +23,40 @@ const MASKED: u8 = 0x80;
 const MAX_CONTROL_BYTES: usize = 125;
 
 /// A ping without payload, as the server sends it.
-pub(super) const EMPTY_PING: [u8; 2] = [FIN | PING, 0];
+pub(crate) const EMPTY_PING: [u8; 2] = [FIN | PING, 0];
 
-/// What a client sent.
+/// Who wrote the bytes that are decoded: a client's frames are masked, a server's are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sender {
+    #[default]
+    Client,
+    #[cfg_attr(not(feature = "client"), allow(dead_code))]
+    Server,
+}
+
+impl Sender {
+    /// Bytes of a mask in a header.
+    fn mask_bytes(self) -> usize {
+        match self {
+            Sender::Client => 4,
+            Sender::Server => 0,
+        }
+    }
+}
+
+/// What the other side sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event<'a> {
+pub(crate) enum Event<'a> {
     Text(&'a str),
     Ping(&'a [u8]),
     Pong,
-    /// With the client's code, if it gave one.
+    /// With its code, if it gave one.
     Close(Option<u16>),
 }
 
 /// Why a connection cannot go on: a close code and a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Violation {
+pub(crate) struct Violation {
     pub code: u16,
     pub reason: &'static str,
 }
@@ -45,7 +67,7 @@ const fn broken(reason: &'static str) -> Violation {
 
 const BINARY_MESSAGE: Violation = Violation { code: 1003, reason: "messages are text" };
 const NOT_UTF8: Violation = Violation { code: 1007, reason: "text must be UTF-8" };
-const TOO_LARGE: Violation = Violation { code: 1009, reason: "the message is larger than the server accepts" };
+const TOO_LARGE: Violation = Violation { code: 1009, reason: "the message is larger than is accepted" };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Header {
@@ -59,7 +81,8 @@ struct Header {
 
 /// What is left of the bytes of one connection between two reads.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
+    sender: Sender,
     /// The beginning of a frame whose end has not arrived.
     partial: Vec<u8>,
     /// The fragments so far of a message whose end has not arrived.
@@ -68,6 +91,12 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
+    /// For what a client sends, by default, or a server.
+    #[cfg_attr(not(feature = "client"), allow(dead_code))]
+    pub fn new(sender: Sender) -> Decoder {
+        Decoder { sender, ..Decoder::default() }
+    }
+
     /// Decodes `data`, telling `each` what it finds until that breaks off. Returns how many bytes
     /// were used: all, unless broken off.
     pub fn decode(
@@ -86,7 +115,7 @@ impl Decoder {
                 let Some(used) = self.complete(rest, max_message)? else { return Ok(data.len()) };
                 at += used;
                 let mut frame = std::mem::take(&mut self.partial);
-                if let Some(header) = parse_header(&frame)? {
+                if let Some(header) = parse_header(&frame, self.sender)? {
                     if self.frame(header, &mut frame[header.size..], max_message, each)?.is_break() {
                         return Ok(at);
                     }
@@ -112,7 +141,7 @@ impl Decoder {
 
     /// From now on everything is skipped: after a violation nobody knows where a frame begins.
     pub fn fail(&mut self) {
-        *self = Decoder { failed: true, ..Decoder::default() };
+        *self = Decoder { failed: true, ..Decoder::new(self.sender) };
     }
 
     pub fn has_failed(&self) -> bool {
@@ -127,7 +156,7 @@ impl Decoder {
             // An incomplete header is shorter than its own size, so something is missing then.
             let wanted = match self.header(&self.partial, max_message)? {
                 Some(header) => header.size + header.payload,
-                None => header_size(&self.partial),
+                None => header_size(&self.partial, self.sender),
             };
             let missing = wanted.saturating_sub(self.partial.len());
             if missing == 0 {
@@ -145,7 +174,7 @@ impl Decoder {
     /// The header at the start of `data`, checked against what may come now. What is too large is
     /// refused here, before any of it is kept.
     fn header(&self, data: &[u8], max_message: usize) -> Result<Option<Header>, Violation> {
-        let Some(header) = parse_header(data)? else { return Ok(None) };
+        let Some(header) = parse_header(data, self.sender)? else { return Ok(None) };
         match (header.opcode, &self.fragments) {
             (CONTINUATION, None) => return Err(broken("a continuation of nothing")),
             (TEXT | BINARY, Some(_)) => return Err(broken("a new message within another")),
@@ -166,7 +195,9 @@ impl Decoder {
         max_message: usize,
         each: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Violation> {
-        unmask(payload, header.mask);
+        if header.mask != [0; 4] {
+            apply_mask(payload, header.mask);
+        }
         Ok(match header.opcode {
             TEXT if header.fin => each(Event::Text(text(payload)?)),
             TEXT => {
@@ -194,16 +225,16 @@ impl Decoder {
 }
 
 /// How long the header is, as far as its first two bytes tell.
-fn header_size(data: &[u8]) -> usize {
+fn header_size(data: &[u8], sender: Sender) -> usize {
     match data.get(1).map(|second| second & !MASKED) {
         None => 2,
-        Some(126) => 8,
-        Some(127) => 14,
-        Some(_) => 6,
+        Some(126) => 4 + sender.mask_bytes(),
+        Some(127) => 10 + sender.mask_bytes(),
+        Some(_) => 2 + sender.mask_bytes(),
     }
 }
 
-fn parse_header(data: &[u8]) -> Result<Option<Header>, Violation> {
+fn parse_header(data: &[u8], sender: Sender) -> Result<Option<Header>, Violation> {
     let (Some(&first), Some(&second)) = (data.first(), data.get(1)) else { return Ok(None) };
     if first & RESERVED != 0 {
         return Err(broken("reserved bits are set"));
@@ -212,29 +243,35 @@ fn parse_header(data: &[u8]) -> Result<Option<Header>, Violation> {
     if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
         return Err(broken("an opcode that does not exist"));
     }
-    if second & MASKED == 0 {
-        return Err(broken("frames of a client must be masked"));
+    match (sender, second & MASKED) {
+        (Sender::Client, 0) => return Err(broken("frames of a client must be masked")),
+        (Sender::Server, MASKED) => return Err(broken("frames of a server must not be masked")),
+        _ => {}
     }
     let fin = first & FIN != 0;
     let short = usize::from(second & !MASKED);
     if opcode >= CLOSE && (!fin || short > MAX_CONTROL_BYTES) {
         return Err(broken("a control frame in fragments, or too long"));
     }
-    let size = header_size(data);
-    let Some(head) = data.get(..size) else { return Ok(None) };
-    let payload = match head[2..size - 4] {
+    let size = header_size(data, sender);
+    let Some((head, mask_bytes)) = data.get(..size).and_then(|head| head.split_at_checked(size - sender.mask_bytes()))
+    else {
+        return Ok(None);
+    };
+    let payload = match head[2..] {
         [] => short as u64,
         [a, b] => u64::from(u16::from_be_bytes([a, b])),
         [a, b, c, d, e, f, g, h] => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
         _ => return Err(broken("a length that does not exist")),
     };
     let mut mask = [0; 4];
-    mask.copy_from_slice(&head[size - 4..]);
+    mask[..mask_bytes.len()].copy_from_slice(mask_bytes);
     let payload = usize::try_from(payload).map_err(|_| TOO_LARGE)?;
     Ok(Some(Header { fin, opcode, mask, size, payload }))
 }
 
-fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+/// Masks what is not masked, and the other way around.
+fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let mut words = payload.chunks_exact_mut(8);
@@ -266,7 +303,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
 }
 
 /// Appends a text frame whose payload `write` appends.
-pub(super) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let begin = out.len();
     // Most messages have between 126 and 65,535 bytes, and then this header fits.
     out.extend_from_slice(&[FIN | TEXT, 126, 0, 0]);
@@ -286,19 +323,52 @@ pub(super) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Appends the answer to a ping.
-pub(super) fn write_pong(out: &mut Vec<u8>, payload: &[u8]) {
+pub(crate) fn write_pong(out: &mut Vec<u8>, payload: &[u8]) {
     let payload = &payload[..payload.len().min(MAX_CONTROL_BYTES)];
     out.extend_from_slice(&[FIN | PONG, payload.len() as u8]);
     out.extend_from_slice(payload);
 }
 
 /// Appends a close frame.
-pub(super) fn write_close(out: &mut Vec<u8>, code: u16, reason: &str) {
+pub(crate) fn write_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     let reason = reason.get(..MAX_CONTROL_BYTES - 2).unwrap_or(reason);
     let reason = if reason.len() > MAX_CONTROL_BYTES - 2 { "" } else { reason };
     out.extend_from_slice(&[FIN | CLOSE, reason.len() as u8 + 2]);
     out.extend_from_slice(&code.to_be_bytes());
     out.extend_from_slice(reason.as_bytes());
+}
+
+/// Masks the frame at the end of `out`, which begins at `begin`: what clients send, they mask.
+#[cfg(feature = "client")]
+pub(crate) fn mask_last(out: &mut Vec<u8>, begin: usize, mask: [u8; 4]) {
+    let Some(frame) = out.get_mut(begin..) else { return };
+    // A server's header, which has no mask yet.
+    let size = header_size(frame, Sender::Server);
+    if let Some(second) = frame.get_mut(1) {
+        *second |= MASKED;
+    }
+    if let Some(payload) = frame.get_mut(size..) {
+        apply_mask(payload, mask);
+        out.splice(begin + size..begin + size, mask);
+    }
+}
+
+/// What the decoder makes of bytes that arrive in pieces from a client or a server: the events as
+/// text, and the close code if it refused them. Only there for the fuzz target.
+#[cfg(fuzzing)]
+pub fn decode_all(from_server: bool, pieces: &[&[u8]], max_message: usize) -> (Vec<String>, Option<u16>) {
+    let sender = if from_server { Sender::Server } else { Sender::Client };
+    let (mut decoder, mut events) = (Decoder::new(sender), Vec::new());
+    for piece in pieces {
+        let mut each = |event: Event<'_>| {
+            events.push(format!("{event:?}"));
+            ControlFlow::Continue(())
+        };
+        if let Err(violation) = decoder.decode(&mut piece.to_vec(), max_message, &mut each) {
+            return (events, Some(violation.code));
+        }
+    }
+    (events, None)
 }
 
 #[cfg(test)]
@@ -331,8 +401,22 @@ mod tests {
         violation: Option<Violation>,
     }
 
+    /// The same frame as a server sends it.
+    fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = frame(first, payload);
+        let size = header_size(&out, Sender::Client);
+        out[1] &= !MASKED;
+        out.truncate(size - 4);
+        out.extend_from_slice(payload);
+        out
+    }
+
     fn decode(pieces: &[&[u8]], max: usize) -> Seen {
-        let mut decoder = Decoder::default();
+        decode_from(Sender::Client, pieces, max)
+    }
+
+    fn decode_from(sender: Sender, pieces: &[&[u8]], max: usize) -> Seen {
+        let mut decoder = Decoder::new(sender);
         let mut seen = Seen::default();
         for piece in pieces {
             let mut data = piece.to_vec();
@@ -386,6 +470,20 @@ mod tests {
     }
 
     #[test]
+    fn a_servers_frames_are_read_alike_and_must_not_be_masked() {
+        let frames = [(FIN | TEXT, &b"one"[..]), (TEXT, b"t"), (FIN | PING, b"p"), (FIN, b"wo"), (FIN | TEXT, &[b'x'; 70_000])];
+        let from_client: Vec<u8> = frames.iter().flat_map(|(first, payload)| frame(*first, payload)).collect();
+        let from_server: Vec<u8> = frames.iter().flat_map(|(first, payload)| unmasked(*first, payload)).collect();
+        let seen = decode_from(Sender::Server, &[&from_server], 70_000);
+        assert_eq!((seen.messages.len(), seen.violation), (4, None));
+        assert_eq!(seen, decode(&[&from_client], 70_000));
+        let byte_by_byte: Vec<&[u8]> = from_server.chunks(1).collect();
+        assert_eq!(decode_from(Sender::Server, &byte_by_byte, 70_000), seen);
+        let masked = decode_from(Sender::Server, &[&from_client], 70_000);
+        assert_eq!((masked.messages.len(), masked.violation.map(|violation| violation.code)), (0, Some(1002)));
+    }
+
+    #[test]
     fn refuses_a_large_message_by_its_header_alone() {
         let mut header = vec![FIN | TEXT, MASKED | 127];
         header.extend(10_000_000u64.to_be_bytes());
@@ -417,12 +515,11 @@ mod tests {
         for length in [0, 1, 125, 126, 65_535, 65_536, 100_000] {
             let mut out = vec![b'<'];
             write_text(&mut out, |out| out.resize(out.len() + length, b'x'));
-            // A server's frame with the mask bit set and a zero mask is a client's frame.
-            let size = header_size(&out[1..]) - 4;
-            out[2] |= MASKED;
-            out.splice(1 + size..1 + size, [0; 4]);
+            let from_server = decode_from(Sender::Server, &[&out[1..]], 100_000);
+            mask_last(&mut out, 1, [0x12, 0x34, 0x56, 0x78]);
             let seen = decode(&[&out[1..]], 100_000);
             assert_eq!(seen.messages, [format!("Text({:?})", "x".repeat(length))]);
+            assert_eq!(seen, from_server);
         }
     }
 
@@ -453,7 +550,10 @@ mod tests {
         #[test]
         fn survives_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let byte_by_byte: Vec<&[u8]> = bytes.chunks(1).collect();
-            prop_assert_eq!(decode(&byte_by_byte, 100), decode(&[&bytes], 100));
+            for sender in [Sender::Client, Sender::Server] {
+                let (pieces, whole) = (decode_from(sender, &byte_by_byte, 100), decode_from(sender, &[&bytes], 100));
+                prop_assert_eq!(pieces, whole);
+            }
         }
     }
 }
