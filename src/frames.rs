@@ -471,7 +471,8 @@ mod tests {
 
     #[test]
     fn a_servers_frames_are_read_alike_and_must_not_be_masked() {
-        let frames = [(FIN | TEXT, &b"one"[..]), (TEXT, b"t"), (FIN | PING, b"p"), (FIN, b"wo"), (FIN | TEXT, &[b'x'; 70_000])];
+        let frames =
+            [(FIN | TEXT, &b"one"[..]), (TEXT, b"t"), (FIN | PING, b"p"), (FIN, b"wo"), (FIN | TEXT, &[b'x'; 70_000])];
         let from_client: Vec<u8> = frames.iter().flat_map(|(first, payload)| frame(*first, payload)).collect();
         let from_server: Vec<u8> = frames.iter().flat_map(|(first, payload)| unmasked(*first, payload)).collect();
         let seen = decode_from(Sender::Server, &[&from_server], 70_000);

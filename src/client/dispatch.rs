@@ -236,12 +236,13 @@ impl Dispatcher {
         self.push_all(std::iter::once(item));
     }
 
-    /// The same for many, which stay together.
-    pub(crate) fn push_all(&self, items: impl Iterator<Item = Item>) {
+    /// The same for many, which stay together. Returns whether so much waits that whoever runs the
+    /// callbacks should be let go first.
+    pub(crate) fn push_all(&self, items: impl Iterator<Item = Item>) -> bool {
         let mut queue = lock(&self.queue);
         for item in items {
             if queue.closed {
-                return;
+                return false;
             }
             queue.closed = matches!(item, Item::Last);
             queue.changes += usize::from(matches!(item, Item::Key(..)));
@@ -251,6 +252,7 @@ impl Dispatcher {
                 compact(&mut queue);
             }
         }
+        queue.changes > queue.compact_above / 4
     }
 
     /// Wakes whoever runs the callbacks, if something new waits.

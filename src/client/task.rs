@@ -300,8 +300,10 @@ impl<'a> Task<'a> {
 
     /// Queues the changes of this turn so far.
     fn queue_changes(&mut self) {
-        if !self.changes.is_empty() {
-            self.shared.dispatcher.push_all(self.changes.drain(..).map(Item::from));
+        if !self.changes.is_empty() && self.shared.dispatcher.push_all(self.changes.drain(..).map(Item::from)) {
+            // On a busy core both threads may share it, and then a listener that keeps up would miss
+            // states only because this thread had its turn first.
+            std::thread::yield_now();
         }
     }
 

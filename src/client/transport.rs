@@ -63,8 +63,7 @@ async fn connect(options: &ClientOptions, address: &Address, join_id: u64, keys:
         value.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, value);
     }
-    let config =
-        WebSocketConfig::default().read_buffer_size(HANDSHAKE_BYTES).write_buffer_size(HANDSHAKE_BYTES);
+    let config = WebSocketConfig::default().read_buffer_size(HANDSHAKE_BYTES).write_buffer_size(HANDSHAKE_BYTES);
     let stream = Recorded { stream, read: Vec::new() };
     match client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, _)) => {

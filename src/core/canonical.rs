@@ -12,12 +12,12 @@ use serde_json::value::RawValue;
 
 use super::room::{Author, Change};
 use super::value::Value;
-use super::wire::{Known, CHANGES_BEGIN, CHANGES_END};
+use super::wire::{Known, States, CHANGES_BEGIN, CHANGES_END};
 
 /// The states of a message, each with how many it replaced; `None` when it is for the other parser.
-pub(super) fn changes(text: &str, known: &mut Known) -> Option<Vec<(Arc<Change>, u64)>> {
+pub(super) fn changes(text: &str, known: &mut Known) -> Option<States> {
     let mut rest = Rest(text.strip_prefix(CHANGES_BEGIN)?);
-    let mut states = Vec::with_capacity(1);
+    let mut states = States::new();
     loop {
         let (change, replaced) = rest.state(known)?;
         states.push((Arc::new(change), replaced));
@@ -62,13 +62,20 @@ impl<'a> Rest<'a> {
     }
 
     fn author(&mut self, known: &mut Known) -> Option<Arc<Author>> {
+        let before = self.0;
+        if let Some((author, length)) = known.same_author(before) {
+            self.0 = before.get(length..)?;
+            return Some(author);
+        }
         let peer_id = self.string()?;
         self.skip(",\"author\":{\"user_id\":")?;
         let user_id = self.string()?;
         self.skip(",\"name\":")?;
         let name = self.string()?;
         self.skip("}")?;
-        Some(known.author(peer_id, user_id, name))
+        let author = known.author(peer_id, user_id, name);
+        known.last_author(before.get(..before.len() - self.0.len())?, &author);
+        Some(author)
     }
 
     /// The text of a string without escapes.

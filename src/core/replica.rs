@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::room::Change;
 
 /// Names a listener of this client; never used again.
@@ -75,7 +77,9 @@ struct Listener {
 /// ```
 #[derive(Debug, Default)]
 pub struct Replica {
-    keys: BTreeMap<Arc<str>, Tracked>,
+    /// Looked up for every change, so hashed fast and without a random seed: whoever chose keys that
+    /// collide would slow down nobody but this client, which chooses its keys itself.
+    keys: FxHashMap<Arc<str>, Tracked>,
     listeners: BTreeMap<ListenerId, Listener>,
     generation: u64,
     session: u64,
@@ -131,9 +135,12 @@ impl Replica {
         shrunk
     }
 
-    /// The keys to listen to.
+    /// The keys to listen to, in alphabetical order: clients that listen to the same keys ask for
+    /// them in the same words.
     pub fn listen_set(&self) -> impl Iterator<Item = &str> {
-        self.keys.keys().map(|key| &**key)
+        let mut keys: Vec<&str> = self.keys.keys().map(|key| &**key).collect();
+        keys.sort_unstable();
+        keys.into_iter()
     }
 
     /// Counts the changes of the listen set, to tell which of them a snapshot answers.
@@ -155,7 +162,12 @@ impl Replica {
     }
 
     /// The server's answer to the listen set of a generation: the state of each of its keys.
-    pub fn snapshot(&mut self, generation: u64, states: Vec<(Arc<Change>, u64)>, notices: &mut Vec<Notice>) {
+    pub fn snapshot(
+        &mut self,
+        generation: u64,
+        states: impl IntoIterator<Item = (Arc<Change>, u64)>,
+        notices: &mut Vec<Notice>,
+    ) {
         let mut waiting = Vec::new();
         for (change, replaced) in states {
             let Some(tracked) = self.keys.get_mut(&change.key) else { continue };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::canonical;
 use super::error::{Error, ErrorCode};
@@ -490,6 +491,10 @@ pub fn write_bare(out: &mut Vec<u8>, id: u64, method: &str) {
 
 // ------------------------------------------------------------------ server to client, parsed
 
+/// States of keys as a server tells them, each with how many older ones it replaced. Nearly always
+/// one, which then needs no memory of its own.
+pub type States = SmallVec<[(Arc<Change>, u64); 1]>;
+
 /// What a client hears.
 #[derive(Debug)]
 pub enum ServerMessage<'a> {
@@ -510,7 +515,7 @@ pub enum ServerMessage<'a> {
     /// Keys have new states, in order; each with how many states it replaced.
     Changes {
         /// The states.
-        states: Vec<(Arc<Change>, u64)>,
+        states: States,
         /// Whether these are the current states of all keys listened to.
         snapshot: bool,
     },
@@ -663,6 +668,8 @@ struct WirePeerLeave<'a> {
 pub struct Known {
     keys: Vec<Option<Arc<str>>>,
     authors: Vec<Option<Arc<Author>>>,
+    /// The author of the last change, with the text that named it.
+    last: Option<(String, Arc<Author>)>,
 }
 
 /// Places for keys; as many as a store has keys, unless its limits were raised.
@@ -681,6 +688,21 @@ impl Known {
                 Ok(place.insert(key.into()).clone())
             }
         }
+    }
+
+    /// The author of the last change, and how long the text is that named it, if `text` begins with
+    /// that: mostly one writes several times in a row.
+    pub(super) fn same_author(&self, text: &str) -> Option<(Arc<Author>, usize)> {
+        let (named, author) = self.last.as_ref()?;
+        text.starts_with(&**named).then(|| (author.clone(), named.len()))
+    }
+
+    /// Remembers the text that names an author. It must end where no other author's can go on.
+    pub(super) fn last_author(&mut self, text: &str, author: &Arc<Author>) {
+        let (mut named, _) = self.last.take().unwrap_or_else(|| (String::new(), author.clone()));
+        named.clear();
+        named.push_str(text);
+        self.last = Some((named, author.clone()));
     }
 
     pub(super) fn author(&mut self, peer_id: &str, user_id: &str, name: &str) -> Arc<Author> {
@@ -734,7 +756,7 @@ pub fn parse_server_message<'a>(text: &'a str, known: &mut Known) -> Result<Serv
     })
 }
 
-fn changes(states: Vec<WireState<'_>>, known: &mut Known) -> Result<Vec<(Arc<Change>, u64)>, Error> {
+fn changes(states: Vec<WireState<'_>>, known: &mut Known) -> Result<States, Error> {
     states
         .into_iter()
         .map(|state| Ok((state.replaced, state.change(known)?)))

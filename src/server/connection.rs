@@ -11,12 +11,12 @@ use std::task::{ready, Context, Poll};
 use crate::core::room::{PeerHandle, Time};
 
 use super::batch::{Batch, Filter};
-use crate::frames::Decoder;
 use super::outbox::{Delivery, Outbox};
 use super::room_host::RoomHost;
 use super::shard::{Shard, Ticket};
 use super::signal::Signal;
 use super::stream::Stream;
+use crate::frames::Decoder;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@
 use crate::core::room::{PeerHandle, Time};
 
 use super::batch::Batch;
-use crate::frames;
 use super::options::NEWS_INTERVAL_MS;
+use crate::frames;
 
 /// The news of one room.
 #[derive(Default)]

@@ -480,8 +480,8 @@ impl Parked {
 mod tests {
     use super::*;
     use crate::core::room::PeerHandle;
-    use crate::server::batch::tests::slots;
     use crate::frames::write_text;
+    use crate::server::batch::tests::slots;
     use crate::server::stream::TestSocket;
     use proptest::prelude::*;
 

@@ -10,11 +10,11 @@ use crate::core::room::{Command, Introduction, PeerHandle, Reply, Time};
 use crate::core::wire::{self, ClientMessage};
 
 use super::connection::{Connection, State};
-use crate::frames::{self, Decoder, Event};
 use super::handshake::Admission;
 use super::http;
 use super::options::CLOSE_WAIT_MS;
 use super::room_host::Inner;
+use crate::frames::{self, Decoder, Event};
 
 impl Inner {
     /// A connection has come: it is given the WebSocket, and what its query asks for.

@@ -16,12 +16,12 @@ use crate::core::wire;
 
 use super::batch::Batch;
 use super::connection::{Connection, State};
-use crate::frames;
 use super::news::News;
 use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES};
 use super::outbox::Conflated;
 use super::plan::{Plan, Spares};
 use super::shard::Shard;
+use crate::frames;
 
 /// A close code beyond the standard's: 4000 and the number of the error.
 pub(super) fn close_code(code: ErrorCode) -> u16 {

@@ -20,7 +20,6 @@ use crate::core::room::{Event, Time};
 use super::acceptor;
 use super::clock::Clock;
 use super::connection::{Connection, Identity, Reader, State};
-use crate::frames::{self, EMPTY_PING};
 use super::handshake::{Admission, LastListen};
 use super::options::{ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN};
 use super::outbox::Segment;
@@ -28,6 +27,7 @@ use super::plan::Spares;
 use super::room_host::{close_code, RoomHost};
 use super::signal::Signal;
 use super::token::Verifier;
+use crate::frames::{self, EMPTY_PING};
 
 /// Close code of a server that goes down and comes back.
 const CODE_RESTART: u16 = 1012;
