@@ -140,10 +140,12 @@ impl Decoder {
     }
 
     /// From now on everything is skipped: after a violation nobody knows where a frame begins.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
     pub fn fail(&mut self) {
         *self = Decoder { failed: true, ..Decoder::new(self.sender) };
     }
 
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
     pub fn has_failed(&self) -> bool {
         self.failed
     }

@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use super::failure::Failure;
-use super::wire::{is_join_answer, Heard, Observe, Wire};
+use super::wire::{Heard, Observe, Wire, STATE_KEYS};
 
 /// Sets of one room that may be under way at once: more than the 64 of the saturated workload.
 const RING: usize = 128;
@@ -51,6 +51,20 @@ struct Connection {
     pending: Vec<u8>,
     /// The newest set it was brought.
     last: u64,
+    /// Keys of the state it was brought, where each is a message of its own.
+    parts: usize,
+    reading: Reading,
+}
+
+/// What a connection does with what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Reads all, and all count.
+    Usual,
+    /// Reads nothing.
+    Stopped,
+    /// Reads again; nobody waits for it.
+    Late,
 }
 
 #[derive(Debug)]
@@ -162,14 +176,27 @@ impl Generator {
         let writer = if writer_observes { Observe::Key } else { Observe::Nothing };
         let members = std::iter::once(writer).chain(std::iter::repeat_n(Observe::Key, others));
         let rooms = first..self.rooms.len();
-        let mut wanted =
-            rooms.flat_map(|room| members.clone().enumerate().map(move |(index, observe)| (room, index, observe)));
+        self.join_all(
+            rooms.flat_map(|room| members.clone().enumerate().map(move |(index, one)| (room, one, index == 0))),
+        )
+    }
+
+    /// Lets so many more observers into the first room.
+    pub(crate) fn add_observers(&mut self, count: usize) -> Result<(), Failure> {
+        if let Some(room) = self.rooms.first_mut() {
+            room.observers += count as u32;
+        }
+        self.join_all(std::iter::repeat_n((0, Observe::Key, false), count))
+    }
+
+    /// Joins members, each of a room, and the one who writes in it or not.
+    fn join_all(&mut self, mut wanted: impl Iterator<Item = (usize, Observe, bool)>) -> Result<(), Failure> {
         let mut under_way = 0;
         loop {
             while under_way < SETUP_AT_ONCE {
-                let Some((room, index, observe)) = wanted.next() else { break };
+                let Some((room, observe, is_writer)) = wanted.next() else { break };
                 let token = self.connect(room, observe)?;
-                if index == 0 {
+                if is_writer {
                     if let Some(room) = self.rooms.get_mut(room) {
                         room.writer = token;
                     }
@@ -249,18 +276,18 @@ impl Generator {
 
     /// Fills the room's store with the 64 KB that joins receive.
     pub(crate) fn fill_state(&mut self) -> Result<(), Failure> {
-        if !self.wire.has_handshake() {
+        if self.wire.is_floor() {
             return Ok(());
         }
         let Some(room) = self.rooms.first_mut() else { return Ok(()) };
         let writer = room.writer;
         // These are not deliveries: the book only has their acknowledgements.
-        room.sent += super::wire::STATE_KEYS as u64;
+        room.sent += STATE_KEYS as u64;
         room.done = room.sent;
         let due = room.sent;
         if let Some(connection) = self.connections.get_mut(writer) {
-            for index in 0..super::wire::STATE_KEYS {
-                self.wire.set_state_key(&mut connection.pending, index);
+            for index in 0..STATE_KEYS {
+                self.wire.set_state_key(&mut connection.pending, index, &room.name);
             }
         }
         self.write(writer)?;
@@ -306,12 +333,43 @@ impl Generator {
         Ok(outcome)
     }
 
+    /// From now on one observer of the first room reads nothing, and nobody waits for it.
+    pub(crate) fn stop_reading_one(&mut self) {
+        let observes = |connection: &Connection| connection.room == 0 && connection.observe == Observe::Key;
+        let Some((_, connection)) = self.connections.iter_mut().find(|(_, connection)| observes(connection)) else {
+            return;
+        };
+        connection.reading = Reading::Stopped;
+        if let Some(room) = self.rooms.first_mut() {
+            room.observers -= 1;
+        }
+    }
+
+    /// It reads again, until it has the newest. Returns how many sets were replaced by newer ones
+    /// for it.
+    pub(crate) fn read_again(&mut self) -> Result<u64, Failure> {
+        let stopped = self.connections.iter().find(|(_, connection)| connection.reading == Reading::Stopped);
+        let Some(token) = stopped.map(|(token, _)| token) else { return Ok(0) };
+        self.outcome = Outcome::default();
+        if let Some(connection) = self.connections.get_mut(token) {
+            connection.reading = Reading::Late;
+        }
+        let due = self.rooms.first().map_or(0, |room| room.sent);
+        self.heard_at = Instant::now();
+        self.read(token)?;
+        while self.connections.get(token).is_some_and(|connection| connection.last < due) {
+            self.turn(Some(PATIENCE), "")?;
+            self.check_patience()?;
+        }
+        Ok(std::mem::take(&mut self.outcome).replaced)
+    }
+
     fn leave(&mut self, token: usize) -> Result<(), Failure> {
         let Some(connection) = self.connections.get_mut(token) else { return Ok(()) };
         connection.phase = Phase::Leaving;
         self.wire.leave(&mut connection.pending);
         self.write(token)?;
-        if let Some(connection) = self.connections.get(token).filter(|_| !self.wire.has_handshake()) {
+        if let Some(connection) = self.connections.get(token).filter(|_| self.wire.is_floor()) {
             // A floor that has closed already is as well.
             let _ = connection.socket.shutdown(std::net::Shutdown::Write);
         }
@@ -340,7 +398,18 @@ impl Generator {
         let (partial, phase) = (Vec::new(), Phase::Connecting);
         // Newer than anything sent before it joined.
         let last = self.rooms.get(room).map_or(0, |room| room.sent);
-        entry.insert(Connection { socket, room, observe, phase, started, partial, pending, last });
+        entry.insert(Connection {
+            socket,
+            room,
+            observe,
+            phase,
+            started,
+            partial,
+            pending,
+            last,
+            parts: 0,
+            reading: Reading::Usual,
+        });
         Ok(token)
     }
 
@@ -355,7 +424,8 @@ impl Generator {
             let place = room.sent as usize % RING;
             room.lacking[place] = room.observers.max(1);
             room.sent_at[place] = now;
-            self.wire.set(&mut connection.pending, room.sent, index);
+            let is_observed = room.observers > 0;
+            self.wire.set(&mut connection.pending, room.sent, index, &room.name, is_observed);
         }
         self.write(writer)
     }
@@ -383,7 +453,8 @@ impl Generator {
             if event.is_writable() {
                 self.write(token)?;
             }
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
+            let is_stopped = self.connections.get(token).is_some_and(|one| one.reading == Reading::Stopped);
+            if !is_stopped && (event.is_readable() || event.is_read_closed() || event.is_error()) {
                 self.read(token)?;
             }
         }
@@ -530,11 +601,23 @@ impl Generator {
                 self.take_changes(wire, token, payload)
             }
             Heard::Joined => self.joined(wire, token, payload),
-            Heard::Other if is_join_answer(payload) && connection.observe == Observe::Nothing => {
-                self.joined(wire, token, payload)
+            Heard::Welcome if connection.observe == Observe::Nothing => self.joined(wire, token, payload),
+            Heard::Subscribed if connection.observe == Observe::Key => self.joined(wire, token, payload),
+            Heard::StatePart => {
+                connection.parts += 1;
+                match connection.parts {
+                    STATE_KEYS => self.joined(wire, token, payload),
+                    _ => Ok(()),
+                }
             }
-            Heard::Other => Ok(()),
-            Heard::Ack => {
+            Heard::Stored | Heard::Close if connection.phase == Phase::Leaving => {
+                // The server waits for nothing more; its end of the connection follows.
+                let _ = connection.socket.shutdown(std::net::Shutdown::Write);
+                Ok(())
+            }
+            Heard::Stored if self.rooms.get(connection.room).is_none_or(|room| room.observers > 0) => Ok(()),
+            Heard::Other | Heard::Welcome | Heard::Subscribed => Ok(()),
+            Heard::Ack | Heard::Stored => {
                 let index = connection.room;
                 let Some(room) = self.rooms.get_mut(index) else { return Ok(()) };
                 room.acknowledged += 1;
@@ -552,11 +635,6 @@ impl Generator {
             Heard::Ping => {
                 wire.pong(&mut connection.pending, payload);
                 self.write(token)
-            }
-            Heard::Close if connection.phase == Phase::Leaving => {
-                // The server waits for nothing more; its end of the connection follows.
-                let _ = connection.socket.shutdown(std::net::Shutdown::Write);
-                Ok(())
             }
             Heard::Close => {
                 let code = payload.first_chunk::<2>().map_or(1005, |code| u16::from_be_bytes(*code));
@@ -607,8 +685,11 @@ impl Generator {
                 ));
             } else {
                 connection.last = to;
-                outcome.deliveries += 1;
                 outcome.replaced += delivery.replaced;
+                if connection.reading == Reading::Late {
+                    return;
+                }
+                outcome.deliveries += 1;
                 if records {
                     let sent_at = room.sent_at[to as usize % RING];
                     outcome.latencies.push(self.heard_at.saturating_duration_since(sent_at).as_nanos() as u64);

@@ -234,7 +234,7 @@ fn measure(arguments: &Arguments) -> Result<Points, Failure> {
         return Err(Failure::Resources(text));
     }
     let core = match system::cores().as_slice() {
-        [server, own, ..] => system::stay_on_core(*own).ok().map(|()| *server),
+        [server, own, ..] => system::stay_on(&[*own]).ok().map(|()| *server),
         _ => None,
     };
     let mut points = Points::default();

@@ -11,6 +11,7 @@
 mod failure;
 mod floor;
 mod generator;
+mod goals;
 pub mod growth;
 mod process;
 mod report;
@@ -19,7 +20,7 @@ mod wire;
 mod workloads;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,7 +31,7 @@ use crate::{Server, ServerOptions};
 use failure::Failure;
 use generator::Generator;
 use process::ServerProcess;
-use report::{Report, Side};
+use report::{Peer, Report, Side};
 use wire::Wire;
 use workloads::{Part, Scale, Subject, Workload};
 
@@ -58,10 +59,19 @@ pub struct Arguments {
     /// Measure a server that runs already, in open mode, from outside; no CPU and memory figures
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Write the table to a file, as Markdown
+    /// Measure these too, with the same work; their programs must be installed
+    #[arg(long, value_name = "PEER", value_delimiter = ',', conflicts_with = "url")]
+    peers: Vec<Peer>,
+    /// Write the table to a file, as Markdown; only between its marker lines if the file has them
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Write everything that was measured to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
+
+/// The lines of a file between which the table is written.
+const MARKERS: [&str; 2] = ["<!-- measured: begin -->", "<!-- measured: end -->"];
 
 /// Measurements that are not of a workload.
 #[derive(Debug, Subcommand)]
@@ -76,6 +86,9 @@ pub struct ChildArguments {
     /// The core to stay on.
     #[arg(long)]
     core: Option<usize>,
+    /// Loops of the server.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
 }
 
 /// Runs the benchmark and prints its table.
@@ -83,18 +96,33 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     if let Some(Other::Growth(arguments)) = &arguments.other {
         return growth::run(arguments);
     }
-    match measure(arguments) {
-        Ok(report) => {
-            print!("{}", report.text());
-            match &arguments.markdown {
-                Some(path) => match std::fs::write(path, report.markdown()) {
-                    Ok(()) => ExitCode::SUCCESS,
-                    Err(error) => end(&Failure::system(&format!("writing {}", path.display()), &error)),
-                },
-                None => ExitCode::SUCCESS,
-            }
+    let written = measure(arguments).and_then(|report| {
+        print!("{}", report.text());
+        if let Some(path) = &arguments.markdown {
+            write(path, &between_markers(path, &report.markdown()))?;
         }
+        if let Some(path) = &arguments.json {
+            write(path, &report.json())?;
+        }
+        Ok(())
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => end(&failure),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| Failure::system(&format!("writing {}", path.display()), &error))
+}
+
+/// The file with the table between its markers, or the table alone.
+fn between_markers(path: &Path, table: &str) -> String {
+    let before = std::fs::read_to_string(path).unwrap_or_default();
+    let [begin, end] = MARKERS;
+    match before.split_once(begin).and_then(|(head, rest)| Some((head, rest.split_once(end)?.1))) {
+        Some((head, tail)) => format!("{head}{begin}\n\n{table}\n{end}{tail}"),
+        None => table.into(),
     }
 }
 
@@ -116,14 +144,15 @@ pub fn run_floor(arguments: &ChildArguments) -> ExitCode {
     }
 }
 
-/// Runs the server with one loop until the parent is gone.
+/// Runs the server until the parent is gone.
 pub fn run_server(arguments: &ChildArguments) -> ExitCode {
     serve(arguments, ServerOptions::default())
 }
 
 fn serve(arguments: &ChildArguments, options: ServerOptions) -> ExitCode {
     process::become_child(arguments.core);
-    let options = ServerOptions { address: Ipv4Addr::LOCALHOST.to_string(), port: 0, threads: 1, ..options };
+    let options =
+        ServerOptions { address: Ipv4Addr::LOCALHOST.to_string(), port: 0, threads: arguments.threads, ..options };
     let server = match Server::start(options) {
         Ok(server) => server,
         Err(error) => return end(&Failure::Server(format!("the server did not start: {error}"))),
@@ -172,15 +201,16 @@ fn measure(arguments: &Arguments) -> Result<Report, Failure> {
         return Err(Failure::Resources(text));
     }
     let mut report = Report::default();
-    let server_core = match (&remote, system::cores().as_slice()) {
-        (None, [server, generator, ..]) => system::stay_on_core(*generator).ok().map(|()| *server),
+    report.notes_machine();
+    let cores = match (&remote, system::cores().as_slice()) {
+        (None, [server, generator, ..]) => system::stay_on(&[*generator]).ok().map(|()| (*server, *generator)),
         _ => None,
     };
     if remote.is_some() {
         // On the core of the generator a server answers without waking another core, which beats
         // any floor that is kept on a core of its own. So neither is kept on one.
         report.note("No process was kept on a core: where the system puts the servers moves the ratios.".into());
-    } else if server_core.is_none() {
+    } else if cores.is_none() {
         report.note("Server and generator share their cores: only the CPU figures mean much.".into());
     }
 
@@ -191,14 +221,22 @@ fn measure(arguments: &Arguments) -> Result<Report, Failure> {
     let parts = workloads::parts(&arguments.workloads, &scale);
     for repetition in 0..repetitions {
         for part in &parts {
+            let mut sides: Vec<Side> = [Side::Floor, Side::Ours]
+                .into_iter()
+                .chain(arguments.peers.iter().map(|peer| Side::Peer(*peer)))
+                .collect();
+            sides.retain(|side| *side == Side::Ours || !part.is_ours_alone());
             // The side that goes first changes, in case the machine remembers.
-            let sides = if repetition % 2 == 0 { [Side::Floor, Side::Ours] } else { [Side::Ours, Side::Floor] };
+            if repetition % 2 == 1 {
+                sides.reverse();
+            }
             for side in sides {
                 eprintln!("repetition {} of {repetitions}: {side:?}, {part:?}", repetition + 1);
-                let measured = measure_side(part, side, &scale, server_core, remote.as_ref())?;
+                let measured = measure_side(part, side, &scale, cores, remote.as_ref())?;
                 for figure in measured.figures {
                     report.add(side, figure);
                 }
+                measured.notes.into_iter().for_each(|note| report.note(note));
                 for workload in measured.generator_bound {
                     report.note(format!("{workload}: the generator was the bottleneck for {side:?}, not the server."));
                 }
@@ -212,26 +250,76 @@ fn measure_side(
     part: &Part,
     side: Side,
     scale: &Scale,
-    core: Option<usize>,
+    cores: Option<(usize, usize)>,
     remote: Option<&Remote>,
 ) -> Result<workloads::Measured, Failure> {
-    let (process, address, wire) = match (side, remote) {
-        (Side::Ours, Some(remote)) => (None, remote.address, remote.wire.clone()),
-        (Side::Floor, _) => {
-            let process = ServerProcess::start("bench-floor", core)?;
-            let address = process.address();
-            (Some(process), address, Wire::Floor)
-        }
-        (Side::Ours, None) => {
-            let process = ServerProcess::start("bench-serve", core)?;
-            let address = process.address();
-            let wire = Wire::WebSocket { host: address.to_string(), path: "/ws".into() };
-            (Some(process), address, wire)
+    let core = cores.map(|(server, _)| server);
+    if let (Part::Cores, None) = (part, remote) {
+        return measure_cores(scale, cores);
+    }
+    let (process, wire) = match (side, remote) {
+        (Side::Ours, Some(_)) => (None, None),
+        (Side::Floor, _) => (Some(ServerProcess::start("bench-floor", core)?), Some(Wire::Floor)),
+        (Side::Ours, None) => (Some(ServerProcess::start("bench-serve", core)?), None),
+        (Side::Peer(peer), _) => {
+            let wire = match peer {
+                Peer::Redis => Wire::Redis,
+                Peer::Mosquitto => Wire::Mqtt,
+            };
+            (Some(ServerProcess::start_peer(peer, cores)?), Some(wire))
         }
     };
-    let generator = Generator::new(address, wire)?;
+    part.measure(&mut subject(process, wire, remote)?, scale)
+}
+
+/// What is measured: a process of this benchmark that speaks our protocol unless another is named,
+/// or a server that runs already.
+fn subject(process: Option<ServerProcess>, wire: Option<Wire>, remote: Option<&Remote>) -> Result<Subject, Failure> {
+    let (address, wire) = match (&process, remote) {
+        (Some(process), _) => {
+            let address = process.address();
+            (address, wire.unwrap_or_else(|| Wire::WebSocket { host: address.to_string(), path: "/ws".into() }))
+        }
+        (None, Some(remote)) => (remote.address, remote.wire.clone()),
+        (None, None) => return Err(Failure::Server("there is no server to measure".into())),
+    };
     // A server that runs already still has the last part's peers, for their grace period.
     static PART: AtomicU64 = AtomicU64::new(0);
     let room_prefix = format!("bench-{}-{}", std::process::id(), PART.fetch_add(1, Ordering::Relaxed));
-    part.measure(&mut Subject { generator, process, room_prefix }, scale)
+    Ok(Subject { generator: Generator::new(address, wire)?, process, room_prefix })
+}
+
+/// One loop on one core, then two loops on all of them.
+fn measure_cores(scale: &Scale, cores: Option<(usize, usize)>) -> Result<workloads::Measured, Failure> {
+    let one = ServerProcess::start("bench-serve", cores.map(|(server, _)| server))?;
+    let one = workloads::saturated_rooms(&mut subject(Some(one), None, None)?, scale)?;
+    let two = match cores {
+        None => ServerProcess::start_with("bench-serve", None, 2)?,
+        Some((server, own)) => {
+            let moved =
+                |cores: &[usize]| system::stay_on(cores).map_err(|error| Failure::system("changing cores", &error));
+            moved(&[server, own])?;
+            let two = ServerProcess::start_with("bench-serve", None, 2);
+            moved(&[own])?;
+            two?
+        }
+    };
+    let two = workloads::saturated_rooms(&mut subject(Some(two), None, None)?, scale)?;
+    Ok(workloads::compare_cores(scale, &one, &two))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_replaces_what_is_between_the_markers_and_nothing_else() {
+        let path = std::env::temp_dir().join(format!("sstore-bench-markers-{}", std::process::id()));
+        let [begin, end] = MARKERS;
+        std::fs::write(&path, format!("# Head\n{begin}\nold\n{end}\ntail\n")).unwrap();
+        assert_eq!(between_markers(&path, "new\n"), format!("# Head\n{begin}\n\nnew\n\n{end}\ntail\n"));
+        std::fs::write(&path, "no markers").unwrap();
+        assert_eq!(between_markers(&path, "new\n"), "new\n");
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -1,10 +1,13 @@
 //! The servers under measurement, as processes of their own.
 
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::failure::Failure;
+use super::report::Peer;
 use super::system;
 
 /// A server that this program has started; it ends with this.
@@ -12,16 +15,26 @@ use super::system;
 pub(crate) struct ServerProcess {
     child: Child,
     address: SocketAddr,
+    /// Removed with it.
+    directory: Option<PathBuf>,
 }
 
 impl ServerProcess {
     /// Starts this program again with a hidden subcommand, on a core of its own if one is given.
     pub(crate) fn start(subcommand: &str, core: Option<usize>) -> Result<ServerProcess, Failure> {
+        ServerProcess::start_with(subcommand, core, 1)
+    }
+
+    /// The same with so many threads.
+    pub(crate) fn start_with(subcommand: &str, core: Option<usize>, threads: u32) -> Result<ServerProcess, Failure> {
         let program = std::env::current_exe().map_err(|error| Failure::system("finding this program", &error))?;
         let mut command = Command::new(program);
         command.arg(subcommand).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(core) = core {
             command.args(["--core", &core.to_string()]);
+        }
+        if threads > 1 {
+            command.args(["--threads", &threads.to_string()]);
         }
         let mut child = command.spawn().map_err(|error| Failure::system("starting the server", &error))?;
         let mut line = String::new();
@@ -34,7 +47,61 @@ impl ServerProcess {
             let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
             return Err(Failure::Server(format!("`sstore {subcommand}` did not say its port ({status})")));
         };
-        Ok(ServerProcess { child, address: (Ipv4Addr::LOCALHOST, port).into() })
+        Ok(ServerProcess { child, address: (Ipv4Addr::LOCALHOST, port).into(), directory: None })
+    }
+
+    /// Starts a peer's server, without persistence and with nothing held back, on a port that the
+    /// system picks, on the core of the servers.
+    pub(crate) fn start_peer(peer: Peer, cores: Option<(usize, usize)>) -> Result<ServerProcess, Failure> {
+        let (program, package) = match peer {
+            Peer::Redis => ("redis-server", "redis-server"),
+            Peer::Mosquitto => ("mosquitto", "mosquitto"),
+        };
+        let directory = std::env::temp_dir().join(format!("sstore-bench-{program}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).map_err(|error| Failure::system("making a directory", &error))?;
+        // Free a moment ago; neither of the two can pick a port itself and say which.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+        let address = port.map_err(|error| Failure::system("finding a port", &error))?;
+        let mut command = Command::new(program);
+        match peer {
+            Peer::Redis => {
+                command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--dir"]).arg(&directory);
+                command.args(["--save", "", "--appendonly", "no", "--maxclients", "20000", "--logfile", "/dev/null"]);
+                // A subscriber that reads late would be cut off.
+                command.args(["--client-output-buffer-limit", "pubsub 0 0 0"]);
+            }
+            Peer::Mosquitto => {
+                let text = format!(
+                    "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n\
+                     max_queued_messages 0\nmax_inflight_messages 0\nlog_dest none\nuser root\n",
+                    address.port()
+                );
+                let file = directory.join("mosquitto.conf");
+                std::fs::write(&file, text).map_err(|error| Failure::system("writing a configuration", &error))?;
+                command.arg("-c").arg(file);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A child stays where its parent is.
+        let on_core = |core: Option<usize>| core.is_none_or(|core| system::stay_on(&[core]).is_ok());
+        on_core(cores.map(|(server, _)| server));
+        let child = command.spawn();
+        on_core(cores.map(|(_, own)| own));
+        let child = child.map_err(|error| {
+            Failure::Resources(format!(
+                "`{program}` cannot be started ({error}); on Debian it is in the package {package}"
+            ))
+        })?;
+        let mut process = ServerProcess { child, address, directory: Some(directory) };
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let has_ended = process.child.try_wait().is_ok_and(|status| status.is_some());
+            if has_ended || began.elapsed() > Duration::from_secs(30) {
+                return Err(Failure::Server(format!("`{program}` does not listen")));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(process)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -51,13 +118,16 @@ impl Drop for ServerProcess {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(directory) = &self.directory {
+            let _ = std::fs::remove_dir_all(directory);
+        }
     }
 }
 
 /// Prepares a child: its core, its descriptors, and its end when the parent is gone.
 pub(crate) fn become_child(core: Option<usize>) {
     if let Some(core) = core {
-        if let Err(error) = system::stay_on_core(core) {
+        if let Err(error) = system::stay_on(&[core]) {
             eprintln!("sstore: cannot stay on core {core}: {error}; the figures will be less steady");
         }
     }

@@ -18,16 +18,18 @@ pub(crate) fn cores() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect()
 }
 
-/// Keeps the calling thread, and every thread it starts from now on, on one core.
+/// Keeps the calling thread, and every thread and process it starts from now on, on these cores.
 #[cfg(target_os = "linux")]
-pub(crate) fn stay_on_core(core: usize) -> std::io::Result<()> {
-    if core >= libc::CPU_SETSIZE as usize {
-        return Err(std::io::ErrorKind::InvalidInput.into());
-    }
+pub(crate) fn stay_on(cores: &[usize]) -> std::io::Result<()> {
     // SAFETY: a cpu_set_t is an array of integers, for which all zeroes is a value.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the core is below CPU_SETSIZE, the number of bits in the set.
-    unsafe { libc::CPU_SET(core, &mut set) };
+    for &core in cores {
+        if core >= libc::CPU_SETSIZE as usize {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the core is below CPU_SETSIZE, the number of bits in the set.
+        unsafe { libc::CPU_SET(core, &mut set) };
+    }
     // SAFETY: the pointer is to a cpu_set_t of ours, of the size given; 0 is the calling thread.
     match unsafe { libc::sched_setaffinity(0, std::mem::size_of_val(&set), &set) } {
         0 => Ok(()),
@@ -41,7 +43,7 @@ pub(crate) fn cores() -> Vec<usize> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn stay_on_core(_core: usize) -> std::io::Result<()> {
+pub(crate) fn stay_on(_cores: &[usize]) -> std::io::Result<()> {
     Ok(())
 }
 
@@ -70,6 +72,26 @@ pub(crate) fn cpu_nanoseconds(process: u32) -> Option<u64> {
         total += text.split(' ').next()?.parse::<u64>().ok()?;
     }
     Some(total)
+}
+
+/// How often the threads of a process have given up their core to wait for something.
+pub(crate) fn voluntary_switches(process: u32) -> Option<u64> {
+    let mut total = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task")).ok()? {
+        let Ok(text) = fs::read_to_string(thread.ok()?.path().join("status")) else { continue };
+        let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        total += line.trim().parse::<u64>().ok()?;
+    }
+    Some(total)
+}
+
+/// The machine in a few words: cores, processor, kernel.
+pub(crate) fn machine() -> Option<String> {
+    let processors = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let mut models = processors.lines().filter_map(|line| line.strip_prefix("model name"));
+    let model = models.next()?.trim_start_matches([' ', '\t', ':']).to_owned();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    Some(format!("{} cores of {model}, Linux {}", models.count() + 1, kernel.trim()))
 }
 
 /// Resident memory of a process in KiB: `Rss` of `/proc/<pid>/smaps_rollup`, which is exact where

@@ -1,7 +1,11 @@
-//! What the generator says and hears: the floor's length-prefixed frames, and WebSocket by hand.
+//! What the generator says and hears: the floor's length-prefixed frames, WebSocket by hand, and
+//! the protocols of the peers that people would otherwise bend to this job.
 //!
 //! Reading is by byte search, not by a JSON parser, so that a delivery costs the generator much
 //! the same on both sides and the server is what is measured.
+
+mod mqtt;
+mod redis;
 
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -57,6 +61,10 @@ pub(crate) enum Wire {
         /// Usually `/ws`.
         path: String,
     },
+    /// Redis, with a channel and keys for each room.
+    Redis,
+    /// MQTT, with topics for each room.
+    Mqtt,
 }
 
 /// What a connection asks for when it joins.
@@ -73,8 +81,16 @@ pub(crate) enum Observe {
 /// What a frame is to the generator.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// The join is answered, with its snapshot where one was asked for.
+    /// The join is answered; what was asked for with it may still come.
+    Welcome,
+    /// From now on the key is observed.
+    Subscribed,
+    /// The state is here, or what else completes any join.
     Joined,
+    /// One key of the state, where each is a message of its own.
+    StatePart,
+    /// A value is stored; where somebody observes it, the acknowledgement follows.
+    Stored,
     /// Keys have changed; [`Wire::states`] has which.
     Change,
     /// A set is acknowledged.
@@ -134,6 +150,8 @@ impl Wire {
                 };
                 floor_frame(out, kind, room.as_bytes());
             }
+            Wire::Redis => redis::join(out, room, observe),
+            Wire::Mqtt => mqtt::join(out, room, peer, observe),
             Wire::WebSocket { host, path } => {
                 let _ = write!(out, "GET {path}?room={room}&peer={peer}&name=bench&join=j");
                 match observe {
@@ -152,10 +170,18 @@ impl Wire {
         }
     }
 
-    /// Appends a set of [`KEY`].
-    pub(crate) fn set(&self, out: &mut Vec<u8>, sequence: u64, room: usize) {
+    /// Appends a set of [`KEY`] in the room of this name and number.
+    pub(crate) fn set(&self, out: &mut Vec<u8>, sequence: u64, room: usize, name: &str, is_observed: bool) {
         let mut body = Vec::with_capacity(256);
         match self {
+            Wire::Redis => {
+                value(&mut body, sequence, room);
+                redis::set(out, name, &body, is_observed);
+            }
+            Wire::Mqtt => {
+                value(&mut body, sequence, room);
+                mqtt::set(out, name, sequence, &body);
+            }
             Wire::Floor => {
                 value(&mut body, sequence, room);
                 floor_frame(out, FLOOR_SET, &body);
@@ -173,22 +199,32 @@ impl Wire {
     }
 
     /// Appends a set of one key of the 64 KB state. The floor has its state already.
-    pub(crate) fn set_state_key(&self, out: &mut Vec<u8>, index: usize) {
-        if let Wire::WebSocket { .. } = self {
-            let (key, text) = (state_key(index), "x".repeat(STATE_VALUE_BYTES - 2));
-            let body = format!(
-                r#"{{"jsonrpc":"2.0","id":"{index}","method":"set-metadata","params":{{"key":"{key}","data":"{text}"}}}}"#
-            );
-            client_frame(out, OPCODE_TEXT, body.as_bytes());
+    pub(crate) fn set_state_key(&self, out: &mut Vec<u8>, index: usize, room: &str) {
+        let (key, value) = (state_key(index), format!("\"{}\"", "x".repeat(STATE_VALUE_BYTES - 2)));
+        match self {
+            Wire::Floor => {}
+            Wire::Redis => redis::set_state_key(out, room, &key, value.as_bytes()),
+            Wire::Mqtt => mqtt::set_state_key(out, room, index, &key, value.as_bytes()),
+            Wire::WebSocket { .. } => {
+                let body = format!(
+                    r#"{{"jsonrpc":"2.0","id":"{index}","method":"set-metadata","params":{{"key":"{key}","data":{value}}}}}"#
+                );
+                client_frame(out, OPCODE_TEXT, body.as_bytes());
+            }
         }
     }
 
-    /// Appends what a client says when it goes: a leave that wants no answer, and its close frame.
-    /// The floor is left by closing.
+    /// Appends what a client says when it goes; here a leave that wants no answer, and its close
+    /// frame. The floor is left by closing.
     pub(crate) fn leave(&self, out: &mut Vec<u8>) {
-        if let Wire::WebSocket { .. } = self {
-            client_frame(out, OPCODE_TEXT, br#"{"jsonrpc":"2.0","method":"leave","params":{}}"#);
-            client_frame(out, OPCODE_CLOSE, &1000u16.to_be_bytes());
+        match self {
+            Wire::Floor => {}
+            Wire::Redis => redis::leave(out),
+            Wire::Mqtt => mqtt::leave(out),
+            Wire::WebSocket { .. } => {
+                client_frame(out, OPCODE_TEXT, br#"{"jsonrpc":"2.0","method":"leave","params":{}}"#);
+                client_frame(out, OPCODE_CLOSE, &1000u16.to_be_bytes());
+            }
         }
     }
 
@@ -200,6 +236,11 @@ impl Wire {
     /// Whether the server answers the connection before its first frame.
     pub(crate) fn has_handshake(&self) -> bool {
         matches!(self, Wire::WebSocket { .. })
+    }
+
+    /// Whether this is the floor, which has its state from the beginning and hears no farewell.
+    pub(crate) fn is_floor(&self) -> bool {
+        matches!(self, Wire::Floor)
     }
 
     /// The first frame in `bytes`; `None` while it is incomplete, an error when it is none.
@@ -218,6 +259,8 @@ impl Wire {
                 };
                 Ok(Some((heard, payload, end)))
             }
+            Wire::Redis => redis::frame(bytes),
+            Wire::Mqtt => mqtt::frame(bytes),
             Wire::WebSocket { .. } => {
                 let Some((opcode, start, length)) = server_frame(bytes)? else { return Ok(None) };
                 let Some(payload) = bytes.get(start..start + length) else { return Ok(None) };
@@ -237,7 +280,8 @@ impl Wire {
     /// when there is none.
     pub(crate) fn states(&self, payload: &[u8], mut each: impl FnMut(Delivery)) -> Result<(), &'static str> {
         const UNKNOWN: &str = "a delivery was not of the key or not of the value that was set";
-        if let Wire::Floor = self {
+        if !matches!(self, Wire::WebSocket { .. }) {
+            // The value alone.
             let text = payload.get(1..).unwrap_or_default();
             let (sequence, room) = parse_value(text).filter(|_| payload.len() == VALUE_BYTES).ok_or(UNKNOWN)?;
             each(Delivery { sequence, room, replaced: 0 });
@@ -267,6 +311,9 @@ impl Wire {
     pub(crate) fn is_whole_state(&self, payload: &[u8]) -> bool {
         match self {
             Wire::Floor => payload.len() == STATE_KEYS * STATE_VALUE_BYTES,
+            Wire::Redis => payload.len() > STATE_KEYS * STATE_VALUE_BYTES && redis::state_keys(payload) == STATE_KEYS,
+            // Its parts are counted.
+            Wire::Mqtt => true,
             Wire::WebSocket { .. } => {
                 payload.len() > STATE_KEYS * STATE_VALUE_BYTES && ANY_KEY.find_iter(payload).count() == STATE_KEYS
             }
@@ -303,16 +350,11 @@ fn classify(payload: &[u8]) -> Heard {
         let head = payload.get(..payload.len().min(200)).unwrap_or_default();
         return match RESULT.find(head) {
             None => Heard::Refused,
-            Some(_) if payload.starts_with(JOIN_ANSWER) => Heard::Other,
+            Some(_) if payload.starts_with(JOIN_ANSWER) => Heard::Welcome,
             Some(_) => Heard::Ack,
         };
     }
     Heard::Other
-}
-
-/// Whether a payload is the positive answer to the join.
-pub(crate) fn is_join_answer(payload: &[u8]) -> bool {
-    payload.starts_with(JOIN_ANSWER)
 }
 
 /// Opcode, start and length of the payload of the frame that `bytes` begin with.
@@ -391,7 +433,7 @@ mod tests {
     #[test]
     fn a_set_is_valid_for_the_server() {
         let mut frame = Vec::new();
-        ours().set(&mut frame, 7, 42);
+        ours().set(&mut frame, 7, 42, "room", true);
         assert_eq!(frame[..2], [0x81, 0x80 | 126]);
         let text: Vec<u8> = frame[8..].iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
         let request = crate::core::wire::parse_request(std::str::from_utf8(&text).unwrap());
@@ -430,7 +472,7 @@ mod tests {
     fn answers_snapshots_and_refusals_are_told_apart() {
         assert_eq!(classify(br#"{"jsonrpc":"2.0","id":"9","result":{"key":"spotlight"}}"#), Heard::Ack);
         assert_eq!(classify(br#"{"jsonrpc":"2.0","id":"9","error":{"code":202}}"#), Heard::Refused);
-        assert_eq!(classify(br#"{"jsonrpc":"2.0","id":"j","result":{}}"#), Heard::Other);
+        assert_eq!(classify(br#"{"jsonrpc":"2.0","id":"j","result":{}}"#), Heard::Welcome);
         assert_eq!(
             classify(br#"{"method":"on-metadata-change","params":{"values":[],"snapshot":true}}"#),
             Heard::Joined

@@ -31,6 +31,10 @@ pub(crate) enum Workload {
     W5,
     /// Joins with 64 KB of state, each followed by a leave
     W6,
+    /// Fan-out while one observer reads nothing
+    W7,
+    /// The saturated rooms of W4 on one core and on two
+    W8,
 }
 
 /// How large and how long the workloads are.
@@ -48,8 +52,12 @@ pub(crate) struct Scale {
 
 /// The load before what is measured: pages touched, buffers grown, branches learned.
 const WARM_UP: Duration = Duration::from_millis(200);
+/// The load that a slow reader does not read: megabytes.
+const FILL_UP: Duration = Duration::from_secs(1);
 /// Members of each room of W4.
 const MEMBERS: usize = 4;
+/// Sets a second for 1,000 observers: 100 would be a saturated core, not a modest rate.
+const MODEST_RATE_OF_MANY: u32 = 20;
 /// Joins at a time in the second half of W6.
 const JOINS_AT_ONCE: usize = 16;
 
@@ -85,6 +93,8 @@ pub(crate) struct Subject {
 pub(crate) struct Measured {
     pub(crate) figures: Vec<Figure>,
     pub(crate) generator_bound: Vec<String>,
+    /// What has to be said about the figures.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Workloads that share their connections, and so are measured one after the other on one server.
@@ -96,6 +106,8 @@ pub(crate) enum Part {
     IdleInOneRoom,
     IdleInRooms,
     Joins,
+    SlowReader { observers: usize },
+    Cores,
 }
 
 /// The parts that the workloads asked for take.
@@ -119,10 +131,22 @@ pub(crate) fn parts(workloads: &[Workload], scale: &Scale) -> Vec<Part> {
     if has(Workload::W6) {
         parts.push(Part::Joins);
     }
+    if has(Workload::W7) {
+        parts.extend(scale.observers.iter().max().map(|&observers| Part::SlowReader { observers }));
+    }
+    if has(Workload::W8) {
+        parts.push(Part::Cores);
+    }
     parts
 }
 
 impl Part {
+    /// Whether this compares our server with itself: the floor and the peers have no bound on what
+    /// a slow reader costs them, or no second loop.
+    pub(crate) fn is_ours_alone(&self) -> bool {
+        matches!(self, Part::SlowReader { .. } | Part::Cores)
+    }
+
     /// Measures one repetition of this part.
     pub(crate) fn measure(&self, subject: &mut Subject, scale: &Scale) -> Result<Measured, Failure> {
         let mut measured = Measured::default();
@@ -132,8 +156,7 @@ impl Part {
                 subject.generator.settle()?;
                 subject.generator.load(Pace::Outstanding(1), WARM_UP, false)?;
                 if modest {
-                    // 1,000 observers at 100 sets a second would be a saturated core, not a modest rate.
-                    let rate = if observers >= 1000 { 20 } else { 100 };
+                    let rate = if observers >= 1000 { MODEST_RATE_OF_MANY } else { 100 };
                     let pace = Pace::Every(Duration::from_secs(1) / rate);
                     let label = format!("W1 N={observers} at {rate}/s");
                     let (outcome, usage) = subject.load(pace, scale.time, true)?;
@@ -215,9 +238,68 @@ impl Part {
                 measured.add_usage(&label, "server CPU µs per join", usage.per(many.sets));
                 measured.balance(&label, usage, &many);
             }
+            Part::SlowReader { observers } => {
+                // Alone with the writer it is soon sent more than its buffers and the server's hold.
+                subject.generator.add_room(format!("{}-slow", subject.room_prefix), 1, false)?;
+                subject.generator.stop_reading_one();
+                subject.generator.load(Pace::Outstanding(64), FILL_UP, false)?;
+                subject.generator.add_observers(observers - 1)?;
+                subject.generator.settle()?;
+                let pace = Pace::Every(Duration::from_secs(1) / MODEST_RATE_OF_MANY);
+                subject.generator.load(Pace::Outstanding(1), WARM_UP, false)?;
+                let with = subject.generator.load(pace, scale.time, true)?.latencies;
+                let replaced = subject.generator.read_again()?;
+                subject.generator.load(Pace::Outstanding(1), WARM_UP, false)?;
+                let without = subject.generator.load(pace, scale.time, true)?.latencies;
+                let label = format!("W7 N={observers} at {MODEST_RATE_OF_MANY}/s");
+                if let (Some(without), Some(with)) = (quantile(&without, 0.99), quantile(&with, 0.99)) {
+                    measured.add(&label, "p99 µs, all read", without as f64 / 1e3);
+                    measured.add(&label, "p99 µs of the others, one does not", with as f64 / 1e3);
+                    measured.add(&label, "p99 with a slow reader / without", with as f64 / without as f64);
+                }
+                if replaced == 0 {
+                    measured.notes.push(format!("{label}: what was held back for the slow reader fitted its buffers."));
+                }
+            }
+            Part::Cores => measured.notes.push("W8 is not possible with a server that runs already.".into()),
         }
         Ok(measured)
     }
+}
+
+/// What saturated rooms cost a server.
+pub(crate) struct Saturated {
+    cpu_per_delivery: Option<f64>,
+    /// For 1,000 deliveries.
+    waits: Option<f64>,
+}
+
+/// The load of W4max, with what it costs.
+pub(crate) fn saturated_rooms(subject: &mut Subject, scale: &Scale) -> Result<Saturated, Failure> {
+    let names = (0..scale.rooms).map(|room| format!("{}-room-{room}", subject.room_prefix));
+    subject.generator.add_rooms(names, MEMBERS - 1, true)?;
+    subject.generator.settle()?;
+    subject.generator.load(Pace::Outstanding(1), WARM_UP, false)?;
+    let waits = |subject: &Subject| system::voluntary_switches(subject.process.as_ref()?.id());
+    let before = waits(subject);
+    let (outcome, usage) = subject.load(Pace::Outstanding(1), scale.time, false)?;
+    let waits = waits(subject).zip(before).map(|(after, before)| after.saturating_sub(before));
+    let waits = waits.map(|waits| waits as f64 * 1e3 / outcome.deliveries.max(1) as f64);
+    Ok(Saturated { cpu_per_delivery: usage.per(outcome.deliveries), waits })
+}
+
+/// What a second core brings. The generator needs one of the two itself, so this is not a rate, but
+/// how much of a core each delivery takes: what two loops took from each other would show there.
+pub(crate) fn compare_cores(scale: &Scale, one: &Saturated, two: &Saturated) -> Measured {
+    let mut measured = Measured::default();
+    let label = format!("W8 {} rooms of {MEMBERS}", scale.rooms);
+    measured.add_usage(&label, "CPU µs per delivery, one loop", one.cpu_per_delivery);
+    measured.add_usage(&label, "CPU µs per delivery, two loops", two.cpu_per_delivery);
+    let capacity = one.cpu_per_delivery.zip(two.cpu_per_delivery).map(|(one, two)| 2.0 * one / two);
+    measured.add_usage(&label, "capacity of two cores / one", capacity);
+    measured.add_usage(&label, "waits per 1,000 deliveries, one loop", one.waits);
+    measured.add_usage(&label, "waits per 1,000 deliveries, two loops", two.waits);
+    measured
 }
 
 const CPU_PER_DELIVERY: &str = "server CPU µs per delivery";

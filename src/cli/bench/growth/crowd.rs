@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use super::super::failure::Failure;
-use super::super::wire::{client_frame, is_join_answer, Heard, Wire, OPCODE_TEXT};
+use super::super::wire::{client_frame, Heard, Wire, OPCODE_TEXT};
 
 /// Bytes of one read; what the largest room is told of its peers comes in several.
 const READ_BYTES: usize = 256 * 1024;
@@ -335,8 +335,10 @@ impl Member {
                 Heard::Close => return Err(Failure::Server("the server closed a connection".into())),
                 Heard::Other if payload.starts_with(br#"{"method":"on-peer-"#) => counts.news += 1,
                 Heard::Other if payload.starts_with(br#"{"method":"peer-list"#) => self.complete(false, counts),
-                Heard::Other if is_join_answer(payload) => {}
-                Heard::Other => return Err(Failure::Wrong("the server said something that nobody asked for".into())),
+                Heard::Welcome => {}
+                Heard::Other | Heard::Subscribed | Heard::StatePart | Heard::Stored => {
+                    return Err(Failure::Wrong("the server said something that nobody asked for".into()));
+                }
             }
         }
         Ok(used)
