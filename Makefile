@@ -1,7 +1,7 @@
 # make test    everything that is tested; installs what it lacks
 # make demo    a session with five C programs, played and checked
 # make header  include/sessionstore.h from src/ffi
-# make bench   the server against a floor without a store, and the core's own costs
+# make bench, make bench-peers   the server against a floor without a store, and against Redis and Mosquitto
 # make test-instructions, make instructions   instruction counts compared, and written down anew
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 
@@ -10,3 +10,4 @@
 include mk/demo.mk
 include mk/test.mk
 include mk/instructions.mk
+include mk/bench.mk

@@ -2,11 +2,15 @@
 //!
 //! ```text
 //! cargo bench --bench plots -- growth IN.json OUT.svg    lines: how something grows
+//! cargo bench --bench plots -- ratios IN.json OUT.svg    dots: how far each server is from the floor
 //! ```
+//!
+//! `ratios` takes what `sstore bench --json` writes and draws the figures that have a goal as a ratio.
 //!
 //! `growth` takes `{"title", "x", "y", "log_x": bool, "log_y": bool, "series": [{"name", "points": [[x, y], ...]}]}`,
 //! where `x` and `y` name the axes with their units.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
@@ -43,7 +47,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["growth", from, to] => growth(from.as_ref(), to.as_ref()),
-        _ => Err("expected `growth IN.json OUT.svg`".into()),
+        ["ratios", from, to] => ratios(from.as_ref(), to.as_ref()),
+        _ => Err("expected `growth IN.json OUT.svg` or `ratios IN.json OUT.svg`".into()),
     };
     match drawn {
         Ok(()) => ExitCode::SUCCESS,
@@ -252,6 +257,101 @@ fn growth(from: &Path, to: &Path) -> Outcome<()> {
         }
     }
     root.present()?;
+    Ok(())
+}
+
+/// What `sstore bench --json` writes, as far as it is drawn.
+#[derive(Deserialize)]
+struct Benchmark {
+    rows: Vec<BenchmarkRow>,
+}
+
+#[derive(Deserialize)]
+struct BenchmarkRow {
+    workload: String,
+    figure: String,
+    goal: Option<Goal>,
+    sides: BTreeMap<String, Figures>,
+}
+
+#[derive(Deserialize)]
+struct Goal {
+    text: String,
+    ratio: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Figures {
+    ratio: Option<f64>,
+}
+
+/// A line for each figure, with a dot for each server where its ratio to the floor is.
+fn ratios(from: &Path, to: &Path) -> Outcome<()> {
+    const WIDTH: i32 = 960;
+    const TOP: i32 = 112;
+    const ROW: i32 = 46;
+    const LEFT: i32 = 400;
+    const RIGHT: i32 = 56;
+    const SIDES: [(&str, &str); 3] = [("ours", "SessionStore"), ("redis", "Redis"), ("mosquitto", "Mosquitto")];
+    let benchmark: Benchmark = read(from)?;
+    let rows: Vec<(&BenchmarkRow, &Goal, f64)> = benchmark
+        .rows
+        .iter()
+        .filter_map(|row| row.goal.as_ref().and_then(|goal| Some((row, goal, goal.ratio?))))
+        .collect();
+    let all =
+        rows.iter().flat_map(|(row, _, bound)| row.sides.values().filter_map(|side| side.ratio).chain([*bound, 1.0]));
+    let axis = Axis::over(all.collect::<Vec<_>>().into_iter(), true)?;
+    let height = TOP + ROW * rows.len() as i32 + 40;
+    let across = |ratio: f64| axis.map(&ratio, (LEFT, WIDTH - RIGHT));
+
+    let root = SVGBackend::new(to, (WIDTH as u32, height as u32)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let title = "Work of the server, as a ratio to a floor that has no store";
+    root.draw(&Text::new(title, (24, 18), text(20, INK, HPos::Left, VPos::Top)))?;
+    let mut left = 24;
+    for (index, (side, name)) in SIDES.iter().enumerate() {
+        if rows.iter().any(|(row, _, _)| row.sides.contains_key(*side)) {
+            marker(&root, index, (left + 6, 62))?;
+            root.draw(&Text::new(*name, (left + 18, 62), text(14, INK, HPos::Left, VPos::Center)))?;
+            left += 40 + name.len() as i32 * 8;
+        }
+    }
+    goal_mark(&root, (left + 6, 62))?;
+    root.draw(&Text::new("goal, shaded where it is met", (left + 18, 62), text(14, INK, HPos::Left, VPos::Center)))?;
+    let bottom = height - 34;
+    for tick in &axis.ticks {
+        let x = across(*tick);
+        let is_floor = (tick - 1.0).abs() < 1e-9;
+        let style = if is_floor { QUIET } else { GRID }.stroke_width(if is_floor { 2 } else { 1 });
+        root.draw(&PathElement::new([(x, TOP - 10), (x, bottom)], style))?;
+        let label = if is_floor { "the floor".to_string() } else { format!("{}x", short(*tick)) };
+        root.draw(&Text::new(label, (x, bottom + 6), text(13, QUIET, HPos::Center, VPos::Top)))?;
+    }
+    for (index, (row, goal, bound)) in rows.iter().enumerate() {
+        let y = TOP + ROW * index as i32 + ROW / 2;
+        root.draw(&Text::new(row.workload.as_str(), (24, y - 8), text(14, INK, HPos::Left, VPos::Center)))?;
+        let figure = format!("{}, goal {}", row.figure, goal.text);
+        root.draw(&Text::new(figure, (24, y + 9), text(12, QUIET, HPos::Left, VPos::Center)))?;
+        // What is better lies to the left of most goals, and to the right of rates.
+        let is_least = goal.text.starts_with('\u{2265}');
+        let met = if is_least { (across(*bound), WIDTH - RIGHT) } else { (LEFT, across(*bound)) };
+        root.draw(&Rectangle::new([(met.0, y - 15), (met.1, y + 15)], GRID.mix(0.45).filled()))?;
+        goal_mark(&root, (across(*bound), y))?;
+        for (side, (name, _)) in SIDES.iter().enumerate().rev() {
+            let Some(ratio) = row.sides.get(*name).and_then(|figures| figures.ratio) else { continue };
+            marker(&root, side, (across(ratio), y))?;
+            let colour = COLOURS[side];
+            let (down, label) = (if side == 0 { -14 } else { 14 }, format!("{ratio:.2}x"));
+            root.draw(&Text::new(label, (across(ratio), y + down), text(12, colour, HPos::Center, VPos::Center)))?;
+        }
+    }
+    root.present()?;
+    Ok(())
+}
+
+fn goal_mark(root: &Area, at: (i32, i32)) -> Outcome<()> {
+    root.draw(&PathElement::new([(at.0, at.1 - 15), (at.0, at.1 + 15)], INK.stroke_width(2)))?;
     Ok(())
 }
 

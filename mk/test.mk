@@ -8,8 +8,8 @@ PROFILE ?= dev
 PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 FUZZ_SECONDS ?= 5
 
-.PHONY: test test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench
-.PHONY: bench fuzz header native-static-libs
+.PHONY: test test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz
+.PHONY: fuzz header native-static-libs
 
 # In the order in which it is cheapest to fail; each part can be run alone.
 test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions demo
@@ -79,14 +79,3 @@ test-valgrind: test-tools
 # Every fuzz target, for FUZZ_SECONDS each; `make fuzz FUZZ_SECONDS=3600` is the long run.
 test-fuzz fuzz:
 	sh tests/fuzz/run.sh $(FUZZ_SECONDS)
-
-# All workloads, briefly: nothing may be lost.
-test-bench:
-	$(CARGO) build --release
-	target/release/sstore bench --quick
-
-# The figures. Nothing else should run on the machine meanwhile.
-bench:
-	$(CARGO) build --release
-	target/release/sstore bench
-	$(CARGO) bench
