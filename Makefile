@@ -3,6 +3,7 @@
 # make header  include/sessionstore.h from src/ffi
 # make bench, make bench-peers   the server against a floor without a store, and against Redis and Mosquitto
 # make test-instructions, make instructions   instruction counts compared, and written down anew
+# make performance   how cost grows and where the time goes, for docs/performance.md
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 
 .DEFAULT_GOAL := test
@@ -11,3 +12,4 @@ include mk/demo.mk
 include mk/test.mk
 include mk/instructions.mk
 include mk/bench.mk
+include mk/performance.mk

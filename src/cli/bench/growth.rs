@@ -10,7 +10,7 @@ mod shape;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use clap::{Args, ValueEnum};
 
 use super::failure::Failure;
 use super::process::ServerProcess;
-use super::{end, serve, system, ChildArguments, OTHER_DESCRIPTORS};
+use super::{between_markers, end, serve, system, write, ChildArguments, OTHER_DESCRIPTORS};
 use crate::{Limits, ServerOptions};
 use crowd::{Counts, Crowd, Listens};
 use shape::{digits, Expected, Shape};
@@ -189,7 +189,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let measured = measure(arguments).and_then(|points| {
         print!("{}", points.text());
         if let Some(path) = &arguments.markdown {
-            write(path, &points.markdown())?;
+            write(path, &between_markers(path, &points.markdown()))?;
         }
         if let Some(directory) = &arguments.json {
             std::fs::create_dir_all(directory)
@@ -204,10 +204,6 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => end(&failure),
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(path, text).map_err(|error| Failure::system(&format!("writing {}", path.display()), &error))
 }
 
 /// Runs the server for this measurement until the parent is gone. Its limits are the default ones
@@ -512,10 +508,10 @@ impl Points {
         out
     }
 
-    /// As rows of a Markdown table whose columns are: what grows, the figure, its value at the
-    /// first and at the last place, and what the curve is.
+    /// As a Markdown table: what grows, the figure, its value at the first and at the last place, and
+    /// what the curve is.
     fn markdown(&self) -> String {
-        let mut out = String::new();
+        let mut out = String::from("| what grows | what is measured | first | last | what it is |\n|---|---|--:|--:|---|\n");
         for chart in self.charts() {
             for (name, expected) in chart.curves {
                 let points = self.curve(chart.dimension, name);
@@ -576,10 +572,10 @@ mod tests {
         for (x, y) in [(1, 14.0), (1, 15.0), (10, 70.0), (10, 59.0)] {
             points.add(Dimension::Peers, SET, x, y);
         }
-        let row = points.markdown();
+        let table = points.markdown();
         assert_eq!(
-            row,
-            "| 1 to 10 peers | a set (server CPU, µs) | 14.0 | 59.0 | linear: 9.00 + 5.00 each, within 0 % |\n"
+            table.lines().nth(2).unwrap_or_default(),
+            "| 1 to 10 peers | a set (server CPU, µs) | 14.0 | 59.0 | linear: 9.00 + 5.00 each, within 0 % |"
         );
         let chart = points.charts().next().unwrap();
         let json: serde_json::Value = serde_json::from_str(&points.json(chart)).unwrap();
