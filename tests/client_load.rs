@@ -100,13 +100,16 @@ fn a_hundred_polled_clients_are_served_by_one_thread_that_only_polls_those_that_
 
 #[test]
 fn a_thousand_clients_of_one_process_hear_one_change_and_leave() {
+    // Everybody in a room hears of everybody, so one room of all would be a test of that.
+    const ROOMS: usize = 10;
     const CLIENTS: usize = 1_000;
     // Both ends of each connection are in this process; as much again for what runs beside.
     let needed = 4 * CLIENTS as u64;
     let descriptors = rlimit::increase_nofile_limit(needed).unwrap_or(0);
     assert!(descriptors >= needed, "{CLIENTS} clients need {needed} descriptors; the system allows {descriptors}");
     let (server, keys) = (support::server(), keys(1));
-    let mut clients: Vec<CClient> = (0..CLIENTS).map(|_| CClient::begin(&server.url(), "room")).collect();
+    let room = |index: usize| format!("room-{}", index % ROOMS);
+    let mut clients: Vec<CClient> = (0..CLIENTS).map(|index| CClient::begin(&server.url(), &room(index))).collect();
     clients.iter_mut().for_each(CClient::finish);
     let records: Vec<&'static Record> = clients.iter().map(|client| Record::new(&client.turnstile)).collect();
     let subscriptions: Vec<_> =
@@ -114,16 +117,18 @@ fn a_thousand_clients_of_one_process_hear_one_change_and_leave() {
     for record in &records {
         drop(record.wait("the snapshot", |book| book.live));
     }
-    let flood = Flood::prepare(&server.url(), "room", &keys, 1);
-    flood.begin(1);
-    flood.wait();
+    for index in 0..ROOMS {
+        let flood = Flood::prepare(&server.url(), &room(index), &keys, 1);
+        flood.begin(1);
+        flood.wait();
+    }
     for record in &records {
         let book = record.wait("the change", |book| book.told > 0);
         assert_eq!((book.told, book.replaced, book.newest[&keys[0]].1), (1, 0, 0));
     }
     clients.iter().for_each(CClient::leave);
-    drop((subscriptions, clients));
     records.iter().for_each(|record| record.check_dropped());
+    drop((subscriptions, clients));
 }
 
 #[test]

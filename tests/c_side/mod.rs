@@ -355,11 +355,11 @@ impl CClient {
         take(event).expect("get always gives an event")
     }
 
-    /// Leaves, and waits until the server has taken it.
+    /// Says that it leaves, without waiting; its listeners are dropped once the server has taken it.
     pub fn leave(&self) {
         // SAFETY: a live client.
-        let code = unsafe { sessionstore_client_leave_wait(self.client, SAFETY_MS, null_mut()) };
-        assert_eq!(code, 0, "left");
+        let code = unsafe { sessionstore_client_leave(self.client, null(), null_mut()) };
+        assert_eq!(code, 0, "leaves");
     }
 
     /// Frees the client now, its store later.
