@@ -108,6 +108,8 @@ fn a_thousand_clients_of_one_process_hear_one_change_and_leave() {
     let descriptors = rlimit::increase_nofile_limit(needed).unwrap_or(0);
     assert!(descriptors >= needed, "{CLIENTS} clients need {needed} descriptors; the system allows {descriptors}");
     let (server, keys) = (support::server(), keys(1));
+    let threads = || std::fs::read_dir("/proc/self/task").map_or(0, |tasks| tasks.count());
+    let before = threads();
     let room = |index: usize| format!("room-{}", index % ROOMS);
     let mut clients: Vec<CClient> = (0..CLIENTS).map(|index| CClient::begin(&server.url(), &room(index))).collect();
     clients.iter_mut().for_each(CClient::finish);
@@ -126,9 +128,45 @@ fn a_thousand_clients_of_one_process_hear_one_change_and_leave() {
         let book = record.wait("the change", |book| book.told > 0);
         assert_eq!((book.told, book.replaced, book.newest[&keys[0]].1), (1, 0, 0));
     }
+    // Other tests run beside this one; a thread for each client would show all the same.
+    assert!(threads() < before + 100, "{before} threads before, {} now", threads());
     clients.iter().for_each(CClient::leave);
     records.iter().for_each(|record| record.check_dropped());
     drop((subscriptions, clients));
+}
+
+#[test]
+fn callbacks_that_block_hold_up_no_other_client() {
+    const BLOCKED: usize = 20;
+    let (server, keys) = (support::server(), keys(1));
+    let heard_all = Arc::new(Flag::default());
+    let clients: Vec<CClient> = (0..=BLOCKED).map(|_| CClient::join(&server.url(), "room")).collect();
+    let (free, blocked) = clients.split_first().unwrap();
+    let block = |client: &CClient| {
+        let heard_all = heard_all.clone();
+        let record = Record::doing(&client.turnstile, move |record| {
+            if !heard_all.waited() {
+                record.fault("the others were held up");
+            }
+        });
+        std::mem::forget(client.listen(&keys, record));
+        record
+    };
+    let blocking: Vec<&'static Record> = blocked.iter().map(block).collect();
+    let record = Record::new(&free.turnstile);
+    let _subscription = free.listen(&keys, record);
+    for record in blocking.iter().chain([&record]) {
+        drop(record.wait("the snapshot", |book| book.live));
+    }
+    // Each write waits for its result, which is a callback of the writer's.
+    for written in 1..=20 {
+        let flood = Flood::prepare(&server.url(), "room", &keys, 1);
+        flood.begin(1);
+        flood.wait();
+        drop(record.wait("the change", |book| book.told == written));
+    }
+    heard_all.raise();
+    blocking.iter().for_each(|record| check_book(record, 20, free, &keys));
 }
 
 #[test]

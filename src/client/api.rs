@@ -310,7 +310,7 @@ impl Client {
 
     /// In poll mode, runs waiting callbacks on this thread, at most `most`; returns how many.
     ///
-    /// Errors: `WRONG_MODE` when the client has a dispatch thread; `WOULD_DEADLOCK` inside a
+    /// Errors: `WRONG_MODE` when the client is not in poll mode; `WOULD_DEADLOCK` inside a
     /// callback; `BUSY` when another thread polls.
     pub fn poll(&self, most: usize) -> Result<usize, Error> {
         self.shared.dispatcher.poll(most)
@@ -453,7 +453,7 @@ impl<T: 'static> Action<T> {
         self.shared.begin(self.kind, self.timeout, completion, self.write)
     }
 
-    /// Sends the request and calls `told` with the result, on the dispatch thread.
+    /// Sends the request and calls `told` with the result, on a dispatch thread.
     ///
     /// When this fails, nothing was sent and `told` is dropped uncalled.
     pub fn on_result(self, told: impl FnOnce(Result<T, Error>) + Send + 'static) -> Result<(), Error> {
@@ -503,7 +503,7 @@ pub struct Subscription {
 
 impl Subscription {
     /// Asks the listener to stop. A call that is running goes on; none begins after it; then the
-    /// listener is dropped on the dispatch thread.
+    /// listener is dropped on a dispatch thread.
     pub fn cancel(&self) {
         if !self.cell.cancel() {
             return;
