@@ -13,6 +13,7 @@
 //! | `dispatch` | the queue of callbacks, how they are run, and poll mode |
 //! | `pool` | the threads that run callbacks, shared by all clients |
 //! | `api` | `Client`, `Store`, `Action`, `Subscription` |
+//! | `requests` | requests without an answer, and their deadlines |
 //! | `task` | the life of the connection: join, requests, reconnect |
 //! | `transport` | how a connection is opened, and the ways that can fail |
 //! | `socket` | the open WebSocket: frames written and read |
@@ -39,6 +40,7 @@ pub(crate) mod dispatch;
 pub(crate) mod listener;
 pub(crate) mod options;
 mod pool;
+mod requests;
 mod runtime;
 mod socket;
 mod task;

@@ -310,7 +310,7 @@ mod tests {
             let told = told.clone();
             submit(&pool, move || told.send("turn").unwrap());
         }
-        let mut words = vec!["turn"; 12];
+        let mut words = ["turn"; 12];
         (words[0], words[11]) = ("started", "stopping");
         let before_the_end: Vec<_> = (0..11).map(|_| heard.recv_timeout(SAFETY).unwrap()).collect();
         assert_eq!(before_the_end, words[..11]);
