@@ -335,6 +335,7 @@ impl Store {
 
     /// What this client knows of a key it listens to, without asking the server; `None` when no
     /// listener has it or its first value is still under way.
+    #[inline]
     pub fn cached(&self, key: &str) -> Option<Arc<Change>> {
         lock(&self.shared.listening).replica.cached(key)
     }

@@ -48,6 +48,7 @@ pub(crate) fn may_wait() -> Result<(), Error> {
 }
 
 /// Locks, also after a panic elsewhere: what these mutexes guard is whole between statements.
+#[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -326,7 +327,7 @@ impl Dispatcher {
             let wanted = if queue.closed { ITEMS_AT_ONCE } else { ITEMS_AT_ONCE.min(most.saturating_sub(ran)) };
             queue.take(wanted, &mut items);
             if items.is_empty() {
-                return (ran, self.end_running(queue));
+                return (ran, self.end_running(queue, ran));
             }
             drop(queue);
             ran = ran.saturating_add(items.len());
@@ -334,10 +335,11 @@ impl Dispatcher {
         }
     }
 
-    fn end_running(&self, mut queue: MutexGuard<'_, Queue>) -> Option<Waker> {
+    fn end_running(&self, mut queue: MutexGuard<'_, Queue>, ran: usize) -> Option<Waker> {
         (queue.running, queue.unannounced) = (false, false);
         let more = (!queue.items.is_empty()).then(|| queue.waker.clone());
-        if more.is_none() {
+        // A busy client needs its memory again at once.
+        if more.is_none() && ran <= ITEMS_AT_ONCE {
             queue.items.shrink_to(KEPT_ITEMS);
         }
         // Nothing follows what is last, so its threads may end.
