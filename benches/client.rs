@@ -29,28 +29,39 @@ struct Load {
     keys: u64,
 }
 
-/// The WebSocket key is answered as RFC 6455 asks; then the join, everybody, and the first states.
-fn welcome(socket: &mut TcpStream, keys: u64) {
+/// The head of a request.
+fn read_head(socket: &mut TcpStream) -> String {
     let mut head = Vec::new();
-    let mut byte = [0];
+    let mut piece = [0; 4096];
     while !head.ends_with(b"\r\n\r\n") {
-        socket.read_exact(&mut byte).expect("a request head");
-        head.push(byte[0]);
+        let read = socket.read(&mut piece).expect("a request head");
+        assert!(read > 0, "a request head");
+        head.extend_from_slice(&piece[..read]);
     }
-    let head = String::from_utf8(head).expect("text");
+    String::from_utf8(head).expect("text")
+}
+
+/// Lets the peer in, and tells it that nobody else is there.
+fn answer_head(out: &mut Vec<u8>, head: &str) {
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
     let accept = tungstenite::handshake::derive_accept_key(key.trim().as_bytes());
     let id = head.split(['?', '&', ' ']).find_map(|pair| pair.strip_prefix("join=")).expect("joins by its query");
-    let mut out = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-    )
-    .into_bytes();
-    let result = r#"{"peer_id":"me","session_id":"s","revision":0,"returned":false,"protocol":1}"#;
-    frame(&mut out, &format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{result}}}"#));
-    frame(
-        &mut out,
-        r#"{"method":"peer-list","params":{"peers":{},"room":{"name":"r","session_id":"s","started_at":1}}}"#,
+    out.extend_from_slice(
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        )
+        .as_bytes(),
     );
+    let result = r#"{"peer_id":"me","session_id":"s","revision":0,"returned":false,"protocol":1}"#;
+    frame(out, &format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{result}}}"#));
+    frame(out, r#"{"method":"peer-list","params":{"peers":{},"room":{"name":"r","session_id":"s","started_at":1}}}"#);
+}
+
+/// The WebSocket key is answered as RFC 6455 asks; then the join, everybody, and the first states.
+fn welcome(socket: &mut TcpStream, keys: u64) {
+    let head = read_head(socket);
+    let mut out = Vec::new();
+    answer_head(&mut out, &head);
     socket.write_all(&out).expect("sent");
     // The listen request, of which only the id matters.
     let mut request = [0; 8192];
@@ -459,6 +470,158 @@ fn run_cached() -> f64 {
     })
 }
 
+/// Tells whether the store became available.
+unsafe extern "C" fn on_store_available(ctx: *mut c_void, _: *const sessionstore_store) {
+    // SAFETY: the flag of this run, which outlives the client.
+    Heard::raise(unsafe { &*ctx.cast::<(Mutex<bool>, Condvar)>() });
+}
+
+/// Lets one peer join, as `welcome` does, without waiting for a listen request.
+fn let_in(socket: &mut TcpStream) {
+    let head = read_head(socket);
+    let mut out = Vec::new();
+    answer_head(&mut out, &head);
+    socket.write_all(&out).expect("sent");
+    // Until the peer goes; a leave is answered by the end of the connection.
+    let _ = socket.read(&mut [0; 4096]);
+}
+
+/// From nothing to a store that is available: the threads of the library are started too.
+fn run_opening(port: u16) -> Duration {
+    let url = CString::new(format!("ws://127.0.0.1:{port}")).expect("no NUL");
+    let available = (Mutex::new(false), Condvar::new());
+    // SAFETY: plain structs of numbers, pointers and functions, for which zero is a value.
+    let (mut options, mut updates): (sessionstore_client_options, sessionstore_update_listener) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    options.struct_size = size_of::<sessionstore_client_options>() as u32;
+    options.url = url.as_ptr();
+    options.room = c"r".as_ptr();
+    updates.struct_size = size_of::<sessionstore_update_listener>() as u32;
+    updates.ctx = std::ptr::from_ref(&available).cast_mut().cast();
+    updates.on_store_available = Some(on_store_available);
+    let mut client = null_mut();
+    let began = Instant::now();
+    // SAFETY: valid structs, and the place of the handle.
+    let code = unsafe { sessionstore_client_open(&options, &updates, &mut client, null_mut()) };
+    assert_eq!(code, 0, "opened");
+    Heard::wait(&available);
+    let elapsed = began.elapsed();
+    // SAFETY: a live client, freed once; it is told of nothing any more.
+    unsafe { sessionstore_client_free(client) };
+    // The next run starts from nothing again.
+    let give_up = Instant::now() + SAFETY;
+    while threads().iter().any(|name| name.starts_with("sessionstore-")) {
+        assert!(Instant::now() < give_up, "the library's threads do not end");
+        std::thread::yield_now();
+    }
+    elapsed
+}
+
+/// The same by hand: connect, shake hands, read until everybody is told.
+fn run_handshake(port: u16) -> Duration {
+    let began = Instant::now();
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("connects");
+    let request = format!(
+        "GET /ws?room=r&join=1 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).expect("sent");
+    let (mut got, mut buffer) = (Vec::new(), [0; 4096]);
+    while !got.windows(9).any(|window| window == b"peer-list") {
+        let read = socket.read(&mut buffer).expect("read");
+        assert!(read > 0, "let in");
+        got.extend_from_slice(&buffer[..read]);
+    }
+    began.elapsed()
+}
+
+/// Names of this process's threads; none where the system does not tell.
+fn threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).collect()
+}
+
+/// Medians of opening a client and of the bare handshake, in microseconds, and of their ratio.
+fn run_openings(count: usize) -> (f64, f64, f64) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pin(1);
+            for _ in 0..2 * count {
+                let_in(&mut listener.accept().expect("a peer").0);
+            }
+        });
+        for _ in 0..count {
+            bare.push(run_handshake(port).as_secs_f64() * 1e6);
+            ours.push(run_opening(port).as_secs_f64() * 1e6);
+        }
+    });
+    let ratios = ours.iter().zip(&bare).map(|(ours, bare)| ours / bare).collect();
+    (median(ours), median(bare), median(ratios))
+}
+
+/// What this many clients are in memory and threads: as many as a bot farm has.
+const MANY: usize = 1_000;
+
+/// Resident memory of this process, in KiB.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+/// Opens many clients, each listening to one key; prints KiB for each, and the library's threads.
+/// In a process of its own, whose memory nothing else has used before.
+fn run_memory(polled: bool) {
+    // SAFETY: the place of one struct of numbers.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let load = Load { changes: 0, keys: 1 };
+    // SAFETY: a plain struct of numbers, pointers and functions, for which zero is a value.
+    let mut hook: sessionstore_wake_hook = unsafe { std::mem::zeroed() };
+    hook.struct_size = size_of::<sessionstore_wake_hook>() as u32;
+    let hook: &'static sessionstore_wake_hook = Box::leak(Box::new(hook));
+    let (done, over) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let let_in = |_| {
+                let mut socket = listener.accept().expect("a client").0;
+                welcome(&mut socket, load.keys);
+                socket
+            };
+            let sockets: Vec<TcpStream> = (0..=MANY).map(let_in).collect();
+            let _ = over.recv();
+            drop(sockets);
+        });
+        let open = |_| {
+            let one = Listening::begin(port, load, polled.then_some(hook));
+            one.listen(load.keys);
+            while polled && !*one.heard.live.0.lock().expect("sound") {
+                poll(&one);
+            }
+            Heard::wait(&one.heard.live);
+            one
+        };
+        // The first brings what all share.
+        let first = open(0);
+        let before = resident();
+        let many: Vec<Listening> = (1..=MANY).map(open).collect();
+        let each = (resident() - before) / MANY as f64;
+        let threads = threads().iter().filter(|name| name.starts_with("sessionstore-")).count();
+        println!("{each:.2} {threads}");
+        std::mem::forget((first, many));
+        drop(done);
+    });
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -466,6 +629,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() {
     let (options, words): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|one| one.starts_with("--"));
+    if let Some(mode) = options.iter().find_map(|option| option.strip_prefix("--memory=")) {
+        return run_memory(mode == "polled");
+    }
     let quick = options.iter().any(|option| option == "--quick");
     let wanted = |name: &str| words.iter().all(|word| name.contains(word.as_str()));
     let (repetitions, changes) = if quick { (1, 20_000) } else { (5, 1_000_000) };
@@ -499,5 +665,21 @@ fn main() {
     let name = "one call of cached";
     if wanted(name) {
         println!("{name:<36}{:>24.0}", run_cached());
+    }
+    let name = "open a client";
+    if wanted(name) {
+        let (ours, bare, ratio) = run_openings(if quick { 5 } else { 200 });
+        println!("{name:<36}{ours:>9.0} µs, bare handshake and join {bare:.0} µs, {ratio:.1}x");
+    }
+    for mode in ["callbacks", "polled"] {
+        let name = format!("{MANY} clients, {mode}");
+        if wanted(&name) && cfg!(target_os = "linux") {
+            let program = std::env::current_exe().expect("this program");
+            let output = std::process::Command::new(program).arg(format!("--memory={mode}")).output().expect("runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let figures = String::from_utf8(output.stdout).expect("text");
+            let (memory, threads) = figures.trim().split_once(' ').expect("two figures");
+            println!("{name:<36}{memory:>9} KiB each, {threads} threads in all");
+        }
     }
 }

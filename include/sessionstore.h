@@ -52,9 +52,9 @@
  *
  * Threads. Every function may be called from any thread, also on the same handle at once (except that
  * nothing may use a handle while or after it is freed). Nothing global in your process changes: no
- * signal handlers, no exit handlers, no logging. All clients share one network thread; each has a
- * dispatch thread, unless it is in poll mode. In a child process after fork() every call that returns a
- * code returns SESSIONSTORE_FORKED, and freeing a client, store, subscription or server does nothing.
+ * signal handlers, no exit handlers, no logging. All clients share one network thread and the threads
+ * that run callbacks, see below. In a child process after fork() every call that returns a code returns
+ * SESSIONSTORE_FORKED, and freeing a client, store, subscription or server does nothing.
  *
  * Functions whose name ends in `_wait` block, up to `timeout_ms` milliseconds. All others return at
  * once.
@@ -68,11 +68,17 @@
  * touches `ctx` again. (When the taking call fails, that happens before it returns. Only a struct whose
  * `struct_size` is impossible is not touched at all.)
  *
- * Callbacks of one client never overlap and come in order, on that client's dispatch thread, never on a
- * network thread, and with no lock of the library held. Inside one, every call that does not block is
+ * Callbacks of one client never overlap and come in order, on a dispatch thread, never on a network
+ * thread, and with no lock of the library held. Inside one, every call that does not block is
  * legal, also cancelling or freeing the very subscription or client that is calling. A `_wait` inside a
  * callback of any client returns SESSIONSTORE_WOULD_DEADLOCK at once. `_cancel` asks a listener to stop;
  * `_cancel_wait` returns after its `on_drop`. A callback must not let a C++ exception out.
+ *
+ * Dispatch threads are shared by all clients: one, and as many more as there are cores when many clients
+ * have something to tell. Callbacks that take long hold up no other client, because further threads are
+ * added while they run, which end when they have had nothing to do for 10 seconds. So a client's
+ * callbacks may come on different threads, each seeing what the one before has done. A client with
+ * `thread_hooks` in its options has one thread of its own for all of its callbacks.
  *
  * A callback may take its time: the connection is served meanwhile, and what waits for the callback is
  * bounded. Older changes of a key that still wait give way to newer ones; `sessionstore_event_replaced`
@@ -174,7 +180,7 @@
 // The server's configuration cannot be used.
 #define SESSIONSTORE_INVALID_CONFIG 16
 
-// The call does not fit the mode of the client, such as polling one that has a dispatch thread.
+// The call does not fit the mode of the client, such as polling one that is not in poll mode.
 #define SESSIONSTORE_WRONG_MODE 17
 
 // Two calls that exclude each other were made at once, such as two polls of one client.
@@ -413,8 +419,8 @@ typedef struct {
   void (*on_wake)(void *ctx);
 } sessionstore_wake_hook;
 
-// Called on the client's dispatch thread when it starts and just before it ends, for hosts that must
-// make threads known, such as a JVM.
+// Gives a client a dispatch thread of its own, on which all its callbacks come, and is called there when
+// it starts and just before it ends: for hosts that must make threads known, such as a JVM.
 typedef struct {
   // Set by `SESSIONSTORE_THREAD_HOOKS_INIT`.
   uint32_t struct_size;
@@ -471,14 +477,15 @@ typedef struct {
   // Poll mode if not NULL: the client has no dispatch thread, and callbacks run inside
   // `sessionstore_client_poll`. The struct is copied and consumed.
   const sessionstore_wake_hook *wake_hook;
-  // Hooks of the dispatch thread, or NULL. The struct is copied and consumed.
+  // If not NULL, the client has a dispatch thread of its own, and these are its hooks. The struct is
+  // copied and consumed.
   const sessionstore_thread_hooks *thread_hooks;
 } sessionstore_client_options;
 
 // Hears what concerns the client as a whole. Members that are NULL are not called.
 //
 // See the introduction for what all callback structs have in common: `ctx` is passed to each call,
-// calls never overlap and come in order on the client's dispatch thread, and `on_drop` is called
+// calls never overlap and come in order on a dispatch thread, and `on_drop` is called
 // exactly once, after the last of them.
 typedef struct {
   // Set by `SESSIONSTORE_UPDATE_LISTENER_INIT`.
@@ -1055,7 +1062,7 @@ int32_t sessionstore_store_listen(const sessionstore_store *store,
                                   sessionstore_error **error_out);
 
 // Asks the listener to stop, and returns at once. A callback that is running goes on; none begins
-// after it; then `on_drop` is called on the dispatch thread. Cancelling again does nothing.
+// after it; then `on_drop` is called on a dispatch thread. Cancelling again does nothing.
 int32_t sessionstore_subscription_cancel(const sessionstore_subscription *subscription,
                                          sessionstore_error **error_out);
 

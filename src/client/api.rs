@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::dispatch::{lock, may_wait, wait, Dispatcher, Item, ListenerCell, UpdateNotice};
 use super::listener::{ConnectionState, KeyChangeListener, UpdateListener};
 use super::options::{Address, ClientOptions};
+use super::requests::{RequestKind, Requests, Waiting};
 use super::runtime::NetworkThread;
 use super::task;
 use crate::core::names;
@@ -55,36 +56,6 @@ impl Waiter {
             outcome = wait(&self.arrived, outcome, deadline)?;
         }
     }
-}
-
-/// A request that has no answer yet.
-pub(crate) struct Waiting {
-    pub(crate) frame: Vec<u8>,
-    pub(crate) kind: RequestKind,
-    pub(crate) completion: Completion,
-    pub(crate) deadline: Instant,
-    pub(crate) sent: bool,
-}
-
-/// What a request does, as far as its answer and a broken connection are concerned.
-#[derive(Clone, Debug)]
-pub(crate) enum RequestKind {
-    /// Answered with a state; changes the room.
-    Write,
-    /// Answered with a state; may be asked again.
-    Read,
-    /// Changes this peer's name or metadata.
-    PeerUpdate { name: Option<Arc<str>>, metadata: Option<Arc<str>> },
-    /// Leaves the room.
-    Leave,
-}
-
-/// Requests in the order of their ids.
-#[derive(Default)]
-pub(crate) struct Requests {
-    pub(crate) waiting: BTreeMap<u64, Waiting>,
-    pub(crate) last_id: u64,
-    pub(crate) closed: bool,
 }
 
 /// Listeners and the replica they share.
@@ -144,17 +115,16 @@ impl Shared {
         if requests.closed {
             return Err(ErrorCode::Closed.into());
         }
-        if requests.waiting.len() >= self.options.max_pending {
+        if requests.len() >= self.options.max_pending {
             return Err(ErrorCode::QueueFull.into());
         }
-        requests.last_id += 1;
-        let id = requests.last_id;
+        let id = requests.next_id();
         let mut frame = Vec::with_capacity(128);
         write(&mut frame, id);
         let now = Instant::now();
         // A time-out beyond the clock's range is as good as a year.
         let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(365 * 86_400));
-        requests.waiting.insert(id, Waiting { frame, kind, completion, deadline, sent: false });
+        requests.insert(id, Waiting { frame, kind, completion, deadline, sent: false });
         drop(requests);
         self.work.notify_one();
         Ok(())
@@ -187,9 +157,9 @@ impl Shared {
         let cells = std::mem::take(&mut listening.cells);
         let mut requests = lock(&self.requests);
         requests.closed = true;
-        let waiting = std::mem::take(&mut requests.waiting);
+        let waiting = requests.take_all();
         drop(requests);
-        for (_, request) in waiting {
+        for request in waiting {
             self.complete(request.completion, Err(reason.clone().unwrap_or_else(|| ErrorCode::Closed.into())));
         }
         for cell in cells.into_values() {
@@ -310,7 +280,7 @@ impl Client {
 
     /// In poll mode, runs waiting callbacks on this thread, at most `most`; returns how many.
     ///
-    /// Errors: `WRONG_MODE` when the client has a dispatch thread; `WOULD_DEADLOCK` inside a
+    /// Errors: `WRONG_MODE` when the client is not in poll mode; `WOULD_DEADLOCK` inside a
     /// callback; `BUSY` when another thread polls.
     pub fn poll(&self, most: usize) -> Result<usize, Error> {
         self.shared.dispatcher.poll(most)
@@ -365,6 +335,7 @@ impl Store {
 
     /// What this client knows of a key it listens to, without asking the server; `None` when no
     /// listener has it or its first value is still under way.
+    #[inline]
     pub fn cached(&self, key: &str) -> Option<Arc<Change>> {
         lock(&self.shared.listening).replica.cached(key)
     }
@@ -453,7 +424,7 @@ impl<T: 'static> Action<T> {
         self.shared.begin(self.kind, self.timeout, completion, self.write)
     }
 
-    /// Sends the request and calls `told` with the result, on the dispatch thread.
+    /// Sends the request and calls `told` with the result, on a dispatch thread.
     ///
     /// When this fails, nothing was sent and `told` is dropped uncalled.
     pub fn on_result(self, told: impl FnOnce(Result<T, Error>) + Send + 'static) -> Result<(), Error> {
@@ -503,7 +474,7 @@ pub struct Subscription {
 
 impl Subscription {
     /// Asks the listener to stop. A call that is running goes on; none begins after it; then the
-    /// listener is dropped on the dispatch thread.
+    /// listener is dropped on a dispatch thread.
     pub fn cancel(&self) {
         if !self.cell.cancel() {
             return;

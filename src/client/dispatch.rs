@@ -1,4 +1,4 @@
-//! The queue of callbacks of one client, the thread that runs them, and poll mode.
+//! The queue of callbacks of one client, how they are run, and poll mode.
 //!
 //! What a client has to tell is decided under locks and queued; callbacks run later with no lock
 //! held, one at a time, in order. A listener that does not keep up costs bounded memory: when many
@@ -8,12 +8,13 @@ use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::api::Store;
 use super::listener::{ConnectionState, KeyChange, KeyChangeListener, PeerChange, UpdateListener};
 use super::options::{Hook, ThreadHooks};
+use super::pool::{Pool, Turn};
 use crate::core::replica::{KeyEvent, ListenerId};
 use crate::core::wire::PeerInfo;
 use crate::{Error, ErrorCode};
@@ -26,6 +27,13 @@ const COMPACT_ABOVE: usize = 4_096;
 /// So many are taken from the queue at once: few enough that what waits may still be compacted, and
 /// that a listener which cancels is not told of much for nothing.
 const ITEMS_AT_ONCE: usize = 64;
+
+/// After so many callbacks other clients get their turn on the thread. A thread takes them in about
+/// 50 µs, in which going over to another client is next to nothing.
+const ITEMS_PER_TURN: usize = 256;
+
+/// An idle client keeps memory for so many callbacks: what usually waits at once.
+const KEPT_ITEMS: usize = 8;
 
 thread_local! {
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
@@ -40,6 +48,7 @@ pub(crate) fn may_wait() -> Result<(), Error> {
 }
 
 /// Locks, also after a panic elsewhere: what these mutexes guard is whole between statements.
+#[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -122,7 +131,7 @@ impl ListenerCell {
 
 /// Runs a piece of the app's code, marking the thread, and keeps a panic from going further.
 /// Returns whether it ended well.
-fn guarded(callback: impl FnOnce()) -> bool {
+pub(super) fn guarded(callback: impl FnOnce()) -> bool {
     let before = IN_CALLBACK.replace(true);
     let well = catch_unwind(AssertUnwindSafe(callback)).is_ok();
     IN_CALLBACK.set(before);
@@ -137,7 +146,7 @@ pub(crate) enum UpdateNotice {
     Error(Error),
 }
 
-/// One thing to be done on the dispatch thread.
+/// One thing to be done where callbacks run.
 pub(crate) enum Item {
     Key(Arc<ListenerCell>, KeyEvent),
     SnapshotEnd(Arc<ListenerCell>),
@@ -167,10 +176,22 @@ struct Queue {
     compact_above: usize,
     /// Something was queued that nobody was woken for yet.
     unannounced: bool,
-    /// A thread runs callbacks now (poll mode).
+    /// A thread runs callbacks now. It looks for more before it stops.
     running: bool,
     /// The last item was queued; nothing is taken after it.
     closed: bool,
+    waker: Waker,
+}
+
+/// Who is told that there is something to run.
+#[derive(Clone)]
+enum Waker {
+    /// Threads of this library's.
+    Pool(Arc<Pool>),
+    /// Poll mode: the app.
+    Host(Hook),
+    /// Nobody: everything was run.
+    None,
 }
 
 impl Queue {
@@ -185,47 +206,48 @@ impl Queue {
 /// The queue of one client.
 pub(crate) struct Dispatcher {
     queue: Mutex<Queue>,
-    queue_changed: Condvar,
+    /// Poll mode: a poll has ended.
+    stopped_running: Condvar,
     update_listener: Mutex<Option<Box<dyn UpdateListener>>>,
-    /// Poll mode: called when there is something to poll for.
-    wake: Option<Hook>,
+    polled: bool,
+    /// This very dispatcher, for the pool.
+    own: Weak<Dispatcher>,
 }
 
 impl Dispatcher {
-    /// A dispatcher in poll mode if there is a wake hook, or else with a thread of its own.
+    /// A dispatcher in poll mode if there is a wake hook; with a thread of its own if there are hooks
+    /// for it; else with the threads that all clients share.
     pub(crate) fn start(
         listener: Box<dyn UpdateListener>,
         wake: Option<Hook>,
         hooks: Option<ThreadHooks>,
     ) -> Result<Arc<Dispatcher>, Error> {
         let polled = wake.is_some();
-        let dispatcher = Arc::new(Dispatcher {
-            queue: Mutex::new(Queue {
-                items: VecDeque::new(),
-                changes: 0,
-                compact_above: COMPACT_ABOVE,
-                unannounced: false,
-                running: false,
-                closed: false,
-            }),
-            queue_changed: Condvar::new(),
+        let waker = match (wake, hooks) {
+            (Some(wake), _) => Ok(Waker::Host(wake)),
+            (None, Some(hooks)) => Pool::own(hooks).map(Waker::Pool),
+            (None, None) => Pool::shared().map(Waker::Pool),
+        };
+        let queue = Queue {
+            items: VecDeque::new(),
+            changes: 0,
+            compact_above: COMPACT_ABOVE,
+            unannounced: false,
+            running: false,
+            closed: false,
+            waker: waker?,
+        };
+        Ok(Arc::new_cyclic(|own| Dispatcher {
+            queue: Mutex::new(queue),
+            stopped_running: Condvar::new(),
             update_listener: Mutex::new(Some(listener)),
-            wake,
-        });
-        if !polled {
-            let own = dispatcher.clone();
-            let spawned =
-                std::thread::Builder::new().name("sessionstore-cb".into()).spawn(move || own.run_thread(hooks));
-            if spawned.is_err() {
-                dispatcher.drop_update_listener();
-                return Err(Error::new(ErrorCode::OutOfResources, "the system refused a thread for callbacks"));
-            }
-        }
-        Ok(dispatcher)
+            polled,
+            own: own.clone(),
+        }))
     }
 
     pub(crate) fn is_polled(&self) -> bool {
-        self.wake.is_some()
+        self.polled
     }
 
     /// Queues without waking anybody, so that it may be done under a lock; [`announce`] follows
@@ -258,51 +280,45 @@ impl Dispatcher {
     /// Wakes whoever runs the callbacks, if something new waits.
     pub(crate) fn announce(&self) {
         let mut queue = lock(&self.queue);
-        if !std::mem::take(&mut queue.unannounced) {
+        if queue.running || !std::mem::take(&mut queue.unannounced) {
             return;
         }
+        let waker = queue.waker.clone();
         drop(queue);
-        match &self.wake {
-            None => self.queue_changed.notify_all(),
-            Some(wake) => wake(),
-        }
+        self.wake(waker);
     }
 
-    fn run_thread(&self, hooks: Option<ThreadHooks>) {
-        if let Some(hooks) = &hooks {
-            guarded(|| (hooks.started)());
-        }
-        let mut items = VecDeque::new();
-        loop {
-            let mut queue = lock(&self.queue);
-            while queue.items.is_empty() {
-                queue = self.queue_changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    fn wake(&self, waker: Waker) {
+        match waker {
+            Waker::Host(wake) => wake(),
+            Waker::Pool(pool) => {
+                if let Some(own) = self.own.upgrade() {
+                    pool.submit(own);
+                }
             }
-            queue.take(ITEMS_AT_ONCE, &mut items);
-            drop(queue);
-            if !self.run_all(&mut items) {
-                break;
-            }
-        }
-        if let Some(hooks) = &hooks {
-            guarded(|| (hooks.stopping)());
+            Waker::None => {}
         }
     }
 
     /// Runs callbacks on this thread, at most `most` of them. Returns how many ran.
     pub(crate) fn poll(&self, most: usize) -> Result<usize, Error> {
-        if !self.is_polled() {
-            return Err(Error::new(ErrorCode::WrongMode, "this client has a dispatch thread; poll mode is an option"));
+        if !self.polled {
+            return Err(Error::new(ErrorCode::WrongMode, "this client is not in poll mode, which is an option"));
         }
         may_wait()?;
         if !self.begin_running() {
             return Err(ErrorCode::Busy.into());
         }
-        Ok(self.run_queue(most))
+        let (ran, more) = self.run_queue(most);
+        if let Some(waker) = more {
+            self.wake(waker);
+        }
+        Ok(ran)
     }
 
-    /// Runs at most `most` items on this thread, which began running, and ends running.
-    fn run_queue(&self, most: usize) -> usize {
+    /// Runs at most `most` items on this thread, which began running, and ends running. Returns how
+    /// many ran, and who is to be woken if something is left.
+    fn run_queue(&self, most: usize) -> (usize, Option<Waker>) {
         let mut ran = 0;
         let mut items = VecDeque::new();
         loop {
@@ -311,19 +327,30 @@ impl Dispatcher {
             let wanted = if queue.closed { ITEMS_AT_ONCE } else { ITEMS_AT_ONCE.min(most.saturating_sub(ran)) };
             queue.take(wanted, &mut items);
             if items.is_empty() {
-                queue.running = false;
-                let more = !queue.items.is_empty();
-                drop(queue);
-                self.queue_changed.notify_all();
-                if let (true, Some(wake)) = (more, &self.wake) {
-                    wake();
-                }
-                return ran;
+                return (ran, self.end_running(queue, ran));
             }
             drop(queue);
             ran = ran.saturating_add(items.len());
             self.run_all(&mut items);
         }
+    }
+
+    fn end_running(&self, mut queue: MutexGuard<'_, Queue>, ran: usize) -> Option<Waker> {
+        (queue.running, queue.unannounced) = (false, false);
+        let more = (!queue.items.is_empty()).then(|| queue.waker.clone());
+        // A busy client needs its memory again at once.
+        if more.is_none() && ran <= ITEMS_AT_ONCE {
+            queue.items.shrink_to(KEPT_ITEMS);
+        }
+        // Nothing follows what is last, so its threads may end.
+        let over = more.is_none() && queue.closed;
+        let let_go = over.then(|| std::mem::replace(&mut queue.waker, Waker::None));
+        drop(queue);
+        drop(let_go);
+        if self.polled {
+            self.stopped_running.notify_all();
+        }
+        more
     }
 
     fn begin_running(&self) -> bool {
@@ -334,7 +361,7 @@ impl Dispatcher {
     /// callback of another client, unless this one's callbacks are being run (here or elsewhere):
     /// who runs them then does it.
     pub(crate) fn drain_after_close(&self) {
-        if self.is_polled() && self.begin_running() {
+        if self.polled && self.begin_running() {
             self.run_queue(usize::MAX);
         }
     }
@@ -343,17 +370,19 @@ impl Dispatcher {
     pub(crate) fn wait_until_done(&self, cell: &ListenerCell, timeout: Duration) -> Result<(), Error> {
         may_wait()?;
         let deadline = Instant::now().checked_add(timeout);
-        if self.is_polled() {
+        if self.polled {
             let mut queue = lock(&self.queue);
             while queue.running {
-                queue = wait(&self.queue_changed, queue, deadline)?;
+                queue = wait(&self.stopped_running, queue, deadline)?;
             }
             // Nobody runs callbacks now; the listener goes on this thread, which polls or could.
             queue.running = true;
             drop(queue);
             cell.finish();
             // If the client was closed meanwhile, what is left is run too.
-            self.run_queue(0);
+            if let (_, Some(waker)) = self.run_queue(0) {
+                self.wake(waker);
+            }
             return Ok(());
         }
         let mut done = lock(&cell.done);
@@ -363,25 +392,16 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Runs what was taken from the queue. Returns whether more may follow.
-    fn run_all(&self, items: &mut VecDeque<Item>) -> bool {
+    /// Runs what was taken from the queue.
+    fn run_all(&self, items: &mut VecDeque<Item>) {
         while let Some(item) = items.pop_front() {
-            match item {
-                Item::Key(cell, event) => cell.tell_changes(event, items),
-                item => {
-                    if !self.run(item) {
-                        return false;
-                    }
-                }
-            }
+            self.run(item, items);
         }
-        true
     }
 
-    /// Returns whether more may follow.
-    fn run(&self, item: Item) -> bool {
+    fn run(&self, item: Item, following: &mut VecDeque<Item>) {
         match item {
-            Item::Key(cell, event) => cell.tell(KeyChange::Event(&event)),
+            Item::Key(cell, event) => cell.tell_changes(event, following),
             Item::SnapshotEnd(cell) => cell.tell(KeyChange::SnapshotEnd),
             Item::Refused(cell, error) => {
                 cell.tell(KeyChange::Refused(&error));
@@ -393,12 +413,8 @@ impl Dispatcher {
                 guarded(call);
             }
             Item::Update(notice) => self.update(notice),
-            Item::Last => {
-                self.drop_update_listener();
-                return false;
-            }
+            Item::Last => self.drop_update_listener(),
         }
-        true
     }
 
     fn update(&self, notice: UpdateNotice) {
@@ -419,6 +435,13 @@ impl Dispatcher {
     fn drop_update_listener(&self) {
         let listener = lock(&self.update_listener).take();
         guarded(move || drop(listener));
+    }
+}
+
+impl Turn for Dispatcher {
+    fn take(&self) -> bool {
+        // Whoever runs it already looks for more before it stops.
+        self.begin_running() && self.run_queue(ITEMS_PER_TURN).1.is_some()
     }
 }
 

@@ -2,15 +2,18 @@
 //!
 //! [`Client::open`] returns at once and joins in the background; it reconnects by itself. The
 //! [`Store`] sets, gets and listens. Everything a client has to say goes through its dispatcher:
-//! callbacks of one client never overlap, arrive in order, and run on that client's dispatch
-//! thread, or, in poll mode, on the thread that calls [`Client::poll`].
+//! callbacks of one client never overlap, arrive in order, and run on a dispatch thread, or, in poll
+//! mode, on the thread that calls [`Client::poll`]. Dispatch threads are shared by all clients of a
+//! process, but a client with [`ThreadHooks`] has one of its own.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `options` | what a client is told when it is opened |
 //! | `listener` | the traits an app implements |
-//! | `dispatch` | the queue of callbacks, its thread, and poll mode |
+//! | `dispatch` | the queue of callbacks, how they are run, and poll mode |
+//! | `pool` | the threads that run callbacks, shared by all clients |
 //! | `api` | `Client`, `Store`, `Action`, `Subscription` |
+//! | `requests` | requests without an answer, and their deadlines |
 //! | `task` | the life of the connection: join, requests, reconnect |
 //! | `transport` | how a connection is opened, and the ways that can fail |
 //! | `socket` | the open WebSocket: frames written and read |
@@ -36,6 +39,8 @@ pub(crate) mod api;
 pub(crate) mod dispatch;
 pub(crate) mod listener;
 pub(crate) mod options;
+mod pool;
+mod requests;
 mod runtime;
 mod socket;
 mod task;

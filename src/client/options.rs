@@ -11,8 +11,8 @@ use crate::{Error, ErrorCode};
 /// Something the client calls without arguments, from any thread.
 pub type Hook = Arc<dyn Fn() + Send + Sync>;
 
-/// Called on the dispatch thread when it starts and just before it ends; a JNI host attaches and
-/// detaches the thread here.
+/// Called on a client's own dispatch thread when it starts and just before it ends; a JNI host attaches
+/// and detaches the thread here.
 #[derive(Clone)]
 pub struct ThreadHooks {
     /// Before the first callback.
@@ -62,7 +62,7 @@ pub struct ClientOptions {
     /// Poll mode: no dispatch thread; this hook is called, from any thread, when there is
     /// something for [`Client::poll`](super::Client::poll). It must return at once.
     pub wake: Option<Hook>,
-    /// Hooks of the dispatch thread.
+    /// With hooks the client has a dispatch thread of its own, on which all its callbacks come.
     pub thread_hooks: Option<ThreadHooks>,
 }
 

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::FutureExt;
 use serde_json::value::RawValue;
 
-use super::api::{addressed, Outcome, RequestKind, Shared, Store};
+use super::api::{addressed, Outcome, Shared, Store};
 use super::dispatch::{lock, Item, ListenerCell, UpdateNotice};
 use super::listener::{ConnectionState, PeerChange};
+use super::requests::RequestKind;
 use super::runtime::NetworkThread;
 use super::socket::{Ended, Socket};
 use super::transport::{self, Opened};
@@ -133,11 +134,7 @@ impl<'a> Task<'a> {
         let shared = self.shared;
         self.listens.clear();
         self.welcomed = false;
-        self.join_id = {
-            let mut requests = lock(&shared.requests);
-            requests.last_id += 1;
-            requests.last_id
-        };
+        self.join_id = lock(&shared.requests).next_id();
         let (generation, keys) = {
             let listening = lock(&shared.listening);
             (listening.replica.generation(), transport::key_array(listening.replica.listen_set()))
@@ -192,14 +189,14 @@ impl<'a> Task<'a> {
     /// nothing to say: the server notices by itself.
     fn complete_leaves(&self) -> bool {
         let mut requests = lock(&self.shared.requests);
-        let leaving = requests.waiting.iter().filter(|(_, request)| matches!(request.kind, RequestKind::Leave));
-        let leaving: Vec<u64> = leaving.map(|(id, _)| *id).collect();
-        for leave in leaving.iter().filter_map(|id| requests.waiting.remove(id)) {
+        let leaving = requests.take_leaves();
+        let left = !leaving.is_empty();
+        for leave in leaving {
             self.shared.complete(leave.completion, Ok(None));
         }
         drop(requests);
         self.shared.dispatcher.announce();
-        !leaving.is_empty()
+        left
     }
 
     /// Serves an open connection until it ends.
@@ -361,7 +358,7 @@ impl<'a> Task<'a> {
     fn answered(&mut self, id: u64, answer: Result<&RawValue, Error>) -> Result<(), End> {
         let mut listening = lock(&self.shared.listening);
         let mut requests = lock(&self.shared.requests);
-        let Some(request) = requests.waiting.remove(&id) else { return Ok(()) };
+        let Some(request) = requests.remove(id) else { return Ok(()) };
         let outcome: Outcome = match (&request.kind, answer) {
             (_, Err(error)) => Err(error),
             (RequestKind::Write | RequestKind::Read, Ok(body)) => {
@@ -460,11 +457,7 @@ impl<'a> Task<'a> {
         let generation = listening.replica.generation();
         if generation != self.sent {
             self.sent = generation;
-            let id = {
-                let mut requests = lock(&self.shared.requests);
-                requests.last_id += 1;
-                requests.last_id
-            };
+            let id = lock(&self.shared.requests).next_id();
             self.listens.push_back((id, generation));
             let mut text = Vec::new();
             wire::write_listen(&mut text, id, listening.replica.listen_set());
@@ -472,29 +465,21 @@ impl<'a> Task<'a> {
         }
         drop(listening);
         let mut requests = lock(&self.shared.requests);
-        for request in requests.waiting.values_mut().filter(|request| !request.sent) {
-            request.sent = true;
+        requests.send(|request| {
             // Only a read may be asked again after the connection broke.
             let again = matches!(request.kind, RequestKind::Read);
             socket.queue_text(&request.frame);
             if !again {
                 request.frame = Vec::new();
             }
-        }
+        });
     }
 
     /// After the connection broke: reads will be asked again, other requests that were sent end,
     /// because whether they were applied is not known.
     fn requeue(&mut self) {
         let mut requests = lock(&self.shared.requests);
-        let mut lost = Vec::new();
-        for (id, request) in requests.waiting.iter_mut().filter(|(_, request)| request.sent) {
-            match request.kind {
-                RequestKind::Read => request.sent = false,
-                _ => lost.push(*id),
-            }
-        }
-        for request in lost.iter().filter_map(|id| requests.waiting.remove(id)) {
+        for request in requests.take_lost() {
             self.shared.complete(request.completion, Err(ErrorCode::ConnectionLost.into()));
         }
         drop(requests);
@@ -502,8 +487,7 @@ impl<'a> Task<'a> {
     }
 
     fn next_deadline(&self) -> Instant {
-        let requests = lock(&self.shared.requests);
-        let next = requests.waiting.values().map(|request| request.deadline).min();
+        let next = lock(&self.shared.requests).next_deadline();
         // An hour stands for never; waking up then costs nothing.
         next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600))
     }
@@ -512,9 +496,7 @@ impl<'a> Task<'a> {
     fn expire(&self) {
         let now = Instant::now();
         let mut requests = lock(&self.shared.requests);
-        let due = requests.waiting.iter().filter(|(_, request)| request.deadline <= now);
-        let due: Vec<u64> = due.map(|(id, _)| *id).collect();
-        for request in due.iter().filter_map(|id| requests.waiting.remove(id)) {
+        while let Some(request) = requests.take_due(now) {
             let error = if request.sent {
                 ErrorCode::Timeout.into()
             } else {

@@ -80,7 +80,7 @@ codes! {
     MalformedMessage = 15, "MALFORMED_MESSAGE", false, "The message is not a JSON-RPC request this server understands; see docs/protocol.md.";
     /// The server's configuration cannot be used.
     InvalidConfig = 16, "INVALID_CONFIG", false, "The configuration has an error; the message names it.";
-    /// The call does not fit the mode of the client, such as polling one that has a dispatch thread.
+    /// The call does not fit the mode of the client, such as polling one that is not in poll mode.
     WrongMode = 17, "WRONG_MODE", false, "This call does not fit the client's mode; see the poll mode flag of the client's options.";
     /// Two calls that exclude each other were made at once, such as two polls of one client.
     Busy = 18, "BUSY", true, "Another thread is in this call already; let one thread do it.";

@@ -216,6 +216,7 @@ impl Replica {
     }
 
     /// What the replica holds of a key; `None` if no listener has it, or nothing is known yet.
+    #[inline]
     pub fn cached(&self, key: &str) -> Option<Arc<Change>> {
         self.keys.get(key)?.state.clone()
     }

@@ -23,7 +23,7 @@ use crate::{Error, PeerInfo};
 /// Hears what concerns the client as a whole. Members that are NULL are not called.
 ///
 /// See the introduction for what all callback structs have in common: `ctx` is passed to each call,
-/// calls never overlap and come in order on the client's dispatch thread, and `on_drop` is called
+/// calls never overlap and come in order on a dispatch thread, and `on_drop` is called
 /// exactly once, after the last of them.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -108,8 +108,8 @@ pub struct sessionstore_wake_hook {
     pub on_wake: Option<unsafe extern "C" fn(ctx: *mut c_void)>,
 }
 
-/// Called on the client's dispatch thread when it starts and just before it ends, for hosts that must
-/// make threads known, such as a JVM.
+/// Gives a client a dispatch thread of its own, on which all its callbacks come, and is called there when
+/// it starts and just before it ends: for hosts that must make threads known, such as a JVM.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct sessionstore_thread_hooks {

@@ -83,7 +83,8 @@ pub struct sessionstore_client_options {
     /// Poll mode if not NULL: the client has no dispatch thread, and callbacks run inside
     /// `sessionstore_client_poll`. The struct is copied and consumed.
     pub wake_hook: *const sessionstore_wake_hook,
-    /// Hooks of the dispatch thread, or NULL. The struct is copied and consumed.
+    /// If not NULL, the client has a dispatch thread of its own, and these are its hooks. The struct is
+    /// copied and consumed.
     pub thread_hooks: *const sessionstore_thread_hooks,
 }
 

@@ -43,7 +43,7 @@ pub const SESSIONSTORE_UNKNOWN_METHOD: i32 = 14;
 pub const SESSIONSTORE_MALFORMED_MESSAGE: i32 = 15;
 /// The server's configuration cannot be used.
 pub const SESSIONSTORE_INVALID_CONFIG: i32 = 16;
-/// The call does not fit the mode of the client, such as polling one that has a dispatch thread.
+/// The call does not fit the mode of the client, such as polling one that is not in poll mode.
 pub const SESSIONSTORE_WRONG_MODE: i32 = 17;
 /// Two calls that exclude each other were made at once, such as two polls of one client.
 pub const SESSIONSTORE_BUSY: i32 = 18;

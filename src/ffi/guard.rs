@@ -31,6 +31,7 @@ pub(super) fn call(error_out: *mut *mut sessionstore_error, body: impl FnOnce() 
 }
 
 /// Runs a call on an object.
+#[inline]
 pub(super) fn call_on<T>(
     handle: Option<&Guarded<T>>,
     error_out: *mut *mut sessionstore_error,
@@ -39,8 +40,9 @@ pub(super) fn call_on<T>(
     finish(error_out, run_on(handle, body))
 }
 
+#[inline]
 fn run_on<T>(handle: Option<&Guarded<T>>, body: impl FnOnce(&T) -> Result<(), Error>) -> Result<(), Error> {
-    let handle = handle.ok_or_else(|| Error::new(ErrorCode::NullArgument, "the object is NULL"))?;
+    let Some(handle) = handle else { return Err(missing()) };
     if handle.poisoned.load(Ordering::Acquire) {
         return Err(ErrorCode::Panic.into());
     }
@@ -51,6 +53,12 @@ fn run_on<T>(handle: Option<&Guarded<T>>, body: impl FnOnce(&T) -> Result<(), Er
     outcome
 }
 
+#[cold]
+fn missing() -> Error {
+    Error::new(ErrorCode::NullArgument, "the object is NULL")
+}
+
+#[inline]
 fn run(body: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
     if forked() {
         return Err(ErrorCode::Forked.into());
@@ -58,12 +66,11 @@ fn run(body: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| Err(ErrorCode::Panic.into()))
 }
 
+#[inline]
 fn finish(error_out: *mut *mut sessionstore_error, outcome: Result<(), Error>) -> i32 {
     let (code, error) = match outcome {
         Ok(()) => (SESSIONSTORE_OK, std::ptr::null_mut()),
-        Err(error) => {
-            (error.code().number(), if error_out.is_null() { std::ptr::null_mut() } else { error_handle(error) })
-        }
+        Err(error) => failed(error, !error_out.is_null()),
     };
     if !error_out.is_null() {
         // SAFETY: not NULL, and the caller gave it as the place of one pointer.
@@ -72,8 +79,12 @@ fn finish(error_out: *mut *mut sessionstore_error, outcome: Result<(), Error>) -
     code
 }
 
-fn error_handle(error: Error) -> *mut sessionstore_error {
-    Box::into_raw(Box::new(sessionstore_error::new(error)))
+/// The code of an error, and its object where it is wanted.
+#[cold]
+fn failed(error: Error, wanted: bool) -> (i32, *mut sessionstore_error) {
+    let code = error.code().number();
+    let object = if wanted { Box::into_raw(Box::new(sessionstore_error::new(error))) } else { std::ptr::null_mut() };
+    (code, object)
 }
 
 /// Sets a handle output to NULL, where it is one: it stays so if the call fails.
@@ -93,6 +104,7 @@ pub(super) fn needed<T>(what: &'static str, out: *mut T) -> Result<(), Error> {
 }
 
 /// Gives a handle that is counted by reference.
+#[inline]
 pub(super) fn give_arc<T>(object: Arc<T>, out: *mut *mut T) -> Result<(), Error> {
     needed("the place for the handle", out)?;
     // SAFETY: not NULL, and the caller gave it as the place of one pointer.
@@ -125,6 +137,7 @@ pub(super) fn release(body: impl FnOnce()) {
 ///
 /// On Linux a page of memory tells: it is marked to be wiped in children, so that a look at it
 /// costs no system call. Elsewhere the process id is compared.
+#[inline]
 pub(super) fn forked() -> bool {
     static MARK: OnceLock<Mark> = OnceLock::new();
     MARK.get_or_init(Mark::set).is_wiped()

@@ -470,6 +470,7 @@ fn finish(action: Action<Arc<Change>>, timeout_ms: u32, event_out: *mut *mut ses
     give_event(change, event_out)
 }
 
+#[inline]
 fn give_event(change: Arc<Change>, event_out: *mut *mut sessionstore_event) -> Result<(), Error> {
     give_arc(Arc::new(sessionstore_event::new(plain(change))), event_out)
 }

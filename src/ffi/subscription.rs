@@ -18,7 +18,7 @@ impl sessionstore_subscription {
 }
 
 /// Asks the listener to stop, and returns at once. A callback that is running goes on; none begins
-/// after it; then `on_drop` is called on the dispatch thread. Cancelling again does nothing.
+/// after it; then `on_drop` is called on a dispatch thread. Cancelling again does nothing.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_subscription_cancel(
     subscription: *const sessionstore_subscription,

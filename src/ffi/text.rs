@@ -13,25 +13,35 @@ pub const SESSIONSTORE_NUL_TERMINATED: usize = usize::MAX;
 /// # Safety
 /// `text` points to `length` readable bytes, or to a text that ends with NUL for
 /// `SESSIONSTORE_NUL_TERMINATED`; they stay unchanged for `'a`.
+#[inline]
 pub(super) unsafe fn required<'a>(what: &str, text: *const c_char, length: usize) -> Result<&'a str, Error> {
     let bytes: &[u8] = if text.is_null() {
         if length != 0 {
-            return Err(Error::new(ErrorCode::NullArgument, format!("the {what} is NULL but its length is not 0")));
+            return Err(refused(ErrorCode::NullArgument, format_args!("the {what} is NULL but its length is not 0")));
         }
         &[]
     } else if length == SESSIONSTORE_NUL_TERMINATED {
         // SAFETY: the caller says that the text ends with NUL.
         unsafe { CStr::from_ptr(text) }.to_bytes()
     } else if length > isize::MAX as usize {
-        return Err(Error::new(ErrorCode::InvalidArgument, format!("the length of the {what} is larger than memory")));
+        return Err(refused(
+            ErrorCode::InvalidArgument,
+            format_args!("the length of the {what} is larger than memory"),
+        ));
     } else {
         // SAFETY: the caller says that so many bytes are there.
         unsafe { std::slice::from_raw_parts(text.cast(), length) }
     };
     std::str::from_utf8(bytes).map_err(|error| {
-        let message = format!("the {what} is not valid UTF-8 (byte {})", error.valid_up_to());
-        Error::new(ErrorCode::InvalidUtf8, message)
+        let at = error.valid_up_to();
+        refused(ErrorCode::InvalidUtf8, format_args!("the {what} is not valid UTF-8 (byte {at})"))
     })
+}
+
+/// Out of the way of texts that are fine, whose reading is then inlined.
+#[cold]
+fn refused(code: ErrorCode, message: std::fmt::Arguments<'_>) -> Error {
+    Error::new(code, message.to_string())
 }
 
 /// A NUL-terminated text of an options struct; NULL is the empty text.

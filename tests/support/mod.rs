@@ -23,6 +23,24 @@ pub fn server_with(change: impl FnOnce(&mut ServerOptions)) -> Server {
     Server::start(options).expect("a server on a free port")
 }
 
+/// Asks the system for so many descriptors, and returns how many there may be.
+pub fn allow_descriptors(needed: u64) -> u64 {
+    // SAFETY: the place of one struct of numbers, which the system fills or reads.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return 0;
+        }
+        if limit.rlim_cur < needed {
+            let more = libc::rlimit { rlim_cur: needed.min(limit.rlim_max), ..limit };
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &more) == 0 {
+                limit = more;
+            }
+        }
+        limit.rlim_cur
+    }
+}
+
 /// Looks until something holds; for what is not told by an event.
 pub fn patient(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + SAFETY;

@@ -1,0 +1,84 @@
+//! An idle client wakes the processor only for its ping. Alone in its process, because all clients of
+//! a process share the thread that is looked at.
+#![cfg(target_os = "linux")]
+
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use sessionstore::{Client, ClientOptions};
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::Message;
+
+/// Far above what anything here takes.
+const SAFETY: Duration = Duration::from_secs(30);
+
+/// A server that lets one client join, answers its pings, and tells of each before it answers.
+fn counting_pings(told: mpsc::Sender<()>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut join_id = String::new();
+        #[allow(clippy::result_large_err)] // The type is tungstenite's.
+        let read_id = |request: &Request, response: Response| {
+            let query = request.uri().query().unwrap_or("").split('&');
+            join_id = query.filter_map(|pair| pair.strip_prefix("join=")).collect();
+            Ok(response)
+        };
+        let mut socket = tungstenite::accept_hdr(stream, read_id).unwrap();
+        let welcome = r#""result":{"peer_id":"p","session_id":"s","revision":0}"#;
+        socket.send(Message::text(format!("{{\"id\":\"{join_id}\",{welcome}}}"))).unwrap();
+        socket.send(Message::text(r#"{"method":"peer-list","params":{"peers":{}}}"#)).unwrap();
+        while let Ok(message) = socket.read() {
+            if message.is_ping() && told.send(()).is_err() {
+                return;
+            }
+            // The answer to a ping waits to be flushed.
+            let _ = socket.flush();
+        }
+    });
+    url
+}
+
+/// How often threads of this name have gone to sleep; `None` if there is none.
+fn sleeps(thread: &str) -> Option<u64> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("this process has threads");
+    let mut found = None;
+    for task in tasks.flatten() {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        // The system keeps the first 15 bytes of a name.
+        if name.trim_end() != &thread[..thread.len().min(15)] {
+            continue;
+        }
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let count: u64 = line.expect("the system counts switches").trim().parse().expect("a number");
+        *found.get_or_insert(0) += count;
+    }
+    found
+}
+
+#[test]
+fn an_idle_client_wakes_only_for_its_ping() {
+    /// A ping and its answer are two reasons to wake; the timer may wake once or twice on its way to
+    /// the ping, because it counts in slots of growing length.
+    const WAKES_PER_PING: u64 = 5;
+    const PINGS: u64 = 6;
+    let (told, pings) = mpsc::channel();
+    let options = ClientOptions { heartbeat_ms: 500, ..ClientOptions::new(counting_pings(told), "room") };
+    let client = Client::open(options, ()).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    let heard = |pings: &mpsc::Receiver<()>| pings.recv_timeout(SAFETY).expect("an idle client pings");
+    heard(&pings);
+    let network = sleeps("sessionstore-net").expect("there is a network thread");
+    let callbacks = sleeps("sessionstore-cb");
+    (0..PINGS).for_each(|_| heard(&pings));
+    let woken = sleeps("sessionstore-net").expect("there is a network thread") - network;
+
+    assert!(woken >= PINGS, "{woken} wakes for {PINGS} pings: the wrong thread is counted");
+    assert!(woken <= WAKES_PER_PING * PINGS, "{woken} wakes for {PINGS} pings");
+    let more = sleeps("sessionstore-cb").unwrap_or(0).saturating_sub(callbacks.unwrap_or(0));
+    assert_eq!(more, 0, "nothing was told, so no thread of callbacks woke");
+    drop((store, client));
+}
