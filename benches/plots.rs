@@ -338,12 +338,24 @@ fn ratios(from: &Path, to: &Path) -> Outcome<()> {
         let met = if is_least { (across(*bound), WIDTH - RIGHT) } else { (LEFT, across(*bound)) };
         root.draw(&Rectangle::new([(met.0, y - 15), (met.1, y + 15)], GRID.mix(0.45).filled()))?;
         goal_mark(&root, (across(*bound), y))?;
-        for (side, (name, _)) in SIDES.iter().enumerate().rev() {
-            let Some(ratio) = row.sides.get(*name).and_then(|figures| figures.ratio) else { continue };
+        // The peers' labels stand below, ours above; those that would meet are moved apart.
+        let mut below = i32::MIN;
+        let mut sides: Vec<(usize, f64)> = SIDES
+            .iter()
+            .enumerate()
+            .filter_map(|(side, (name, _))| Some((side, row.sides.get(*name)?.ratio?)))
+            .collect();
+        sides.sort_by(|one, other| one.1.total_cmp(&other.1));
+        for (side, ratio) in sides {
             marker(&root, side, (across(ratio), y))?;
-            let colour = COLOURS[side];
-            let (down, label) = (if side == 0 { -14 } else { 14 }, format!("{ratio:.2}x"));
-            root.draw(&Text::new(label, (across(ratio), y + down), text(12, colour, HPos::Center, VPos::Center)))?;
+            let (mut x, mut down) = (across(ratio), -14);
+            if side > 0 {
+                (x, down) = (x.max(below.saturating_add(38)), 14);
+                below = x;
+            }
+            let label =
+                Text::new(format!("{ratio:.2}x"), (x, y + down), text(12, COLOURS[side], HPos::Center, VPos::Center));
+            root.draw(&label)?;
         }
     }
     root.present()?;

@@ -6,29 +6,29 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Goal {
     /// At most so many times the floor's.
-    AtMost(f64),
+    RatioUpTo(f64),
     /// At least so many times the floor's.
-    AtLeast(f64),
+    RatioFrom(f64),
     /// At most so much, whatever the floor has.
-    AtMostIn(f64, &'static str),
+    UpTo(f64, &'static str),
     /// At least so much.
-    AtLeastIn(f64, &'static str),
+    From(f64, &'static str),
 }
 
 /// The figures with a goal, by workload (as far as its name goes) and name, both as in the table.
 /// They are those of the full size only: what `--quick` measures has other names.
 const GOALS: &[(&str, &str, Goal)] = &[
-    ("W1 N=1000", "p50 µs", Goal::AtMost(1.1)),
-    ("W1 N=1000", "server CPU µs per delivery", Goal::AtMost(1.05)),
-    ("W2 N=1000", "server CPU s per M deliveries", Goal::AtMost(1.5)),
-    ("W2one N=1000", "server CPU s per M deliveries", Goal::AtMost(1.1)),
-    ("W3", "p50 µs", Goal::AtMost(1.2)),
-    ("W4max 500 rooms", "deliveries/s", Goal::AtLeast(0.95)),
-    ("W5 2000 connections in one room", "KiB resident per connection", Goal::AtMostIn(2.5, "KiB")),
-    ("W5 2000 rooms", "KiB resident per connection", Goal::AtMostIn(4.0, "KiB")),
-    ("W6 64 KB, 16 at a time", "joins/s", Goal::AtLeast(0.95)),
-    ("W7 N=1000", "p99 with a slow reader / without", Goal::AtMostIn(1.25, "")),
-    ("W8 500 rooms", "capacity of two cores / one", Goal::AtLeastIn(1.6, "")),
+    ("W1 N=1000", "p50 µs", Goal::RatioUpTo(1.1)),
+    ("W1 N=1000", "server CPU µs per delivery", Goal::RatioUpTo(1.05)),
+    ("W2 N=1000", "server CPU s per M deliveries", Goal::RatioUpTo(1.5)),
+    ("W2one N=1000", "server CPU s per M deliveries", Goal::RatioUpTo(1.1)),
+    ("W3", "p50 µs", Goal::RatioUpTo(1.2)),
+    ("W4max 500 rooms", "deliveries/s", Goal::RatioFrom(0.95)),
+    ("W5 2000 connections in one room", "KiB resident per connection", Goal::UpTo(2.5, "KiB")),
+    ("W5 2000 rooms", "KiB resident per connection", Goal::UpTo(4.0, "KiB")),
+    ("W6 64 KB, 16 at a time", "joins/s", Goal::RatioFrom(0.95)),
+    ("W7 N=1000", "p99 with a slow reader / without", Goal::UpTo(1.25, "")),
+    ("W8 500 rooms", "capacity of two cores / one", Goal::From(1.6, "")),
 ];
 
 /// The goal of a figure, if it has one.
@@ -42,18 +42,18 @@ impl Goal {
         // As it is printed: two digits after the point.
         let rounded = |value: f64| (value * 100.0).round() / 100.0;
         match self {
-            Goal::AtMost(most) => ratio.is_some_and(|ratio| rounded(ratio) <= most),
-            Goal::AtLeast(least) => ratio.is_some_and(|ratio| rounded(ratio) >= least),
-            Goal::AtMostIn(most, _) => rounded(value) <= most,
-            Goal::AtLeastIn(least, _) => rounded(value) >= least,
+            Goal::RatioUpTo(most) => ratio.is_some_and(|ratio| rounded(ratio) <= most),
+            Goal::RatioFrom(least) => ratio.is_some_and(|ratio| rounded(ratio) >= least),
+            Goal::UpTo(most, _) => rounded(value) <= most,
+            Goal::From(least, _) => rounded(value) >= least,
         }
     }
 
     /// The bound as a ratio to the floor, if it is one.
     pub(crate) fn ratio(self) -> Option<f64> {
         match self {
-            Goal::AtMost(bound) | Goal::AtLeast(bound) => Some(bound),
-            Goal::AtMostIn(..) | Goal::AtLeastIn(..) => None,
+            Goal::RatioUpTo(bound) | Goal::RatioFrom(bound) => Some(bound),
+            Goal::UpTo(..) | Goal::From(..) => None,
         }
     }
 }
@@ -62,12 +62,12 @@ impl Goal {
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Goal::AtMost(bound) => write!(f, "≤ {bound:.2}x"),
-            Goal::AtLeast(bound) => write!(f, "≥ {bound:.2}x"),
-            Goal::AtMostIn(bound, "") => write!(f, "≤ {bound:.2}"),
-            Goal::AtMostIn(bound, unit) => write!(f, "≤ {bound:.2} {unit}"),
-            Goal::AtLeastIn(bound, "") => write!(f, "≥ {bound:.2}"),
-            Goal::AtLeastIn(bound, unit) => write!(f, "≥ {bound:.2} {unit}"),
+            Goal::RatioUpTo(bound) => write!(f, "≤ {bound:.2}x"),
+            Goal::RatioFrom(bound) => write!(f, "≥ {bound:.2}x"),
+            Goal::UpTo(bound, "") => write!(f, "≤ {bound:.2}"),
+            Goal::UpTo(bound, unit) => write!(f, "≤ {bound:.2} {unit}"),
+            Goal::From(bound, "") => write!(f, "≥ {bound:.2}"),
+            Goal::From(bound, unit) => write!(f, "≥ {bound:.2} {unit}"),
         }
     }
 }

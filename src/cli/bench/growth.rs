@@ -522,7 +522,8 @@ impl Points {
     /// As a Markdown table: what grows, the figure, its value at the first and at the last place, and
     /// what the curve is.
     fn markdown(&self) -> String {
-        let mut out = String::from("| what grows | what is measured | first | last | what it is |\n|---|---|--:|--:|---|\n");
+        let mut out =
+            String::from("| what grows | what is measured | first | last | what it is |\n|---|---|--:|--:|---|\n");
         for chart in self.charts() {
             for (name, expected) in chart.curves {
                 let points = self.curve(chart.dimension, name);
