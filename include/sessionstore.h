@@ -770,6 +770,10 @@ void sessionstore_server_free(sessionstore_server *server);
 
 // Opens a client and returns at once; it joins in the background and reconnects by itself.
 //
+// A client takes about 10 KiB of memory, with callbacks as in poll mode (measured on 64-bit Linux with
+// 1,000 clients in one process that listen to one key each), and no thread unless it has
+// `thread_hooks`: all clients share one network thread and the threads that run callbacks.
+//
 // `listener` may be NULL. It and the hooks of the options are consumed, also when the call fails:
 // their `on_drop` is then called before it returns, on this thread.
 //
