@@ -546,7 +546,6 @@ fn what_is_no_server_message_is_refused_or_passed_over() {
 
 // ------------------------------------------------------------------ whatever the bytes
 
-/// Parses a frame as both ends would, and uses what came out as they would.
 /// Changes have a parser of their own, which must find what the one for all messages finds. A space
 /// before the message keeps it away.
 fn agrees(text: &str) {
@@ -567,8 +566,58 @@ fn agrees(text: &str) {
     }
 }
 
+/// So do sets, on the server's side.
+fn requests_agree(text: &str) {
+    let (text, spaced) = (text.trim_start(), format!(" {}", text.trim_start()));
+    let (one, other) = (parse_request(text), parse_request(&spaced));
+    assert_eq!(one.id.map(RawValue::get), other.id.map(RawValue::get), "{text}");
+    match (one.message, other.message) {
+        (Ok(one), Ok(other)) => assert_eq!(format!("{one:?}"), format!("{other:?}"), "{text}"),
+        (Err(one), Err(other)) => assert_eq!(one.code(), other.code(), "{text}"),
+        (one, other) => panic!("{one:?} is not {other:?}: {text}"),
+    }
+}
+
+#[test]
+fn sets_are_read_alike_by_both_parsers() {
+    let set = |id: &str, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"set-metadata","params":{{{params}}}}}"#)
+    };
+    let ids = [r#""1""#, r#""""#, "7", "null", r#""a\u0041""#, "[]", r#""1"x"#, &format!("\"{}\"", "9".repeat(200))];
+    let params = [
+        r#""key":"k","data":"v""#,
+        r#""key":"k","data":null"#,
+        r#""key":"k","data":{"a":[1,2.50,"x\n"]}"#,
+        r#""key":"k","data": 1"#,
+        r#""key":"k","data":1e400"#,
+        r#""key":"k","data":"\u00e9""#,
+        r#""key":"k","data":"é""#,
+        r#""key":"k","data":"v","if_change_version":18446744073709551615"#,
+        r#""key":"k","data":"v","if_change_version":18446744073709551616"#,
+        r#""key":"k","data":"v","if_change_version":007"#,
+        r#""key":"k","data":"v","if_change_version":-1"#,
+        r#""key":"k","data":"v","key":"other""#,
+        r#""key":"k\u0020","data":"v""#,
+        r#""key":"k","data":"v","more":1"#,
+        r#""key":"k","data":"#,
+        r#""key":"k""#,
+        r#""data":"v","key":"k""#,
+        "\"key\":\"k\",\"data\":\"a\tb\"",
+    ];
+    for id in ids {
+        for params in params {
+            let text = set(id, params);
+            requests_agree(&text);
+            (0..text.len()).filter(|cut| text.is_char_boundary(*cut)).for_each(|cut| requests_agree(&text[..cut]));
+            requests_agree(&format!("{text}}}"));
+        }
+    }
+}
+
+/// Parses a frame as both ends would, and uses what came out as they would.
 fn survives(text: &str) {
     agrees(text);
+    requests_agree(text);
     let request = parse_request(text);
     if let Some(id) = request.id {
         written(|out| write_empty_result(out, id));

@@ -1,18 +1,20 @@
-//! Changes in exactly the form in which [`wire::write_change`](super::wire::write_change) writes them,
-//! read without a JSON parser.
+//! Sets and changes in exactly the form in which [`wire::write_set`](super::wire::write_set) and
+//! [`wire::write_change`](super::wire::write_change) write them, read without a JSON parser.
 //!
-//! Nearly all that a client hears are changes, and nearly all of them come from a server of this
-//! library. Reading these as what they are takes a quarter of the time of a parser that must be
-//! prepared for anything. Whatever differs by one byte is left to that parser: this one never says
-//! that a message is wrong, only that it is not for it.
+//! Nearly all that a server is asked are sets, nearly all that a client hears are changes, and nearly
+//! all of them are written by this library. Reading these as what they are takes a quarter of the time
+//! of a parser that must be prepared for anything. Whatever differs by one byte is left to that parser:
+//! this one never says that a message is wrong, only that it is not for it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::limits::MAX_REQUEST_ID_BYTES;
 use super::room::{Author, Change};
 use super::value::Value;
-use super::wire::{Known, States, CHANGES_BEGIN, CHANGES_END};
+use super::wire::{ClientMessage, Known, Request, States, CHANGES_BEGIN, CHANGES_END};
 
 /// The states of a message, each with how many it replaced; `None` when it is for the other parser.
 pub(super) fn changes(text: &str, known: &mut Known) -> Option<States> {
@@ -26,6 +28,27 @@ pub(super) fn changes(text: &str, known: &mut Known) -> Option<States> {
         }
         rest.skip(",")?;
     }
+}
+
+/// A request to set a key; `None` when it is for the other parser.
+pub(super) fn set(text: &str) -> Option<Request<'_>> {
+    let mut rest = Rest(text.strip_prefix("{\"jsonrpc\":\"2.0\",\"id\":")?);
+    let id = rest.0;
+    rest.string()?;
+    let id = id.get(..id.len() - rest.0.len())?;
+    if id.len() > MAX_REQUEST_ID_BYTES {
+        return None;
+    }
+    rest.skip(",\"method\":\"set-metadata\",\"params\":{\"key\":")?;
+    let key = Cow::Borrowed(rest.string()?);
+    rest.skip(",\"data\":")?;
+    let value = rest.value()?;
+    let mut expected = None;
+    if rest.skips(",\"if_change_version\":") {
+        expected = Some(rest.number()?);
+    }
+    let id = serde_json::from_str(id).ok()?;
+    (rest.0 == "}}").then_some(Request { id: Some(id), message: Ok(ClientMessage::Set { key, value, expected }) })
 }
 
 /// What is left of the text.

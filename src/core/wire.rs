@@ -135,6 +135,9 @@ struct PingParams<'a> {
 
 /// Parses one text frame from a client. Never panics, whatever the bytes.
 pub fn parse_request(text: &str) -> Request<'_> {
+    if let Some(request) = canonical::set(text) {
+        return request;
+    }
     let envelope: Envelope<'_> = match object("the frame", text) {
         Ok(envelope) => envelope,
         Err(error) => return Request { id: None, message: Err(error) },

@@ -199,6 +199,8 @@ impl Reader {
                     if used < read {
                         self.backlog.extend_from_slice(&buffer[used..read]);
                     }
+                    drop(buffer);
+                    shard.flush_many();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Poll::Ready(()),

@@ -32,9 +32,13 @@ pub(super) const NEWS_INTERVAL_MS: u64 = 20;
 /// Four times a full store: reached only when writers outrun the loop.
 pub(super) const MAX_BATCH_BYTES: usize = 4 * 65_536;
 
-/// Memory of batches that are sent which a loop keeps for the next, in bytes: two of the largest, or
-/// those of a thousand small rooms that say something at the same time.
-pub(super) const SPARE_BYTES: usize = 4 * MAX_BATCH_BYTES;
+/// When so many rooms have something to say, it is sent before any more is read: what they say is
+/// still in the processor's cache, and is there only so often in memory.
+pub(super) const ROOMS_PER_TURN: usize = 64;
+
+/// Memory of batches that are sent which a loop keeps for the next, in bytes: one of the largest, or
+/// several times what [`ROOMS_PER_TURN`] small rooms say.
+pub(super) const SPARE_BYTES: usize = MAX_BATCH_BYTES;
 
 /// Size of the buffer that a loop lends to the connection that is read from, in bytes.
 pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;

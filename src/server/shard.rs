@@ -21,7 +21,9 @@ use super::acceptor;
 use super::clock::Clock;
 use super::connection::{Connection, Identity, Reader, State};
 use super::handshake::{Admission, LastListen};
-use super::options::{ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, WRITES_PER_TURN};
+use super::options::{
+    ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, ROOMS_PER_TURN, WRITES_PER_TURN,
+};
 use super::outbox::Segment;
 use super::plan::Spares;
 use super::room_host::{close_code, RoomHost};
@@ -222,6 +224,27 @@ impl Shard {
         self.flush.raise();
     }
 
+    /// Sends what rooms have to say, one after the other, with so many writes. Returns whether
+    /// something is left.
+    fn flush_rooms(self: &Rc<Self>, writes: &mut usize) -> bool {
+        while *writes > 0 {
+            let Some(host) = self.to_flush.borrow_mut().pop_front() else { return false };
+            if host.flush(writes) {
+                self.to_flush.borrow_mut().push_back(host);
+            } else {
+                self.drop_if_unused(&host);
+            }
+        }
+        !self.to_flush.borrow().is_empty()
+    }
+
+    /// The same for a reader, when many rooms wait; the flusher sends what is left.
+    pub fn flush_many(self: &Rc<Self>) {
+        if self.to_flush.borrow().len() >= ROOMS_PER_TURN {
+            self.flush_rooms(&mut { WRITES_PER_TURN });
+        }
+    }
+
     pub fn reschedule(&self, host: &Rc<RoomHost>, old: Option<Time>, new: Option<Time>) {
         let mut deadlines = self.deadlines.borrow_mut();
         let first = deadlines.first_key_value().map(|((at, _), _)| *at);
@@ -346,17 +369,9 @@ async fn flusher(shard: Rc<Shard>) {
     let mut writes = WRITES_PER_TURN;
     loop {
         shard.flush.wait().await;
-        loop {
-            let Some(host) = shard.to_flush.borrow_mut().pop_front() else { break };
-            if host.flush(&mut writes) {
-                shard.to_flush.borrow_mut().push_back(host);
-            } else {
-                shard.drop_if_unused(&host);
-            }
-            if writes == 0 {
-                yield_now().await;
-                writes = WRITES_PER_TURN;
-            }
+        while shard.flush_rooms(&mut writes) {
+            yield_now().await;
+            writes = WRITES_PER_TURN;
         }
     }
 }
