@@ -291,7 +291,9 @@ fn ratios(from: &Path, to: &Path) -> Outcome<()> {
     const TOP: i32 = 112;
     const ROW: i32 = 46;
     const LEFT: i32 = 400;
-    const RIGHT: i32 = 56;
+    const RIGHT: i32 = 104;
+    const LEAST: f64 = 0.5;
+    const MOST: f64 = 5.0;
     const SIDES: [(&str, &str); 3] = [("ours", "SessionStore"), ("redis", "Redis"), ("mosquitto", "Mosquitto")];
     let benchmark: Benchmark = read(from)?;
     let rows: Vec<(&BenchmarkRow, &Goal, f64)> = benchmark
@@ -301,9 +303,10 @@ fn ratios(from: &Path, to: &Path) -> Outcome<()> {
         .collect();
     let all =
         rows.iter().flat_map(|(row, _, bound)| row.sides.values().filter_map(|side| side.ratio).chain([*bound, 1.0]));
-    let axis = Axis::over(all.collect::<Vec<_>>().into_iter(), true)?;
+    // What is farther away is drawn at the edge, or everything else would lie on one another.
+    let axis = Axis::over(all.map(|ratio| ratio.clamp(LEAST, MOST)).collect::<Vec<_>>().into_iter(), true)?;
     let height = TOP + ROW * rows.len() as i32 + 40;
-    let across = |ratio: f64| axis.map(&ratio, (LEFT, WIDTH - RIGHT));
+    let across = |ratio: f64| axis.map(&ratio.clamp(LEAST, MOST), (LEFT, WIDTH - RIGHT));
 
     let root = SVGBackend::new(to, (WIDTH as u32, height as u32)).into_drawing_area();
     root.fill(&WHITE)?;

@@ -8,11 +8,11 @@ bench-peers: BENCH_PEERS = --peers redis,mosquitto
 bench-peers: bench-tools
 bench bench-peers:
 	$(CARGO) build --release
-	target/release/sstore bench $(BENCH_PEERS) --markdown docs/benchmarks.md --json target/benchmarks.json
+	PATH="$$PATH:/usr/sbin" target/release/sstore bench $(BENCH_PEERS) --markdown docs/benchmarks.md --json target/benchmarks.json
 	@mkdir -p docs/benchmarks
-	$(CARGO) bench --bench plots -- ratios "$(CURDIR)/target/benchmarks.json" "$(CURDIR)/docs/benchmarks/ratios.svg"
-	$(CARGO) bench --bench client
-	$(CARGO) bench --bench costs
+	$(CARGO) bench --profile release --bench plots -- ratios "$(CURDIR)/target/benchmarks.json" "$(CURDIR)/docs/benchmarks/ratios.svg"
+	$(CARGO) bench --profile release --bench client
+	$(CARGO) bench --profile release --bench costs
 
 # The servers that ours is compared with, by Debian package.
 bench-tools:
@@ -27,4 +27,4 @@ bench-tools:
 test-bench:
 	$(CARGO) build --release
 	target/release/sstore bench --quick
-	$(CARGO) bench --bench client -- --quick
+	$(CARGO) bench --profile release --bench client -- --quick

@@ -7,7 +7,7 @@ performance: flame-graph
 	$(CARGO) build --release
 	target/release/sstore bench growth --markdown docs/performance.md --json $(GROWTH)
 	for chart in $(GROWTH)/*.json; do \
-	    $(CARGO) bench --bench plots -- growth "$(CURDIR)/$$chart" "$(CURDIR)/docs/performance/$$(basename "$$chart" .json).svg" || exit 1; done
+	    $(CARGO) bench --profile release --bench plots -- growth "$(CURDIR)/$$chart" "$(CURDIR)/docs/performance/$$(basename "$$chart" .json).svg" || exit 1; done
 
 flame-graph:
 	$(CARGO) build --release
