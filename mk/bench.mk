@@ -27,4 +27,5 @@ bench-tools:
 test-bench:
 	$(CARGO) build --release
 	target/release/sstore bench --quick
+	target/release/sstore bench growth --most 10 --repetitions 1
 	$(CARGO) bench --profile release --bench client -- --quick

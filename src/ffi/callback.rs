@@ -11,7 +11,7 @@ use super::client::{
     SESSIONSTORE_STATE_CONNECTED, SESSIONSTORE_STATE_CONNECTING, SESSIONSTORE_STATE_RECONNECTING,
 };
 use super::error::sessionstore_error;
-use super::event::sessionstore_event;
+use super::event::{sessionstore_event, EventHandle};
 use super::peer::sessionstore_peer;
 use super::store::sessionstore_store;
 use super::structs::{check_flags, read, Read, Sized32};
@@ -260,9 +260,9 @@ impl KeyChangeListener for Taken<sessionstore_key_change_listener> {
         match change {
             KeyChange::Event(event) => {
                 if let Some(told) = self.0.on_key_changed {
-                    let event = Arc::new(sessionstore_event::new(event.clone()));
+                    let event = EventHandle::new(event.clone());
                     // SAFETY: the app's function, called as its struct says.
-                    unsafe { told(self.0.ctx, Arc::as_ptr(&event)) };
+                    unsafe { told(self.0.ctx, event.as_ptr()) };
                 }
             }
             KeyChange::SnapshotEnd => {
@@ -292,8 +292,8 @@ impl Taken<sessionstore_action_result> {
                 Ok(answer) => (None, state(answer)),
                 Err(error) => (Some(error), None),
             };
-            let event = change.map(|change| Arc::new(sessionstore_event::new(plain(change))));
-            let event = event.as_ref().map_or(std::ptr::null(), Arc::as_ptr);
+            let event = change.map(|change| EventHandle::new(plain(change)));
+            let event = event.as_ref().map_or(std::ptr::null(), EventHandle::as_ptr);
             // SAFETY: the app's function, called as its struct says.
             with_error(error.as_ref(), |error| unsafe { told(taken.0.ctx, error, event) });
         }

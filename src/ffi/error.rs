@@ -1,12 +1,11 @@
 //! `sessionstore_error` and the codes.
 
 use std::ffi::c_char;
-use std::sync::Arc;
 
-use super::event::sessionstore_event;
+use super::callback::plain;
+use super::event::{sessionstore_event, EventHandle};
 use super::guard::getter;
 use super::text::OutText;
-use crate::core::replica::KeyEvent;
 use crate::{Error, ErrorCode};
 
 /// Success.
@@ -117,14 +116,12 @@ pub struct sessionstore_error {
     error: Error,
     message: OutText,
     name: OutText,
-    current: Option<Arc<sessionstore_event>>,
+    current: Option<EventHandle>,
 }
 
 impl sessionstore_error {
     pub(super) fn new(error: Error) -> sessionstore_error {
-        let current = error.current().map(|change| {
-            Arc::new(sessionstore_event::new(KeyEvent { change: change.clone(), replaced: 0, snapshot: false }))
-        });
+        let current = error.current().map(|change| EventHandle::new(plain(change.clone())));
         sessionstore_error { error, message: OutText::default(), name: OutText::default(), current }
     }
 }
@@ -170,7 +167,7 @@ pub unsafe extern "C" fn sessionstore_error_is_retryable(error: *const sessionst
 pub unsafe extern "C" fn sessionstore_error_current(error: *const sessionstore_error) -> *const sessionstore_event {
     getter(std::ptr::null(), || {
         // SAFETY: NULL or a live error, as the caller owes.
-        unsafe { error.as_ref() }.and_then(|error| error.current.as_ref()).map_or(std::ptr::null(), Arc::as_ptr)
+        unsafe { error.as_ref() }.and_then(|error| error.current.as_ref()).map_or(std::ptr::null(), EventHandle::as_ptr)
     })
 }
 

@@ -3,6 +3,8 @@
 use std::ffi::c_char;
 use std::sync::{Arc, OnceLock};
 
+use triomphe::{ArcBorrow, UniqueArc};
+
 use super::guard::getter;
 use super::text::OutText;
 use super::value::sessionstore_value;
@@ -28,11 +30,38 @@ struct Texts {
     author_name: OutText,
 }
 
-impl sessionstore_event {
-    pub(super) fn new(event: KeyEvent) -> sessionstore_event {
-        sessionstore_event { event, value: OnceLock::new(), texts: OnceLock::new() }
+/// One reference to an event. Nearly all events have one reference all their life, given to a callback or
+/// freed right after `cached`: it is the last one, and seen to be so by a plain load, which
+/// `std::sync::Arc` with its second count cannot do. Never `None` before it is dropped.
+pub(super) struct EventHandle(Option<triomphe::Arc<sessionstore_event>>);
+
+impl EventHandle {
+    #[inline]
+    pub(super) fn new(event: KeyEvent) -> EventHandle {
+        let event = sessionstore_event { event, value: OnceLock::new(), texts: OnceLock::new() };
+        EventHandle(Some(triomphe::Arc::new(event)))
     }
 
+    pub(super) fn as_ptr(&self) -> *const sessionstore_event {
+        self.0.as_ref().map_or(std::ptr::null(), triomphe::Arc::as_ptr)
+    }
+
+    /// The reference for C, which gives it back with `sessionstore_event_free`.
+    pub(super) fn into_raw(mut self) -> *mut sessionstore_event {
+        self.0.take().map_or(std::ptr::null_mut(), |event| triomphe::Arc::into_raw(event).cast_mut())
+    }
+}
+
+impl Drop for EventHandle {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(Ok(last)) = self.0.take().map(triomphe::Arc::try_unique) {
+            drop(UniqueArc::into_inner(last));
+        }
+    }
+}
+
+impl sessionstore_event {
     fn texts(&self) -> &Texts {
         self.texts.get_or_init(Box::default)
     }
@@ -146,19 +175,20 @@ pub unsafe extern "C" fn sessionstore_event_is_snapshot(event: *const sessionsto
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_event_retain(event: *const sessionstore_event) -> *mut sessionstore_event {
     if !event.is_null() {
-        // SAFETY: a live event, which always comes from an Arc.
-        unsafe { Arc::increment_strong_count(event) };
+        // SAFETY: a live event, which always comes from an `EventHandle`.
+        let event = unsafe { ArcBorrow::from_ptr(event) };
+        return EventHandle(Some(event.clone_arc())).into_raw();
     }
-    event.cast_mut()
+    std::ptr::null_mut()
 }
 
 /// Frees one reference to an event. NULL is fine.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_event_free(event: *mut sessionstore_event) {
     if !event.is_null() {
-        // SAFETY: a reference the caller owns, from an Arc. Events are plain memory: a forked child
-        // may free its own.
-        unsafe { Arc::decrement_strong_count(event.cast_const()) };
+        // SAFETY: a reference the caller owns, from an `EventHandle`. Events are plain memory: a forked
+        // child may free its own.
+        drop(EventHandle(Some(unsafe { triomphe::Arc::from_raw(event) })));
     }
 }
 

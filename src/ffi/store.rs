@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::callback::{plain, sessionstore_action_result, sessionstore_key_change_listener, Taken};
 use super::error::sessionstore_error;
-use super::event::sessionstore_event;
-use super::guard::{call_on, clear, give_arc, give_box, needed, release, Guarded};
+use super::event::{sessionstore_event, EventHandle};
+use super::guard::{call_on, clear, give_box, needed, release, Guarded};
 use super::subscription::sessionstore_subscription;
 use super::text::{required, SESSIONSTORE_NUL_TERMINATED};
 use crate::client::{Action, Store};
@@ -472,5 +472,8 @@ fn finish(action: Action<Arc<Change>>, timeout_ms: u32, event_out: *mut *mut ses
 
 #[inline]
 fn give_event(change: Arc<Change>, event_out: *mut *mut sessionstore_event) -> Result<(), Error> {
-    give_arc(Arc::new(sessionstore_event::new(plain(change))), event_out)
+    needed("the place for the event", event_out)?;
+    // SAFETY: not NULL, and the caller gave it as the place of one pointer.
+    unsafe { event_out.write(EventHandle::new(plain(change)).into_raw()) };
+    Ok(())
 }

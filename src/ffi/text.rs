@@ -32,6 +32,11 @@ pub(super) unsafe fn required<'a>(what: &str, text: *const c_char, length: usize
         // SAFETY: the caller says that so many bytes are there.
         unsafe { std::slice::from_raw_parts(text.cast(), length) }
     };
+    if bytes.is_ascii() {
+        // SAFETY: ASCII is UTF-8. Nearly all keys are, and short: finding that out takes a quarter of
+        // the time of `from_utf8`.
+        return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
+    }
     std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         refused(ErrorCode::InvalidUtf8, format_args!("the {what} is not valid UTF-8 (byte {at})"))
