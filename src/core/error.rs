@@ -84,6 +84,8 @@ codes! {
     WrongMode = 17, "WRONG_MODE", false, "This call does not fit the client's mode; see the poll mode flag of the client's options.";
     /// Two calls that exclude each other were made at once, such as two polls of one client.
     Busy = 18, "BUSY", true, "Another thread is in this call already; let one thread do it.";
+    /// A lock's name breaks the rules for locks.
+    InvalidLock = 19, "INVALID_LOCK", false, "A lock's name is 1 to 200 bytes of UTF-8 without control characters.";
 
     /// A request came before the peer joined, or after it left.
     NotJoined = 100, "NOT_JOINED", false, "Join the room first.";
@@ -138,6 +140,22 @@ codes! {
     ServerFull = 209, "SERVER_FULL", true, "The server has as many connections as it may have; try again later.";
     /// The peer id is in use in a way that cannot be taken over.
     PeerMismatch = 210, "PEER_MISMATCH", false, "That peer id belongs to another user in this room; use another peer id.";
+    /// The room's rules do not allow it.
+    Forbidden = 211, "FORBIDDEN", false, "The room's rules do not allow this to your role; the message names the rule.";
+    /// A check of a transaction failed.
+    CheckFailed = 212, "CHECK_FAILED", false, "A check of the transaction failed and nothing was changed; look at the current state and try again.";
+    /// Somebody holds the lock.
+    LockHeld = 213, "LOCK_HELD", true, "The lock is held; wait for it, or try again later.";
+    /// The lock is not held with this token.
+    LockLost = 214, "LOCK_LOST", false, "The lock is not held with this token (any more); acquire it again.";
+    /// A sum leaves the range of numbers.
+    NumberOverflow = 215, "NUMBER_OVERFLOW", false, "The sum would leave the range of 64-bit integers (or of doubles); nothing was changed.";
+    /// The key is one that only the server writes.
+    ReservedKey = 216, "RESERVED_KEY", false, "Keys that begin with $lock/ show who holds a lock and cannot be written; use the lock instead.";
+    /// The key is absent.
+    KeyAbsent = 217, "KEY_ABSENT", false, "The key is absent; set it first.";
+    /// The room has as many locks as it may have.
+    TooManyLocks = 218, "TOO_MANY_LOCKS", true, "The room has as many locks held, or as many waiting for one, as it may have; release some first.";
 
     /// A fault of the library or the server.
     Internal = 900, "INTERNAL", false, "This is a fault of SessionStore; please report it with the message.";

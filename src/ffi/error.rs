@@ -46,6 +46,8 @@ pub const SESSIONSTORE_INVALID_CONFIG: i32 = 16;
 pub const SESSIONSTORE_WRONG_MODE: i32 = 17;
 /// Two calls that exclude each other were made at once, such as two polls of one client.
 pub const SESSIONSTORE_BUSY: i32 = 18;
+/// A lock's name breaks the rules for locks.
+pub const SESSIONSTORE_INVALID_LOCK: i32 = 19;
 /// A request came before the peer joined, or after it left.
 pub const SESSIONSTORE_NOT_JOINED: i32 = 100;
 /// The object was closed.
@@ -98,6 +100,22 @@ pub const SESSIONSTORE_ROOM_FULL: i32 = 208;
 pub const SESSIONSTORE_SERVER_FULL: i32 = 209;
 /// The peer id is in use in a way that cannot be taken over.
 pub const SESSIONSTORE_PEER_MISMATCH: i32 = 210;
+/// The room's rules do not allow it.
+pub const SESSIONSTORE_FORBIDDEN: i32 = 211;
+/// A check of a transaction failed.
+pub const SESSIONSTORE_CHECK_FAILED: i32 = 212;
+/// Somebody holds the lock.
+pub const SESSIONSTORE_LOCK_HELD: i32 = 213;
+/// The lock is not held with this token.
+pub const SESSIONSTORE_LOCK_LOST: i32 = 214;
+/// A sum leaves the range of numbers.
+pub const SESSIONSTORE_NUMBER_OVERFLOW: i32 = 215;
+/// The key is one that only the server writes.
+pub const SESSIONSTORE_RESERVED_KEY: i32 = 216;
+/// The key is absent.
+pub const SESSIONSTORE_KEY_ABSENT: i32 = 217;
+/// The room has as many locks as it may have.
+pub const SESSIONSTORE_TOO_MANY_LOCKS: i32 = 218;
 /// A fault of the library or the server.
 pub const SESSIONSTORE_INTERNAL: i32 = 900;
 /// The library panicked; the object is not usable any more.
