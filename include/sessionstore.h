@@ -186,6 +186,9 @@
 // Two calls that exclude each other were made at once, such as two polls of one client.
 #define SESSIONSTORE_BUSY 18
 
+// A lock's name breaks the rules for locks.
+#define SESSIONSTORE_INVALID_LOCK 19
+
 // A request came before the peer joined, or after it left.
 #define SESSIONSTORE_NOT_JOINED 100
 
@@ -263,6 +266,30 @@
 
 // The peer id is in use in a way that cannot be taken over.
 #define SESSIONSTORE_PEER_MISMATCH 210
+
+// The room's rules do not allow it.
+#define SESSIONSTORE_FORBIDDEN 211
+
+// A check of a transaction failed.
+#define SESSIONSTORE_CHECK_FAILED 212
+
+// Somebody holds the lock.
+#define SESSIONSTORE_LOCK_HELD 213
+
+// The lock is not held with this token.
+#define SESSIONSTORE_LOCK_LOST 214
+
+// A sum leaves the range of numbers.
+#define SESSIONSTORE_NUMBER_OVERFLOW 215
+
+// The key is one that only the server writes.
+#define SESSIONSTORE_RESERVED_KEY 216
+
+// The key is absent.
+#define SESSIONSTORE_KEY_ABSENT 217
+
+// The room has as many locks as it may have.
+#define SESSIONSTORE_TOO_MANY_LOCKS 218
 
 // A fault of the library or the server.
 #define SESSIONSTORE_INTERNAL 900

@@ -37,8 +37,9 @@ pub use crate::client::{
 };
 pub use crate::core::error::{Error, ErrorCode};
 pub use crate::core::limits::Limits;
+pub use crate::core::merge::Merge;
 pub use crate::core::replica::KeyEvent;
-pub use crate::core::room::{Author, Change};
+pub use crate::core::room::{Author, Cause, Change};
 pub use crate::core::value::{Kind, Value};
 pub use crate::core::wire::PeerInfo;
 #[cfg(feature = "server")]

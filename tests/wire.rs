@@ -59,7 +59,7 @@ fn change(key: &str, value: Value, version: u64, who: Option<(&str, &str, &str)>
     let author = who.map(|(peer_id, user_id, name)| {
         Arc::new(Author { peer_id: peer_id.into(), user_id: user_id.into(), name: name.into() })
     });
-    Change { key: key.into(), value, version, updated_at: version, author }
+    Change { value, version, updated_at: version, author, ..Change::absent(key.into()) }
 }
 
 fn room_with(peer: Introduction<'_>) -> (Room, PeerHandle) {
@@ -90,8 +90,8 @@ fn requests_are_read_as_they_were_written() {
         let frame = written(|out| write_get(out, 2, text));
         assert!(matches!(request(&frame), ClientMessage::Get { key } if key == text));
         let keys = [text, "other", text];
-        let frame = written(|out| write_listen(out, 3, keys.into_iter()));
-        assert!(matches!(request(&frame), ClientMessage::Listen { keys: k } if k.iter().map(|k| &*k.0).eq(keys)));
+        let frame = written(|out| write_listen(out, 3, keys.into_iter(), std::iter::empty()));
+        assert!(matches!(request(&frame), ClientMessage::Listen { keys: k, .. } if k.iter().map(|k| &*k.0).eq(keys)));
         for (name, metadata) in [(Some(text), Some(text)), (Some(text), None), (None, Some(text)), (None, None)] {
             let frame = written(|out| write_introduction(out, 4, "join", name, metadata));
             match request(&frame) {
@@ -658,7 +658,7 @@ fn valid_frames() -> Vec<String> {
     vec![
         written(|out| write_set(out, 1, "spotlight", &state.value, Some(3))),
         written(|out| write_get(out, 2, "spotlight")),
-        written(|out| write_listen(out, 3, ["a", "b"].into_iter())),
+        written(|out| write_listen(out, 3, ["a", "b"].into_iter(), std::iter::empty())),
         written(|out| write_introduction(out, 4, "join", Some("Ada"), Some("{}"))),
         written(|out| write_bare(out, 5, "ping")),
         written(|out| write_changes(out, [(&state, 4)].into_iter(), true)),

@@ -113,8 +113,8 @@ fn listening() -> Work {
     let mut events = Vec::new();
     Box::new(move || {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        apply(&mut room, Command::Listen { peer, keys: black_box(&keys) }, &mut events);
-        apply(&mut room, Command::Listen { peer, keys: black_box(&[]) }, &mut events);
+        apply(&mut room, Command::Listen { peer, keys: black_box(&keys), prefixes: &[] }, &mut events);
+        apply(&mut room, Command::Listen { peer, keys: black_box(&[]), prefixes: &[] }, &mut events);
         keys.len()
     })
 }

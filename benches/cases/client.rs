@@ -29,14 +29,14 @@ fn writing() -> Work {
 }
 
 fn state(key: &str, version: u64) -> Arc<Change> {
-    Arc::new(Change { key: key.into(), value: text(VALUE_BYTES), version, updated_at: NOW, author: None })
+    Arc::new(Change { value: text(VALUE_BYTES), version, updated_at: NOW, ..Change::absent(key.into()) })
 }
 
 fn changing(listeners: u64) -> Work {
     let (mut replica, mut notices) = (Replica::default(), Vec::new());
     replica.join_session("session");
     for listener in 0..listeners {
-        replica.add(listener, &[KEY], &mut notices);
+        replica.add(listener, &[KEY], &[], &mut notices);
     }
     let first = state(KEY, 1);
     replica.snapshot(replica.generation(), vec![(first.clone(), 0)], &mut notices);
@@ -45,7 +45,7 @@ fn changing(listeners: u64) -> Work {
         notices.clear();
         version += 1;
         let (key, value) = (first.key.clone(), first.value.clone());
-        let change = Arc::new(Change { key, value, version, updated_at: NOW, author: None });
+        let change = Arc::new(Change { value, version, updated_at: NOW, ..Change::absent(key) });
         replica.changed(black_box(&change), 0, &mut notices);
         assert_eq!(notices.len() as u64, listeners);
         notices.len()
@@ -62,7 +62,7 @@ fn replica_of_all() -> (Replica, States, Vec<Notice>) {
     let (mut replica, mut notices) = (Replica::default(), Vec::new());
     replica.join_session("session");
     let keys: Vec<&str> = states.iter().map(|(change, _)| &*change.key).collect();
-    replica.add(1, &keys, &mut notices);
+    replica.add(1, &keys, &[], &mut notices);
     replica.snapshot(replica.generation(), states.clone(), &mut notices);
     assert_eq!(notices.len(), STATE_KEYS + 1);
     (replica, states, notices)

@@ -82,7 +82,8 @@ fn full_room() -> (Room, PeerHandle) {
 }
 
 fn listen(room: &mut Room, peer: PeerHandle, keys: &[&str]) {
-    room.apply(NOW, Command::Listen { peer, keys }, &mut Vec::new()).expect("a listen set within the limits");
+    room.apply(NOW, Command::Listen { peer, keys, prefixes: &[] }, &mut Vec::new())
+        .expect("a listen set within the limits");
 }
 
 fn set(room: &mut Room, peer: PeerHandle, key: &str, value: Value, expected: Option<u64>) -> Arc<Change> {

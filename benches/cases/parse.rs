@@ -13,7 +13,7 @@ pub const REQUESTS: Cases = &[
     }),
     ("parse a request to listen to 100 keys", || {
         let keys: Vec<String> = (0..STATE_KEYS).map(|index| format!("k{index:02}")).collect();
-        request(|out| wire::write_listen(out, 12_345, keys.iter().map(String::as_str)))
+        request(|out| wire::write_listen(out, 12_345, keys.iter().map(String::as_str), std::iter::empty()))
     }),
 ];
 
@@ -31,7 +31,7 @@ fn request(write: impl FnOnce(&mut Vec<u8>)) -> Work {
         let parsed = wire::parse_request(black_box(&request));
         match black_box(parsed.message) {
             Ok(ClientMessage::Set { value, .. }) => value.json().len(),
-            Ok(ClientMessage::Listen { keys }) => keys.len(),
+            Ok(ClientMessage::Listen { keys, .. }) => keys.len(),
             other => panic!("a request was read as {other:?}"),
         }
     })

@@ -165,7 +165,8 @@ mod tests {
         let author = Author { peer_id: "p-1".into(), user_id: "u".into(), name: "Ana".into() };
         let author = (version > 0).then(|| Arc::new(author));
         let value = Value::parse(value).expect("JSON");
-        let change = Change { key: "spotlight".into(), value, version, updated_at: 1_700_000_000_123, author };
+        let change =
+            Change { value, version, updated_at: 1_700_000_000_123, author, ..Change::absent("spotlight".into()) };
         KeyEvent { change: Arc::new(change), replaced: 0, snapshot: false }
     }
 

@@ -362,7 +362,7 @@ impl Store {
         let cell = ListenerCell::new(listening.last_id, Box::new(listener));
         listening.cells.insert(cell.id, cell.clone());
         let mut notices = Vec::new();
-        let grown = listening.replica.add(cell.id, keys, &mut notices);
+        let grown = listening.replica.add(cell.id, keys, &[], &mut notices);
         self.shared.queue_notices(&listening, &mut notices);
         drop(listening);
         self.shared.dispatcher.announce();

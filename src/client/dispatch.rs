@@ -502,7 +502,7 @@ mod tests {
 
     fn event(key: &str, version: u64, snapshot: bool) -> KeyEvent {
         let value = Value::from(version as i64);
-        let change = Change { key: key.into(), value, version, updated_at: 0, author: None };
+        let change = Change { value, version, ..Change::absent(key.into()) };
         KeyEvent { change: Arc::new(change), replaced: 0, snapshot }
     }
 

@@ -135,11 +135,11 @@ impl<'a> Task<'a> {
         self.listens.clear();
         self.welcomed = false;
         self.join_id = lock(&shared.requests).next_id();
-        let (generation, keys) = {
+        let (generation, set) = {
             let listening = lock(&shared.listening);
-            (listening.replica.generation(), transport::key_array(listening.replica.listen_set()))
+            (listening.replica.generation(), transport::ListenSet::of(&listening.replica))
         };
-        let opening = transport::open(&shared.options, &shared.address, self.join_id, &keys);
+        let opening = transport::open(&shared.options, &shared.address, self.join_id, &set);
         let mut opening = std::pin::pin!(opening);
         let opened = loop {
             tokio::select! {
@@ -460,7 +460,7 @@ impl<'a> Task<'a> {
             let id = lock(&self.shared.requests).next_id();
             self.listens.push_back((id, generation));
             let mut text = Vec::new();
-            wire::write_listen(&mut text, id, listening.replica.listen_set());
+            wire::write_listen(&mut text, id, listening.replica.listen_set(), listening.replica.prefixes());
             socket.queue_text(&text);
         }
         drop(listening);

@@ -15,6 +15,7 @@ use tungstenite::protocol::WebSocketConfig;
 
 use super::options::{Address, ClientOptions};
 use super::socket::Socket;
+use crate::core::replica::Replica;
 use crate::core::wire;
 use crate::{Error, ErrorCode};
 
@@ -37,10 +38,10 @@ pub(crate) async fn open(
     options: &ClientOptions,
     address: &Address,
     join_id: u64,
-    keys: &[u8],
+    set: &ListenSet,
 ) -> Result<Opened, Error> {
     let limit = Duration::from_millis(options.connect_timeout_ms);
-    match tokio::time::timeout(limit, connect(options, address, join_id, keys)).await {
+    match tokio::time::timeout(limit, connect(options, address, join_id, set)).await {
         Ok(opened) => opened,
         Err(_) => {
             let message = format!("no connection within {} ms", options.connect_timeout_ms);
@@ -49,12 +50,12 @@ pub(crate) async fn open(
     }
 }
 
-async fn connect(options: &ClientOptions, address: &Address, join_id: u64, keys: &[u8]) -> Result<Opened, Error> {
+async fn connect(options: &ClientOptions, address: &Address, join_id: u64, set: &ListenSet) -> Result<Opened, Error> {
     let stream = reach(address).await?;
     // Small messages are sent as they come.
     let _ = stream.set_nodelay(true);
-    let listening = keys.len() <= MAX_QUERY_BYTES;
-    let url = joining_url(options, address, join_id, listening.then_some(keys));
+    let listening = set.keys.len() + set.prefixes.len() <= MAX_QUERY_BYTES;
+    let url = joining_url(options, address, join_id, listening.then_some(set));
     let unusable = |_| Error::new(ErrorCode::InvalidUrl, "the URL cannot be requested");
     let mut request = url.into_client_request().map_err(unusable)?;
     if let Some(token) = &options.token {
@@ -114,7 +115,7 @@ impl AsyncWrite for Recorded {
 }
 
 /// The address with a query that joins, and listens if there are keys.
-fn joining_url(options: &ClientOptions, address: &Address, join_id: u64, keys: Option<&[u8]>) -> String {
+fn joining_url(options: &ClientOptions, address: &Address, join_id: u64, set: Option<&ListenSet>) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     let given = [
         ("room", &options.room),
@@ -128,8 +129,11 @@ fn joining_url(options: &ClientOptions, address: &Address, join_id: u64, keys: O
         query.append_pair(name, value);
     }
     query.append_pair("join", &join_id.to_string());
-    if let Some(keys) = keys {
-        query.append_pair("listen", &String::from_utf8_lossy(keys));
+    if let Some(set) = set {
+        query.append_pair("listen", &String::from_utf8_lossy(&set.keys));
+        if set.prefixes != b"[]" {
+            query.append_pair("prefixes", &String::from_utf8_lossy(&set.prefixes));
+        }
     }
     format!("ws://{}:{}{}?{}", address.host, address.port, address.path, query.finish())
 }
@@ -204,9 +208,17 @@ pub(crate) fn is_final(error: &Error) -> bool {
     )
 }
 
-/// The keys as the query and the listen request have them.
-pub(crate) fn key_array<'a>(keys: impl Iterator<Item = &'a str>) -> Vec<u8> {
-    let mut array = Vec::new();
-    wire::write_key_array(&mut array, keys);
-    array
+/// The keys and prefixes a client listens to, each as a JSON array, as the query has them.
+pub(crate) struct ListenSet {
+    keys: Vec<u8>,
+    prefixes: Vec<u8>,
+}
+
+impl ListenSet {
+    pub(crate) fn of(replica: &Replica) -> ListenSet {
+        let mut set = ListenSet { keys: Vec::new(), prefixes: Vec::new() };
+        wire::write_key_array(&mut set.keys, replica.listen_set());
+        wire::write_key_array(&mut set.prefixes, replica.prefixes());
+        set
+    }
 }

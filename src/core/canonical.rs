@@ -12,9 +12,9 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::limits::MAX_REQUEST_ID_BYTES;
-use super::room::{Author, Change};
+use super::room::{Author, Cause, Change};
 use super::value::Value;
-use super::wire::{ClientMessage, Known, Request, States, CHANGES_BEGIN, CHANGES_END};
+use super::wire::{self, ClientMessage, Known, Request, States, CHANGES_BEGIN, CHANGES_END};
 
 /// The states of a message, each with how many it replaced; `None` when it is for the other parser.
 pub(super) fn changes(text: &str, known: &mut Known) -> Option<States> {
@@ -71,17 +71,25 @@ impl<'a> Rest<'a> {
         let value = self.value()?;
         self.skip(",\"change_version\":")?;
         let version = self.number()?;
-        let (mut author, mut updated_at, mut replaced) = (None, 0, 0);
+        let (mut author, mut updated_at, mut expires_at, mut replaced) = (None, 0, 0, 0);
+        let mut cause = Cause::Written;
         if self.skips(",\"updated_by\":") {
             author = Some(self.author(known)?);
-            self.skip(",\"updated_at\":")?;
+        }
+        if self.skips(",\"updated_at\":") {
             updated_at = self.number()?;
+        }
+        if self.skips(",\"expires_at\":") {
+            expires_at = self.number()?;
+        }
+        if self.skips(",\"reason\":") {
+            cause = wire::cause(self.string()?);
         }
         if self.skips(",\"replaced\":") {
             replaced = self.number()?;
         }
         self.skip("}")?;
-        Some((Change { key, value, version, updated_at, author }, replaced))
+        Some((Change { key, value, version, updated_at, author, cause, expires_at }, replaced))
     }
 
     fn author(&mut self, known: &mut Known) -> Option<Arc<Author>> {

@@ -183,6 +183,14 @@ struct Inner {
     code: ErrorCode,
     message: Cow<'static, str>,
     current: Option<Arc<Change>>,
+    /// Which check, or which write, of a transaction.
+    part: Option<Part>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Check(usize),
+    Write(usize),
 }
 
 impl ErrorCode {
@@ -195,13 +203,13 @@ impl ErrorCode {
 impl Error {
     /// An error with its own sentence.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Error {
-        Error(Box::new(Inner { code, message: message.into(), current: None }))
+        Error(Box::new(Inner { code, message: message.into(), current: None, part: None }))
     }
 
     /// A conflict, with what the key holds now.
     pub fn conflict(current: Arc<Change>) -> Error {
         let message = format!("the key has version {}", current.version);
-        Error(Box::new(Inner { code: ErrorCode::VersionConflict, message: message.into(), current: Some(current) }))
+        Error::new(ErrorCode::VersionConflict, message).with_current(current)
     }
 
     /// The stable code.
@@ -219,9 +227,38 @@ impl Error {
         self.0.code.is_retryable()
     }
 
-    /// For [`ErrorCode::VersionConflict`], what the key holds now.
+    /// For [`ErrorCode::VersionConflict`], and for [`ErrorCode::CheckFailed`], what the key holds now; for
+    /// [`ErrorCode::LockHeld`], the key that shows who holds the lock.
     pub fn current(&self) -> Option<&Arc<Change>> {
         self.0.current.as_ref()
+    }
+
+    /// Which check of a transaction failed, counted from 0.
+    pub fn check(&self) -> Option<usize> {
+        match self.0.part {
+            Some(Part::Check(nth)) => Some(nth),
+            _ => None,
+        }
+    }
+
+    /// Which write of a transaction was refused, counted from 0.
+    pub fn write(&self) -> Option<usize> {
+        match self.0.part {
+            Some(Part::Write(nth)) => Some(nth),
+            _ => None,
+        }
+    }
+
+    /// The same error of a transaction's check.
+    pub fn at_check(mut self, nth: usize) -> Error {
+        self.0.part = Some(Part::Check(nth));
+        self
+    }
+
+    /// The same error of a transaction's write.
+    pub fn at_write(mut self, nth: usize) -> Error {
+        self.0.part = Some(Part::Write(nth));
+        self
     }
 
     /// The same error with what the key holds now.

@@ -30,6 +30,32 @@ pub const MAX_REQUEST_ID_BYTES: usize = 128;
 /// (20,000 peers with names and metadata of ordinary length), with room to spare.
 pub const MAX_SERVER_MESSAGE_BYTES: usize = 64 << 20;
 
+/// Longest name of a lock, in bytes: with its prefix it is a key.
+pub const MAX_LOCK_NAME_BYTES: usize = 200;
+
+/// Shortest and longest time a lock is held without being renewed, in milliseconds. Below a second a
+/// pause of the network would lose it; above five minutes a holder that hangs would keep it too long.
+pub const LOCK_TTL_MS: std::ops::RangeInclusive<u64> = 1_000..=300_000;
+
+/// How long a lock is held without being renewed unless the holder says so, in milliseconds: three
+/// renewals, and a reconnect, within the usual grace period of 30 s.
+pub const DEFAULT_LOCK_TTL_MS: u64 = 15_000;
+
+/// Longest wait for a lock, in milliseconds: five minutes, as long as it can be held at a time.
+pub const MAX_LOCK_WAIT_MS: u64 = 300_000;
+
+/// Most locks that are held at once in a room: as many as a store has keys.
+pub const MAX_LOCKS: usize = 100;
+
+/// Most peers that wait for locks of a room at once.
+pub const MAX_LOCK_WAITS: usize = 1_000;
+
+/// Longest time to live of a key, in milliseconds: a year, which no session lasts.
+pub const MAX_TTL_MS: u64 = 365 * 86_400_000;
+
+/// Most checks and writes of a transaction together: each key of a full store checked and written.
+pub const MAX_TRANSACTION_PARTS: usize = 200;
+
 /// The limits of one room's store and the times that bound a session.
 ///
 /// The defaults are those of the hosted original, so that an app moves over unchanged.

@@ -6,6 +6,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`room`] | the room state machine: `apply(time, command) -> (reply, events)` |
+//! | [`write`](mod@write), [`merge`] | what can be asked of a store |
 //! | [`replica`] | a client's copy of the keys it listens to |
 //! | [`wire`] | the JSON-RPC messages, parsed and written |
 //! | [`value`], [`names`] | values as compact JSON text; the rules for keys, rooms and names |
@@ -15,8 +16,10 @@
 mod canonical;
 pub mod error;
 pub mod limits;
+pub mod merge;
 pub mod names;
 pub mod replica;
 pub mod room;
 pub mod value;
 pub mod wire;
+pub mod write;

@@ -29,6 +29,25 @@ pub fn check_key(key: &str) -> Result<(), Error> {
     check(ErrorCode::InvalidKey, "key", key, 1, MAX_KEY_BYTES)
 }
 
+/// A prefix of keys is at most 256 bytes, as a key is; the empty one means all keys.
+pub fn check_prefix(prefix: &str) -> Result<(), Error> {
+    check(ErrorCode::InvalidKey, "prefix", prefix, 0, MAX_KEY_BYTES)
+}
+
+/// What the keys begin with that show who holds a lock.
+pub const LOCK_KEY_PREFIX: &str = "$lock/";
+
+/// Whether a prefix means a key. Keys that show locks are not everybody's business: `""` leaves them out,
+/// and only a prefix that begins with `$` means them.
+pub fn begins_with(key: &str, prefix: &str) -> bool {
+    key.starts_with(prefix) && (prefix.starts_with('$') || !key.starts_with(LOCK_KEY_PREFIX))
+}
+
+/// A lock's name is 1 to 200 bytes of UTF-8 without control characters.
+pub fn check_lock(name: &str) -> Result<(), Error> {
+    check(ErrorCode::InvalidLock, "lock name", name, 1, MAX_LOCK_NAME_BYTES)
+}
+
 /// A room name is 1 to 128 bytes of UTF-8 without control characters.
 pub fn check_room(room: &str) -> Result<(), Error> {
     check(ErrorCode::InvalidRoom, "room name", room, 1, MAX_ROOM_BYTES)

@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::room::Change;
+use super::names;
+use super::room::{Cause, Change};
 
 /// Names a listener of this client; never used again.
 pub type ListenerId = u64;
@@ -51,12 +52,26 @@ struct Tracked {
     session: u64,
     /// The generation of the listen set that first had this key.
     since: u64,
+    /// How many of the listeners name this key; the others listen to a prefix of it.
+    named_by: u32,
+    listeners: Vec<ListenerId>,
+}
+
+/// A prefix that is listened to.
+#[derive(Debug)]
+struct Covered {
+    /// The generation of the listen set that first had it.
+    since: u64,
+    /// Whether a snapshot has said which keys there are.
+    answered: bool,
     listeners: Vec<ListenerId>,
 }
 
 #[derive(Debug)]
 struct Listener {
+    /// The keys it names.
     keys: Vec<Arc<str>>,
+    prefixes: Vec<Arc<str>>,
     /// Whether it has been given its snapshot.
     live: bool,
 }
@@ -68,7 +83,7 @@ struct Listener {
 /// use sessionstore::core::{replica::{Notice, Replica}, room::Change};
 /// let mut replica = Replica::default();
 /// let mut notices = Vec::new();
-/// replica.add(1, &["spotlight"], &mut notices);
+/// replica.add(1, &["spotlight"], &[], &mut notices);
 /// let generation = replica.generation();              // sent with the listen request
 /// let absent = Arc::new(Change::absent("spotlight".into()));
 /// replica.snapshot(generation, vec![(absent, 0)], &mut notices);
@@ -80,6 +95,7 @@ pub struct Replica {
     /// Looked up for every change, so hashed fast and without a random seed: whoever chose keys that
     /// collide would slow down nobody but this client, which chooses its keys itself.
     keys: FxHashMap<Arc<str>, Tracked>,
+    prefixes: BTreeMap<Arc<str>, Covered>,
     listeners: BTreeMap<ListenerId, Listener>,
     generation: u64,
     session: u64,
@@ -87,11 +103,12 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Adds a listener. Keys that are known already are answered from here; if all are, its
-    /// snapshot is complete at once. Returns whether the listen set has grown and must be sent.
-    pub fn add(&mut self, listener: ListenerId, keys: &[&str], notices: &mut Vec<Notice>) -> bool {
-        let mut own: Vec<Arc<str>> = Vec::with_capacity(keys.len());
+    /// Adds a listener to keys and to all keys that begin with a prefix. Keys that are known already are
+    /// answered from here; if all are, its snapshot is complete at once. Returns whether the listen set
+    /// has grown and must be sent.
+    pub fn add(&mut self, listener: ListenerId, keys: &[&str], prefixes: &[&str], notices: &mut Vec<Notice>) -> bool {
         let mut grown = false;
+        let mut own: Vec<Arc<str>> = Vec::with_capacity(keys.len());
         for &key in keys {
             if own.iter().any(|have| **have == *key) {
                 continue;
@@ -100,36 +117,86 @@ impl Replica {
                 own.push(known.clone());
             } else {
                 let key: Arc<str> = key.into();
-                let since = self.generation + 1;
-                let fresh = Tracked { state: None, session: self.session, since, listeners: Vec::new() };
-                self.keys.insert(key.clone(), fresh);
+                self.track(&key);
                 own.push(key);
-                grown = true;
             }
         }
         for key in &own {
             if let Some(tracked) = self.keys.get_mut(key) {
                 tracked.listeners.push(listener);
+                // Found by a prefix it was not asked for by name.
+                grown |= tracked.named_by == 0;
+                tracked.named_by += 1;
             }
         }
+        let mut covers: Vec<Arc<str>> = Vec::with_capacity(prefixes.len());
+        for &prefix in prefixes {
+            if covers.iter().any(|have| **have == *prefix) {
+                continue;
+            }
+            let since = self.generation + 1;
+            let prefix = self.prefixes.get_key_value(prefix).map_or_else(|| prefix.into(), |(known, _)| known.clone());
+            let covered = self.prefixes.entry(prefix.clone()).or_insert_with(|| {
+                grown = true;
+                Covered { since, answered: false, listeners: Vec::new() }
+            });
+            covered.listeners.push(listener);
+            let meant = self.keys.iter_mut().filter(|(key, _)| names::begins_with(key, &prefix));
+            for (_, tracked) in meant {
+                if !tracked.listeners.contains(&listener) {
+                    tracked.listeners.push(listener);
+                }
+            }
+            covers.push(prefix);
+        }
         self.generation += u64::from(grown);
-        self.listeners.insert(listener, Listener { keys: own, live: false });
+        self.listeners.insert(listener, Listener { keys: own, prefixes: covers, live: false });
         self.complete_snapshot(listener, notices);
         grown
+    }
+
+    /// Begins to track a key that the next listen set has, or that a prefix has found.
+    fn track(&mut self, key: &Arc<str>) {
+        let covering = self.prefixes.iter().filter(|(prefix, _)| names::begins_with(key, prefix));
+        let mut listeners: Vec<ListenerId> = covering.flat_map(|(_, covered)| covered.listeners.clone()).collect();
+        listeners.sort_unstable();
+        listeners.dedup();
+        let since = self.generation + 1;
+        let fresh = Tracked { state: None, session: self.session, since, named_by: 0, listeners };
+        self.keys.insert(key.clone(), fresh);
     }
 
     /// Removes a listener. Returns whether the listen set has shrunk and must be sent.
     pub fn remove(&mut self, listener: ListenerId) -> bool {
         let Some(gone) = self.listeners.remove(&listener) else { return false };
         let mut shrunk = false;
-        for key in gone.keys {
-            if let Some(tracked) = self.keys.get_mut(&key) {
-                tracked.listeners.retain(|other| *other != listener);
-                if tracked.listeners.is_empty() {
-                    self.keys.remove(&key);
+        for key in &gone.keys {
+            if let Some(tracked) = self.keys.get_mut(key) {
+                tracked.named_by -= 1;
+                shrunk |= tracked.named_by == 0;
+            }
+        }
+        for prefix in &gone.prefixes {
+            if let Some(covered) = self.prefixes.get_mut(prefix) {
+                covered.listeners.retain(|other| *other != listener);
+                if covered.listeners.is_empty() {
+                    self.prefixes.remove(prefix);
                     shrunk = true;
                 }
             }
+        }
+        let forget = |tracked: &mut Tracked| {
+            tracked.listeners.retain(|other| *other != listener);
+            tracked.is_idle()
+        };
+        if gone.prefixes.is_empty() {
+            for key in &gone.keys {
+                if self.keys.get_mut(key).is_some_and(forget) {
+                    self.keys.remove(key);
+                }
+            }
+        } else {
+            self.keys.retain(|_, tracked| !forget(tracked));
         }
         self.generation += u64::from(shrunk);
         shrunk
@@ -138,9 +205,15 @@ impl Replica {
     /// The keys to listen to, in alphabetical order: clients that listen to the same keys ask for
     /// them in the same words.
     pub fn listen_set(&self) -> impl Iterator<Item = &str> {
-        let mut keys: Vec<&str> = self.keys.keys().map(|key| &**key).collect();
+        let named = self.keys.iter().filter(|(_, tracked)| tracked.named_by > 0);
+        let mut keys: Vec<&str> = named.map(|(key, _)| &**key).collect();
         keys.sort_unstable();
         keys.into_iter()
+    }
+
+    /// The prefixes to listen to, in alphabetical order.
+    pub fn prefixes(&self) -> impl Iterator<Item = &str> {
+        self.prefixes.keys().map(|prefix| &**prefix)
     }
 
     /// Counts the changes of the listen set, to tell which of them a snapshot answers.
@@ -161,7 +234,8 @@ impl Replica {
         lost
     }
 
-    /// The server's answer to the listen set of a generation: the state of each of its keys.
+    /// The server's answer to the listen set of a generation: the state of each of its keys, and of each
+    /// key that begins with one of its prefixes.
     pub fn snapshot(
         &mut self,
         generation: u64,
@@ -169,34 +243,106 @@ impl Replica {
         notices: &mut Vec<Notice>,
     ) {
         let mut waiting = Vec::new();
-        for (change, replaced) in states {
-            let Some(tracked) = self.keys.get_mut(&change.key) else { continue };
-            if tracked.since > generation {
-                continue;
-            }
-            let same_session = tracked.session == self.session;
-            let differs = tracked.state.as_ref().is_none_or(|known| differs(known, &change, same_session));
-            let first = tracked.state.is_none();
-            tracked.session = self.session;
-            tracked.state = Some(change.clone());
-            for &listener in &tracked.listeners {
-                match self.listeners.get(&listener) {
-                    Some(one) if one.live && differs => {
-                        let event = KeyEvent { change: change.clone(), replaced, snapshot: false };
-                        notices.push(Notice::Changed { listener, event });
-                    }
-                    Some(one) if !one.live && first && !waiting.contains(&listener) => waiting.push(listener),
-                    _ => {}
-                }
+        for covered in self.prefixes.values_mut().filter(|covered| covered.since <= generation) {
+            if !covered.answered {
+                covered.answered = true;
+                waiting.extend_from_slice(&covered.listeners);
             }
         }
+        // What is not in the snapshot though a prefix means it is gone.
+        let mut found = FxHashSet::default();
+        for (change, replaced) in states {
+            if !self.keys.contains_key(&change.key) && self.is_covered(&change.key, generation) {
+                self.track(&change.key);
+                if let Some(tracked) = self.keys.get_mut(&change.key) {
+                    tracked.since = generation;
+                }
+            }
+            let Some(tracked) = self.keys.get(&change.key) else { continue };
+            if tracked.named_by > 0 && tracked.since > generation {
+                continue;
+            }
+            if !self.prefixes.is_empty() {
+                found.insert(change.key.clone());
+            }
+            self.answered(change, replaced, &mut waiting, notices);
+        }
+        if !self.prefixes.is_empty() {
+            let is_gone = |key: &Arc<str>, tracked: &Tracked| {
+                tracked.named_by == 0 && !found.contains(key) && self.is_covered(key, generation)
+            };
+            let mut gone: Vec<Arc<str>> =
+                self.keys.iter().filter(|(key, tracked)| is_gone(key, tracked)).map(|(key, _)| key.clone()).collect();
+            gone.sort_unstable();
+            for key in gone {
+                self.answered(Arc::new(Change::absent(key)), 0, &mut waiting, notices);
+            }
+        }
+        self.keys.retain(|_, tracked| !tracked.is_idle());
         for listener in waiting {
             self.complete_snapshot(listener, notices);
         }
     }
 
+    /// Whether a prefix that a snapshot of this generation answers means a key.
+    fn is_covered(&self, key: &str, generation: u64) -> bool {
+        let mut prefixes = self.prefixes.iter().filter(|(_, covered)| covered.since <= generation);
+        prefixes.any(|(prefix, _)| names::begins_with(key, prefix))
+    }
+
+    /// What a snapshot says of one key.
+    fn answered(
+        &mut self,
+        change: Arc<Change>,
+        replaced: u64,
+        waiting: &mut Vec<ListenerId>,
+        notices: &mut Vec<Notice>,
+    ) {
+        let Some(tracked) = self.keys.get_mut(&change.key) else { return };
+        let same_session = tracked.session == self.session;
+        let first = tracked.state.is_none();
+        // A key that a prefix finds only now is new to those who have had their snapshot.
+        let differs = match &tracked.state {
+            Some(known) => differs(known, &change, same_session),
+            None => tracked.named_by > 0 || !change.value.is_null(),
+        };
+        // It went with the session it was set in.
+        let is_cleared = differs && !same_session && change.value.is_null() && change.version == 0;
+        let change = if is_cleared {
+            Arc::new(Change { cause: Cause::Cleared, ..Change::absent(change.key.clone()) })
+        } else {
+            change
+        };
+        tracked.session = self.session;
+        tracked.state = Some(change.clone());
+        for &listener in &tracked.listeners {
+            match self.listeners.get(&listener) {
+                Some(one) if one.live && differs => {
+                    let event = KeyEvent { change: change.clone(), replaced, snapshot: false };
+                    notices.push(Notice::Changed { listener, event });
+                }
+                Some(one) if !one.live && first && !waiting.contains(&listener) => waiting.push(listener),
+                _ => {}
+            }
+        }
+    }
+
     /// A change was notified, or acknowledged to this client; whichever comes first counts.
     pub fn changed(&mut self, change: &Arc<Change>, replaced: u64, notices: &mut Vec<Notice>) {
+        if !self.keys.contains_key(&change.key) {
+            // Before its snapshot a prefix has no keys; and what is gone already is no news.
+            let is_answered = self
+                .prefixes
+                .iter()
+                .any(|(prefix, covered)| covered.answered && names::begins_with(&change.key, prefix));
+            if !is_answered || change.value.is_null() {
+                return;
+            }
+            self.track(&change.key);
+            if let Some(tracked) = self.keys.get_mut(&change.key) {
+                tracked.state = Some(Arc::new(Change::absent(change.key.clone())));
+            }
+        }
         let Some(tracked) = self.keys.get_mut(&change.key) else { return };
         let newer = match &tracked.state {
             // Before the snapshot nothing is told: the snapshot will hold this change or a newer one.
@@ -213,12 +359,24 @@ impl Replica {
                 notices.push(Notice::Changed { listener, event });
             }
         }
+        if tracked.is_idle() {
+            self.keys.remove(&change.key);
+        }
     }
 
     /// What the replica holds of a key; `None` if no listener has it, or nothing is known yet.
     #[inline]
     pub fn cached(&self, key: &str) -> Option<Arc<Change>> {
-        self.keys.get(key)?.state.clone()
+        match self.keys.get(key) {
+            Some(tracked) => tracked.state.clone(),
+            None => self.cached_by_prefix(key),
+        }
+    }
+
+    /// A key that no answered prefix has found is absent.
+    fn cached_by_prefix(&self, key: &str) -> Option<Arc<Change>> {
+        let mut answered = self.prefixes.iter().filter(|(_, covered)| covered.answered);
+        answered.any(|(prefix, _)| names::begins_with(key, prefix)).then(|| Arc::new(Change::absent(key.into())))
     }
 
     /// Listeners that still wait for keys of this generation or an older one: those that a
@@ -227,23 +385,48 @@ impl Replica {
         let waits = |key: &Arc<str>| {
             self.keys.get(key).is_some_and(|tracked| tracked.state.is_none() && tracked.since <= generation)
         };
-        let waiting = self.listeners.iter().filter(|(_, one)| !one.live && one.keys.iter().any(waits));
+        let prefix_waits = |prefix: &Arc<str>| {
+            self.prefixes.get(prefix).is_some_and(|covered| !covered.answered && covered.since <= generation)
+        };
+        let waiting = self
+            .listeners
+            .iter()
+            .filter(|(_, one)| !one.live && (one.keys.iter().any(waits) || one.prefixes.iter().any(prefix_waits)));
         waiting.map(|(id, _)| *id).collect()
     }
 
     fn complete_snapshot(&mut self, listener: ListenerId, notices: &mut Vec<Notice>) {
         let Some(one) = self.listeners.get_mut(&listener) else { return };
         let known = |key: &Arc<str>| self.keys.get(key).and_then(|tracked| tracked.state.clone());
-        let states: Vec<Arc<Change>> = one.keys.iter().filter_map(known).collect();
-        if one.live || states.len() < one.keys.len() {
+        let mut states: Vec<Arc<Change>> = one.keys.iter().filter_map(known).collect();
+        let is_answered = |prefix: &Arc<str>| self.prefixes.get(prefix).is_some_and(|covered| covered.answered);
+        if one.live || states.len() < one.keys.len() || !one.prefixes.iter().all(is_answered) {
             return;
         }
         one.live = true;
+        if !one.prefixes.is_empty() {
+            let is_meant = |state: &Arc<Change>| {
+                let by_prefix = one.prefixes.iter().any(|prefix| names::begins_with(&state.key, prefix));
+                by_prefix && !state.value.is_null() && !one.keys.contains(&state.key)
+            };
+            let found = self.keys.values().filter_map(|tracked| tracked.state.as_ref()).filter(|state| is_meant(state));
+            let named = states.len();
+            states.extend(found.cloned());
+            states[named..].sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        }
         notices.extend(states.into_iter().map(|change| {
             let event = KeyEvent { change, replaced: 0, snapshot: true };
             Notice::Changed { listener, event }
         }));
         notices.push(Notice::SnapshotEnd { listener });
+    }
+}
+
+impl Tracked {
+    /// Whether nobody asks for it any more: no listener is left, or those that are listen to a prefix of a
+    /// key that is not there.
+    fn is_idle(&self) -> bool {
+        self.named_by == 0 && (self.listeners.is_empty() || self.state.as_ref().is_some_and(|s| s.value.is_null()))
     }
 }
 
@@ -265,8 +448,9 @@ mod tests {
     use crate::core::value::Value;
 
     fn state(key: &str, value: i64, version: u64) -> Arc<Change> {
-        let author = None;
-        Arc::new(Change { key: key.into(), value: Value::from(value), version, updated_at: version, author })
+        let (author, cause, expires_at) = (None, Cause::Written, 0);
+        let (key, value) = (key.into(), Value::from(value));
+        Arc::new(Change { key, value, version, updated_at: version, author, cause, expires_at })
     }
 
     fn absent(key: &str) -> Arc<Change> {
@@ -288,7 +472,7 @@ mod tests {
     fn a_snapshot_comes_first_then_each_change_once() {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
         assert!(!replica.join_session("s1"));
-        assert!(replica.add(1, &["a", "b", "a"], &mut notices));
+        assert!(replica.add(1, &["a", "b", "a"], &[], &mut notices));
         replica.changed(&state("a", 9, 9), 0, &mut notices);
         assert!(told(&mut notices).is_empty(), "nothing before the snapshot");
         replica.snapshot(replica.generation(), vec![(state("a", 9, 9), 0), (absent("b"), 0)], &mut notices);
@@ -306,12 +490,12 @@ mod tests {
     fn a_second_listener_is_answered_from_here_or_waits_for_what_is_new() {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
         replica.join_session("s1");
-        replica.add(1, &["a"], &mut notices);
+        replica.add(1, &["a"], &[], &mut notices);
         replica.snapshot(1, vec![(state("a", 1, 1), 0)], &mut notices);
         notices.clear();
-        assert!(!replica.add(2, &["a"], &mut notices));
+        assert!(!replica.add(2, &["a"], &[], &mut notices));
         assert_eq!(told(&mut notices), ["2:a=1", "2:end"]);
-        assert!(replica.add(3, &["a", "b"], &mut notices));
+        assert!(replica.add(3, &["a", "b"], &[], &mut notices));
         assert!(told(&mut notices).is_empty());
         // A late answer to the first listen does not make b known.
         replica.snapshot(1, vec![(state("a", 1, 1), 0), (absent("b"), 0)], &mut notices);
@@ -329,7 +513,7 @@ mod tests {
     fn coming_back_reports_only_real_differences() {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
         replica.join_session("s1");
-        replica.add(1, &["a", "b", "c", "d"], &mut notices);
+        replica.add(1, &["a", "b", "c", "d"], &[], &mut notices);
         let first = vec![(state("a", 1, 1), 0), (state("b", 2, 2), 0), (state("c", 3, 3), 0), (absent("d"), 0)];
         replica.snapshot(1, first, &mut notices);
         notices.clear();
@@ -345,5 +529,67 @@ mod tests {
         assert_eq!(told(&mut notices), ["1:b=6", "1:d=4"]);
         replica.changed(&state("b", 7, 10), 0, &mut notices);
         assert_eq!(told(&mut notices), ["1:b=7"]);
+    }
+
+    #[test]
+    fn a_prefix_finds_what_is_there_and_what_comes_and_forgets_what_goes() {
+        let (mut replica, mut notices) = (Replica::default(), Vec::new());
+        replica.join_session("s1");
+        assert!(replica.add(1, &["pin"], &["hand/"], &mut notices));
+        assert_eq!(
+            (replica.listen_set().collect::<Vec<_>>(), replica.prefixes().collect::<Vec<_>>()),
+            (vec!["pin"], vec!["hand/"])
+        );
+        replica.changed(&state("hand/z", 1, 1), 0, &mut notices);
+        assert!(replica.cached("hand/z").is_none());
+        replica.snapshot(
+            1,
+            vec![(absent("pin"), 0), (state("hand/b", 1, 1), 0), (state("hand/a", 2, 2), 0)],
+            &mut notices,
+        );
+        assert_eq!(told(&mut notices), ["1:pin=null", "1:hand/a=2", "1:hand/b=1", "1:end"]);
+        assert!(replica.cached("hand/none").unwrap().value.is_null(), "known to be absent");
+        assert!(replica.cached("other").is_none());
+        replica.changed(&state("hand/c", 3, 3), 0, &mut notices);
+        replica.changed(&state("other", 4, 4), 0, &mut notices);
+        let gone = Arc::new(Change { version: 5, cause: Cause::PeerLeft, ..Change::absent("hand/b".into()) });
+        replica.changed(&gone, 0, &mut notices);
+        replica.changed(&gone, 0, &mut notices);
+        assert_eq!(told(&mut notices), ["1:hand/c=3", "1:hand/b=null"]);
+        // A listener that another's prefix answers has its snapshot at once; naming a key widens the set.
+        assert!(!replica.add(2, &[], &["hand/", "hand/"], &mut notices));
+        assert_eq!(told(&mut notices), ["2:hand/a=2", "2:hand/c=3", "2:end"]);
+        assert!(replica.add(3, &["hand/a"], &[], &mut notices));
+        assert_eq!(told(&mut notices), ["3:hand/a=2", "3:end"]);
+        assert!(!replica.remove(1) || replica.listen_set().eq(["hand/a"]));
+        assert!(replica.remove(2), "the last with this prefix");
+        assert!(replica.cached("hand/c").is_none() && replica.cached("hand/a").is_some());
+        assert!(replica.remove(3));
+        assert_eq!(replica.listen_set().count() + replica.prefixes().count(), 0);
+    }
+
+    #[test]
+    fn what_a_snapshot_leaves_out_is_gone() {
+        let (mut replica, mut notices) = (Replica::default(), Vec::new());
+        replica.join_session("s1");
+        replica.add(1, &[], &[""], &mut notices);
+        replica.snapshot(1, vec![(state("a", 1, 1), 0), (state("b", 2, 2), 0)], &mut notices);
+        notices.clear();
+        replica.snapshot(1, vec![(state("b", 2, 2), 0), (state("c", 3, 3), 1)], &mut notices);
+        assert_eq!(told(&mut notices), ["1:c=3", "1:a=null"]);
+        assert!(replica.join_session("s2"), "another session");
+        replica.snapshot(1, vec![(state("b", 2, 1), 0)], &mut notices);
+        assert!(matches!(&notices[..], [Notice::Changed { event, .. }] if event.change.cause == Cause::Cleared));
+        assert_eq!(told(&mut notices), ["1:c=null"]);
+    }
+
+    #[test]
+    fn keys_that_show_locks_are_found_only_by_who_asks_for_them() {
+        let (mut replica, mut notices) = (Replica::default(), Vec::new());
+        replica.join_session("s1");
+        replica.add(1, &[], &[""], &mut notices);
+        replica.add(2, &[], &["$lock/"], &mut notices);
+        replica.snapshot(2, vec![(state("$lock/a", 1, 1), 0)], &mut notices);
+        assert_eq!(told(&mut notices), ["1:end", "2:$lock/a=1", "2:end"]);
     }
 }

@@ -82,6 +82,14 @@ impl Value {
         Value(Text::Json(Arc::from(json)))
     }
 
+    /// A text that was put together from compact texts of values.
+    pub(super) fn from_compact(json: String) -> Value {
+        if json == "null" {
+            return Value::null();
+        }
+        Value(Text::Json(json.into()))
+    }
+
     /// The compact JSON text.
     pub fn json(&self) -> &str {
         match &self.0 {

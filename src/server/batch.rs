@@ -6,17 +6,35 @@
 //! at their position when that connection is written to.
 
 use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use crate::core::room::{Change, KeySlot, PeerHandle};
+use crate::core::room::{Change, GroupHandle, KeySlot, PeerHandle};
 use crate::core::wire;
 
 use crate::frames;
 
+/// What a frame is about, which says whom it concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Topic {
+    /// One key: whoever listens to it.
+    Key(KeySlot),
+    /// Several keys that changed in one revision, or one that is forgotten: these groups.
+    Groups(Rc<Concern>),
+}
+
+/// Keys, and the groups that listen to exactly these of what changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Concern {
+    pub keys: Vec<KeySlot>,
+    pub groups: Vec<GroupHandle>,
+}
+
 /// Whom a frame of the stream concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// Who listens to this key, by its index in [`Batch::keys`].
-    Key(u32),
+    /// Who listens to this, by its index in [`Batch::topics`].
+    Topic(u32),
     /// Every peer but one, of those that were in the room when it happened: the number of the news.
     Peers { except: Option<PeerHandle>, number: u64 },
 }
@@ -40,8 +58,8 @@ pub(super) struct Batch {
     pub start: u64,
     pub stream: Vec<u8>,
     pub marks: Vec<Mark>,
-    /// The keys that changed, each once.
-    pub keys: Vec<KeySlot>,
+    /// What the frames are about, each key once.
+    pub topics: Vec<Topic>,
     /// The number of the first news of peers in it.
     pub first_news: Option<u64>,
     /// Peers that some frame leaves out.
@@ -73,12 +91,23 @@ impl Batch {
     /// Appends a frame for who listens to `key`.
     pub fn push(&mut self, key: KeySlot, write: impl FnOnce(&mut Vec<u8>)) {
         // The key that changed last is the likeliest to change again.
-        let index = self.keys.iter().rposition(|have| *have == key).unwrap_or_else(|| {
-            self.keys.push(key);
-            self.keys.len() - 1
+        let topic = Topic::Key(key);
+        let index = self.topics.iter().rposition(|have| *have == topic).unwrap_or_else(|| {
+            self.topics.push(topic);
+            self.topics.len() - 1
         });
         frames::write_text(&mut self.stream, write);
-        self.mark(Audience::Key(index as u32));
+        self.mark(Audience::Topic(index as u32));
+    }
+
+    /// Appends a frame with the changes of one revision for the groups that listen to all of them.
+    pub fn push_changes(&mut self, concern: Concern, changes: &[&Arc<Change>]) {
+        self.topics.push(Topic::Groups(Rc::new(concern)));
+        let index = self.topics.len() - 1;
+        frames::write_text(&mut self.stream, |out| {
+            wire::write_changes(out, changes.iter().map(|change| (&***change, 0)), false);
+        });
+        self.mark(Audience::Topic(index as u32));
     }
 
     /// Appends a frame that is encoded already, for all peers but one.
@@ -105,7 +134,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.stream.clear();
         self.marks.clear();
-        self.keys.clear();
+        self.topics.clear();
         self.first_news = None;
         self.last_state = 0..0;
         self.exceptions.clear();
@@ -162,8 +191,8 @@ pub(super) struct Filter<'a> {
     pub peer: Option<PeerHandle>,
     /// News of peers with a lower number are older than it is.
     pub news_from: u64,
-    /// One bit for each of the batch's keys that it listens to.
-    pub keys: &'a [u64],
+    /// One bit for each of the batch's topics that it listens to.
+    pub topics: &'a [u64],
 }
 
 impl Filter<'_> {
@@ -172,8 +201,8 @@ impl Filter<'_> {
     }
 
     fn passes_all_of(&self, batch: &Batch) -> bool {
-        let listened: u32 = self.keys.iter().map(|word| word.count_ones()).sum();
-        listened as usize == batch.keys.len()
+        let listened: u32 = self.topics.iter().map(|word| word.count_ones()).sum();
+        listened as usize == batch.topics.len()
             && batch.first_news.is_none_or(|first| first >= self.news_from)
             && !self.peer.is_some_and(|peer| batch.exceptions.contains(&peer))
     }
@@ -183,8 +212,8 @@ impl Filter<'_> {
         match audience {
             _ if self.peer.is_none() => false,
             Audience::Peers { except, number } => self.peer != except && number >= self.news_from,
-            Audience::Key(index) => {
-                self.keys.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+            Audience::Topic(index) => {
+                self.topics.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
             }
         }
     }
@@ -204,7 +233,7 @@ pub(super) mod tests {
         let Reply::Joined { peer, .. } = joined else { panic!("not joined") };
         let keys: Vec<String> = (0..count).map(|index| format!("k{index:03}")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        room.apply(0, Command::Listen { peer, keys: &keys }, &mut events).expect("listens");
+        room.apply(0, Command::Listen { peer, keys: &keys, prefixes: &[] }, &mut events).expect("listens");
         let slots = room.listen_set(peer).collect();
         (peer, slots)
     }
@@ -223,22 +252,22 @@ pub(super) mod tests {
         for key in [0, 69, 69, 0, 0] {
             batch.push(slots[key], |out| out.extend_from_slice(b"8 bytes."));
         }
-        assert_eq!(batch.keys.len(), 2);
+        assert_eq!(batch.topics.len(), 2);
         let some = Some(peer);
-        assert_eq!(selected(&batch, 0..50, Filter { peer: some, news_from: 0, keys: &[0b11] }), [(0, 50)]);
-        assert_eq!(selected(&batch, 0..50, Filter { peer: some, news_from: 0, keys: &[0b01] }), [(0, 10), (30, 50)]);
-        assert_eq!(selected(&batch, 10..40, Filter { peer: some, news_from: 0, keys: &[0b10] }), [(10, 30)]);
-        assert_eq!(selected(&batch, 0..50, Filter { peer: some, news_from: 0, keys: &[0] }), []);
-        assert_eq!(selected(&batch, 0..50, Filter { peer: None, news_from: 0, keys: &[0b11] }), []);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, news_from: 0, topics: &[0b11] }), [(0, 50)]);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, news_from: 0, topics: &[0b01] }), [(0, 10), (30, 50)]);
+        assert_eq!(selected(&batch, 10..40, Filter { peer: some, news_from: 0, topics: &[0b10] }), [(10, 30)]);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: some, news_from: 0, topics: &[0] }), []);
+        assert_eq!(selected(&batch, 0..50, Filter { peer: None, news_from: 0, topics: &[0b11] }), []);
 
         batch.push_to_peers(some, 7, b"10  bytes.");
         batch.push_to_peers(None, 8, b"10  bytes.");
-        assert_eq!(selected(&batch, 0..70, Filter { peer: some, news_from: 0, keys: &[0b11] }), [(0, 50), (60, 70)]);
-        assert_eq!(selected(&batch, 0..70, Filter { peer: some, news_from: 0, keys: &[0] }), [(60, 70)]);
+        assert_eq!(selected(&batch, 0..70, Filter { peer: some, news_from: 0, topics: &[0b11] }), [(0, 50), (60, 70)]);
+        assert_eq!(selected(&batch, 0..70, Filter { peer: some, news_from: 0, topics: &[0] }), [(60, 70)]);
         // One that was not there yet.
-        assert_eq!(selected(&batch, 50..70, Filter { peer: some, news_from: 8, keys: &[0] }), [(60, 70)]);
-        assert_eq!(selected(&batch, 50..70, Filter { peer: None, news_from: 0, keys: &[0] }), []);
-        assert_eq!(selected(&batch, 0..70, Filter { peer: some, news_from: 9, keys: &[0b11] }), [(0, 50)]);
+        assert_eq!(selected(&batch, 50..70, Filter { peer: some, news_from: 8, topics: &[0] }), [(60, 70)]);
+        assert_eq!(selected(&batch, 50..70, Filter { peer: None, news_from: 0, topics: &[0] }), []);
+        assert_eq!(selected(&batch, 0..70, Filter { peer: some, news_from: 9, topics: &[0b11] }), [(0, 50)]);
     }
 
     #[test]
@@ -261,9 +290,9 @@ pub(super) mod tests {
         for slot in &slots {
             batch.push(*slot, |out| out.extend_from_slice(b"8 bytes."));
         }
-        let filter = Filter { peer: Some(peer), news_from: 0, keys: &[1, 1 << 5] };
+        let filter = Filter { peer: Some(peer), news_from: 0, topics: &[1, 1 << 5] };
         assert_eq!(selected(&batch, 0..700, filter), [(0, 10), (690, 700)]);
-        let filter = Filter { peer: Some(peer), news_from: 0, keys: &[u64::MAX, (1 << 6) - 1] };
+        let filter = Filter { peer: Some(peer), news_from: 0, topics: &[u64::MAX, (1 << 6) - 1] };
         assert_eq!(selected(&batch, 0..700, filter), [(0, 700)]);
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Admission {
     pub join: Option<Box<RawValue>>,
     /// The keys to listen to at once.
     pub listen: Option<Arc<KeyList>>,
+    /// And the prefixes.
+    pub prefixes: Option<KeyList>,
     pub accept_key: String,
 }
 
@@ -93,6 +95,7 @@ struct Query<'a> {
     data: Option<Cow<'a, str>>,
     /// As it was written.
     listen: Option<&'a str>,
+    prefixes: Option<Cow<'a, str>>,
 }
 
 fn query(text: &str) -> Query<'_> {
@@ -105,6 +108,7 @@ fn query(text: &str) -> Query<'_> {
                 query.listen = Some(written);
                 continue;
             }
+            "prefixes" => &mut query.prefixes,
             "room" => &mut query.room,
             "role" => &mut query.role,
             "name" => &mut query.name,
@@ -158,10 +162,11 @@ fn admission(
         name: owned(query.name),
         metadata: owned(query.data),
         join: query.join.as_deref().map(join_id).transpose().map_err(bad_parameter)?,
-        listen: query.listen.map(|written| last.read(written, limits)).transpose().map_err(bad_parameter)?,
+        listen: query.listen.map(|written| last.read(written)).transpose().map_err(bad_parameter)?,
+        prefixes: query.prefixes.as_deref().map(prefixes).transpose().map_err(bad_parameter)?,
         accept_key,
     };
-    check(&admission).map_err(bad_parameter)?;
+    check(&admission, limits).map_err(bad_parameter)?;
     Ok(admission)
 }
 
@@ -175,22 +180,37 @@ fn bearer(header: &str) -> Option<&str> {
 }
 
 /// All that the room would check, checked before the connection becomes a WebSocket.
-fn check(admission: &Admission) -> Result<(), Error> {
+fn check(admission: &Admission, limits: &Limits) -> Result<(), Error> {
     names::check_room(&admission.room)?;
     names::check_role(&admission.role)?;
     names::check_user_id(&admission.user_id)?;
     admission.peer_id.as_deref().map_or(Ok(()), names::check_peer_id)?;
     admission.name.as_deref().map_or(Ok(()), names::check_peer_name)?;
     admission.metadata.as_deref().map_or(Ok(()), names::check_peer_metadata)?;
-    if admission.listen.is_some() && admission.join.is_none() {
+    if (admission.listen.is_some() || admission.prefixes.is_some()) && admission.join.is_none() {
         return Err(Error::new(ErrorCode::InvalidArgument, "listen needs join: only who is in the room can listen"));
+    }
+    let listened = admission.listen.as_ref().map_or(0, |keys| keys.len())
+        + admission.prefixes.as_ref().map_or(0, |prefixes| prefixes.len());
+    let most = limits.max_listened_keys;
+    if listened > most {
+        let message = format!("{listened} keys at once; at most {most} are allowed");
+        return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
     }
     Ok(())
 }
 
+/// The `prefixes` parameter.
+fn prefixes(json: &str) -> Result<KeyList, Error> {
+    let wrong = |_| Error::new(ErrorCode::InvalidArgument, "prefixes is not a JSON array of prefixes");
+    let prefixes: KeyList = serde_json::from_str(json).map_err(wrong)?;
+    prefixes.iter().try_for_each(names::check_prefix)?;
+    Ok(prefixes)
+}
+
 impl LastListen {
     /// The keys of the `listen` parameter.
-    fn read(&mut self, written: &str, limits: &Limits) -> Result<Arc<KeyList>, Error> {
+    fn read(&mut self, written: &str) -> Result<Arc<KeyList>, Error> {
         if let Some((_, keys)) = self.0.as_ref().filter(|(last, _)| last == written) {
             return Ok(keys.clone());
         }
@@ -199,11 +219,6 @@ impl LastListen {
         let (_, json) = form_urlencoded::parse(pair.as_bytes()).next().ok_or_else(wrong)?;
         let keys: KeyList = serde_json::from_str(&json).map_err(|_| wrong())?;
         keys.iter().try_for_each(names::check_key)?;
-        let most = limits.max_listened_keys;
-        if keys.len() > most {
-            let message = format!("{} keys at once; at most {most} are allowed", keys.len());
-            return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
-        }
         let keys = Arc::new(keys);
         self.0 = Some((written.to_owned(), keys.clone()));
         Ok(keys)
@@ -256,12 +271,11 @@ mod tests {
     #[test]
     fn the_last_listen_set_is_taken_for_no_other() {
         let mut last = LastListen::default();
-        let limits = Limits::default();
         let keys = |keys: Arc<KeyList>| keys.iter().map(String::from).collect::<Vec<_>>();
         for _ in 0..2 {
-            assert_eq!(keys(last.read("%5B%22a%22%2C%22+b%22%5D", &limits).expect("a set")), ["a", " b"]);
-            assert!(last.read("%5B%22a%22%2C%22%22%5D", &limits).is_err());
-            assert_eq!(keys(last.read("[]", &limits).expect("a set")), [""; 0]);
+            assert_eq!(keys(last.read("%5B%22a%22%2C%22+b%22%5D").expect("a set")), ["a", " b"]);
+            assert!(last.read("%5B%22a%22%2C%22%22%5D").is_err());
+            assert_eq!(keys(last.read("[]").expect("a set")), [""; 0]);
         }
     }
 

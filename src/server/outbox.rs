@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::core::room::{KeySlot, Time};
 
-use super::batch::{Audience, Batch, Filter};
+use super::batch::{Audience, Batch, Concern, Filter, Topic};
 use super::options::{COPIED_BYTES, MAX_SLICES};
 use super::stream::Stream;
 
@@ -94,13 +94,31 @@ struct Parcel {
     what: What,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum What {
     /// Must be sent.
     Answer,
     /// Frames a newer one can stand for.
     Key(KeySlot),
+    Keys(Rc<Concern>),
     Peers,
+}
+
+impl What {
+    /// Takes note that frames are dropped; `false` for one that must be sent.
+    fn drop_into(&self, conflated: &mut Conflated) -> bool {
+        let keys = match self {
+            What::Answer => return false,
+            What::Key(key) => std::slice::from_ref(key),
+            What::Keys(concern) => &concern.keys,
+            What::Peers => {
+                conflated.peers = true;
+                &[]
+            }
+        };
+        keys.iter().for_each(|key| *conflated.keys.entry(*key).or_default() += 1);
+        true
+    }
 }
 
 /// What became of a delivery.
@@ -360,8 +378,9 @@ impl Parked {
                 break;
             }
             let what = match mark.audience {
-                Audience::Key(index) => match batch.keys.get(index as usize) {
-                    Some(key) => What::Key(*key),
+                Audience::Topic(index) => match batch.topics.get(index as usize) {
+                    Some(Topic::Key(key)) => What::Key(*key),
+                    Some(Topic::Groups(concern)) => What::Keys(concern.clone()),
                     None => What::Answer,
                 },
                 Audience::Peers { .. } => What::Peers,
@@ -378,15 +397,12 @@ impl Parked {
     }
 
     fn push_parcel(&mut self, segment: Segment, what: What, begun: bool) {
-        match (&mut self.conflated, what) {
-            (Some(conflated), What::Key(key)) if !begun => *conflated.keys.entry(key).or_default() += 1,
-            (Some(conflated), What::Peers) if !begun => conflated.peers = true,
-            _ => {
-                self.begun |= begun;
-                self.bytes += segment.len();
-                self.queue.push_back(Parcel { segment, what });
-            }
+        if self.conflated.as_mut().is_some_and(|conflated| !begun && what.drop_into(conflated)) {
+            return;
         }
+        self.begun |= begun;
+        self.bytes += segment.len();
+        self.queue.push_back(Parcel { segment, what });
     }
 
     /// Appends frames that must be sent.
@@ -405,12 +421,7 @@ impl Parked {
         let mut first_is_begun = self.begun;
         self.queue.retain(|parcel| {
             let keep = std::mem::take(&mut first_is_begun);
-            match parcel.what {
-                What::Key(key) if !keep => *conflated.keys.entry(key).or_default() += 1,
-                What::Peers if !keep => conflated.peers = true,
-                _ => return true,
-            }
-            false
+            keep || !parcel.what.drop_into(&mut conflated)
         });
         self.bytes = self.queue.iter().map(|parcel| parcel.segment.len()).sum();
         self.conflated = Some(conflated);
@@ -598,11 +609,11 @@ mod tests {
             let batch = Rc::new(std::mem::replace(&mut self.batch, next));
             // The connection listens to the even keys.
             let mut mask = 0;
-            for (nth, key) in batch.keys.iter().enumerate() {
-                let key = self.keys.iter().position(|have| have == key).expect("one of the keys");
+            for (nth, key) in batch.topics.iter().enumerate() {
+                let key = self.keys.iter().position(|have| Topic::Key(*have) == *key).expect("one of the keys");
                 mask |= u64::from(key % 2 == 0) << nth;
             }
-            let filter = Filter { peer: Some(self.peer), news_from: 0, keys: &[mask][..batch.keys.len().min(1)] };
+            let filter = Filter { peer: Some(self.peer), news_from: 0, topics: &[mask][..batch.topics.len().min(1)] };
             let mut scratch = Vec::new();
             self.outbox.deliver(&batch, &filter, &self.stream, &mut scratch, self.queue_bytes, || 0);
         }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::core::room::{GroupHandle, Room};
 
-use super::batch::{Batch, Filter};
+use super::batch::{Batch, Filter, Topic};
 use super::connection::Connection;
 use super::options::SPARE_BYTES;
 
@@ -15,13 +15,13 @@ pub(super) struct Plan {
     pub answered: Vec<Rc<Connection>>,
     /// The slots of the peers concerned.
     pub visits: Vec<u32>,
-    /// For each peer slot the number of its group's mask; 0 if it listens to none of the keys.
+    /// For each peer slot the number of its group's mask; 0 if it listens to none of the topics.
     mask_of_peer: Vec<u32>,
     /// For each group the same.
     mask_of_group: Vec<u32>,
     /// The groups that have a mask, in its order.
     groups: Vec<GroupHandle>,
-    /// For each of these groups a bit for each of the batch's keys.
+    /// For each of these groups a bit for each of the batch's topics.
     masks: Vec<u64>,
     words: usize,
 }
@@ -30,11 +30,15 @@ impl Plan {
     /// Decides for all but the answers.
     pub fn make(&mut self, batch: &Batch, room: &Room, members: &[Option<Rc<Connection>>]) {
         let is_there = |slot: u32| members.get(slot as usize).is_some_and(Option::is_some);
-        self.words = batch.keys.len().div_ceil(64);
-        for (nth, key) in batch.keys.iter().enumerate() {
-            for group in room.groups(*key) {
-                let mask = self.mask_of(group);
-                self.masks[(mask - 1) * self.words + nth / 64] |= 1 << (nth % 64);
+        self.words = batch.topics.len().div_ceil(64);
+        for (nth, topic) in batch.topics.iter().enumerate() {
+            match topic {
+                Topic::Key(key) => room.groups(*key).for_each(|group| self.add(group, nth)),
+                // A group has members; one that has none is no more, and its place may be another's.
+                Topic::Groups(concern) => {
+                    let live = concern.groups.iter().filter(|group| !room.members(**group).is_empty());
+                    live.for_each(|group| self.add(*group, nth));
+                }
             }
         }
         if !batch.stream.is_empty() {
@@ -51,6 +55,12 @@ impl Plan {
             let unmasked = (0..members.len() as u32).filter(|slot| self.mask_of_peer[*slot as usize] == 0);
             self.visits.extend(unmasked.filter(|slot| is_there(*slot)));
         }
+    }
+
+    /// The group is concerned by a topic.
+    fn add(&mut self, group: GroupHandle, topic: usize) {
+        let mask = self.mask_of(group);
+        self.masks[(mask - 1) * self.words + topic / 64] |= 1 << (topic % 64);
     }
 
     fn mask_of(&mut self, group: GroupHandle) -> usize {
@@ -70,11 +80,11 @@ impl Plan {
     pub fn filter(&self, connection: &Connection) -> Filter<'_> {
         let peer = connection.peer.get();
         let mask = peer.and_then(|peer| self.mask_of_peer.get(peer.slot as usize)).map_or(0, |mask| *mask as usize);
-        let keys = match mask {
+        let topics = match mask {
             0 => &[],
             mask => self.masks.get((mask - 1) * self.words..mask * self.words).unwrap_or(&[]),
         };
-        Filter { peer, news_from: connection.news_from.get(), keys }
+        Filter { peer, news_from: connection.news_from.get(), topics }
     }
 
     /// Empties it, but keeps the memory for the next.

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::core::error::{Error, ErrorCode};
 use crate::core::room::{Command, Introduction, PeerHandle, Reply, Time};
-use crate::core::wire::{self, ClientMessage};
+use crate::core::wire::{self, ClientMessage, Text, Usage};
 
 use super::connection::{Connection, State};
 use super::handshake::Admission;
@@ -23,10 +23,13 @@ impl Inner {
         self.answer_raw(connection, |out| http::write_upgrade(out, &admission.accept_key));
         if let Some(id) = &admission.join {
             let Some((peer, _)) = self.join(connection, Some(id), None, None, now) else { return };
-            let listens = admission.listen.as_ref().map_or(Ok(Reply::Done), |keys| {
-                let keys: Vec<&str> = keys.iter().collect();
-                self.apply(now, Command::Listen { peer, keys: &keys })
-            });
+            let keys: Vec<&str> = admission.listen.iter().flat_map(|keys| keys.iter()).collect();
+            let prefixes: Vec<&str> = admission.prefixes.iter().flat_map(|prefixes| prefixes.iter()).collect();
+            let listens = if admission.listen.is_some() || admission.prefixes.is_some() {
+                self.apply(now, Command::Listen { peer, keys: &keys, prefixes: &prefixes })
+            } else {
+                Ok(Reply::Done)
+            };
             return match listens {
                 Ok(_) => self.answer_snapshot(connection, peer),
                 // The handshake has checked the keys, so this is a fault; the client is told.
@@ -126,11 +129,53 @@ impl Inner {
                 let reply = self.apply(now, Command::Get { peer, key: &key });
                 self.state(connection, id, reply);
             }
-            ClientMessage::Listen { keys } => {
+            ClientMessage::Write { write, lock } => {
+                let reply = self.apply(now, Command::Write { peer, write, lock });
+                self.state(connection, id, reply);
+            }
+            ClientMessage::Transact(transaction) => {
+                let reply = self.apply(now, Command::Transact { peer, transaction });
+                self.state(connection, id, reply);
+            }
+            ClientMessage::Acquire { name, ttl_ms, wait_ms } => {
+                let reply = self.apply(now, Command::Acquire { peer, name: &name, ttl_ms, wait_ms });
+                match (reply, id) {
+                    (Ok(Reply::Waiting(wait)), Some(id)) => self.answer_later(connection, id, wait),
+                    (reply, _) => self.state(connection, id, reply),
+                }
+            }
+            ClientMessage::Renew { lock, ttl_ms } => {
+                let reply = self.apply(now, Command::Renew { peer, lock, ttl_ms });
+                self.state(connection, id, reply);
+            }
+            ClientMessage::Release { lock } => {
+                let reply = self.apply(now, Command::Release { peer, lock });
+                self.state(connection, id, reply);
+            }
+            ClientMessage::Read { keys, prefixes } => {
+                let (keys, prefixes) = (texts(&keys), texts(&prefixes));
+                let reply = self.apply(now, Command::Read { peer, keys: &keys, prefixes: &prefixes });
+                self.state(connection, id, reply);
+            }
+            ClientMessage::Keys { prefix } => {
+                match (self.apply(now, Command::Read { peer, keys: &[], prefixes: &[&prefix] }), id) {
+                    (Ok(Reply::States { revision, states }), Some(id)) => {
+                        self.answer(connection, |out| wire::write_keys_result(out, id, revision, &states));
+                    }
+                    (reply, _) => self.state(connection, id, reply),
+                }
+            }
+            ClientMessage::Usage => {
+                if let Some(id) = id {
+                    let usage = Usage::of(&self.room);
+                    self.answer(connection, |out| wire::write_usage_result(out, id, &usage));
+                }
+            }
+            ClientMessage::Listen { keys, prefixes } => {
                 // What was said so far is filtered by the old set.
                 self.bring_up_to_date(connection);
-                let keys: Vec<&str> = keys.iter().map(|key| &*key.0).collect();
-                let reply = self.apply(now, Command::Listen { peer, keys: &keys });
+                let (keys, prefixes) = (texts(&keys), texts(&prefixes));
+                let reply = self.apply(now, Command::Listen { peer, keys: &keys, prefixes: &prefixes });
                 let listens = reply.is_ok();
                 self.done(connection, id, reply.map(drop));
                 if listens {
@@ -166,6 +211,10 @@ impl Inner {
         let Some(id) = id else { return };
         match reply {
             Ok(Reply::State(state)) => self.answer(connection, |out| wire::write_state_result(out, id, &state)),
+            Ok(Reply::States { revision, states }) => {
+                self.answer(connection, |out| wire::write_states_result(out, id, revision, &states));
+            }
+            Ok(Reply::Lock(lease)) => self.answer(connection, |out| wire::write_lease_result(out, id, &lease)),
             Ok(_) => self.answer(connection, |out| wire::write_empty_result(out, id)),
             Err(error) => self.answer(connection, |out| wire::write_error(out, Some(id), &error)),
         }
@@ -233,6 +282,10 @@ impl Inner {
         };
         self.apply(now, Command::Join { peer, new_session_id: &new_session_id })
     }
+}
+
+fn texts<'a>(list: &'a [Text<'a>]) -> Vec<&'a str> {
+    list.iter().map(|text| &*text.0).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! send.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::core::error::{Error, ErrorCode};
 use crate::core::room::{Change, Command, Event, GroupHandle, KeySlot, Peer, PeerHandle, Reply, Room, Time};
 use crate::core::wire;
 
-use super::batch::Batch;
+use super::batch::{Batch, Concern};
 use super::connection::{Connection, State};
 use super::news::News;
 use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES};
@@ -64,6 +65,10 @@ pub(super) struct Inner {
     news: News,
     /// The change whose state is [`Batch::last_state`].
     told: Option<Arc<Change>>,
+    /// Changes of one revision that are not all there yet.
+    together: Vec<(KeySlot, Arc<Change>)>,
+    /// Who waits for a lock, by the number of the wait: the connection, and the id of its request.
+    waits: BTreeMap<u64, (Rc<Connection>, Box<RawValue>)>,
     snapshot: Option<Box<Snapshot>>,
     peer_list: Option<Rc<Vec<u8>>>,
     /// What the shard's counters and its list of deadlines have of this room.
@@ -196,6 +201,7 @@ impl RoomHost {
     pub fn clear(&self) {
         let mut inner = self.inner.borrow_mut();
         inner.members.clear();
+        inner.waits.clear();
         inner.outgoing = Outgoing::default();
     }
 }
@@ -213,6 +219,8 @@ impl Inner {
             waiting: Vec::new(),
             news: News::default(),
             told: None,
+            together: Vec::new(),
+            waits: BTreeMap::new(),
             snapshot: None,
             peer_list: None,
             counted_open: false,
@@ -286,14 +294,29 @@ impl Inner {
                     self.news.add(None, |out| wire::write_peer_leave(out, &peer_id, connection_lost));
                 }
             }
-            Event::Changed { slot, change } => {
+            Event::Changed { slot, change, more } => {
                 self.snapshot = None;
-                if self.room.groups(slot).next().is_some() {
+                if more || !self.together.is_empty() || self.room.is_fading(slot) {
+                    self.together.push((slot, change));
+                    if !more {
+                        self.tell_together(now);
+                    }
+                } else if self.room.groups(slot).next().is_some() {
                     // Its author is known before it is.
                     self.tell_news(now);
                     let (batch, _) = self.outgoing.open(&self.shard.spares);
                     batch.push_change(slot, &change);
                     self.told = Some(change);
+                }
+            }
+            Event::LockGranted { wait, lease, .. } => {
+                if let Some((connection, id)) = self.waits.remove(&wait) {
+                    self.answer(&connection, |out| wire::write_lease_result(out, &id, &lease));
+                }
+            }
+            Event::LockRefused { wait, error, .. } => {
+                if let Some((connection, id)) = self.waits.remove(&wait) {
+                    self.answer(&connection, |out| wire::write_error(out, Some(&id), &error));
                 }
             }
             Event::SessionEnded => {
@@ -302,6 +325,35 @@ impl Inner {
                 self.members = Vec::new();
             }
         }
+    }
+
+    /// Tells the changes of one revision: each group hears of all that concern it in one message, so that
+    /// nobody sees half of them.
+    fn tell_together(&mut self, now: Time) {
+        let together = std::mem::take(&mut self.together);
+        let mut heard: BTreeMap<GroupHandle, Vec<usize>> = BTreeMap::new();
+        for (nth, (slot, _)) in together.iter().enumerate() {
+            self.room.groups(*slot).for_each(|group| heard.entry(group).or_default().push(nth));
+        }
+        if heard.is_empty() {
+            return;
+        }
+        let mut groups: BTreeMap<Vec<usize>, Vec<GroupHandle>> = BTreeMap::new();
+        for (group, changes) in heard {
+            groups.entry(changes).or_default().push(group);
+        }
+        self.tell_news(now);
+        let (batch, _) = self.outgoing.open(&self.shard.spares);
+        for (changes, groups) in groups {
+            let keys = changes.iter().map(|nth| together[*nth].0).collect();
+            let changes: Vec<&Arc<Change>> = changes.iter().map(|nth| &together[*nth].1).collect();
+            batch.push_changes(Concern { keys, groups }, &changes);
+        }
+    }
+
+    /// A request for a lock will be answered when the lock is there, or when the time for it is over.
+    pub fn answer_later(&mut self, connection: &Rc<Connection>, id: &RawValue, wait: u64) {
+        self.waits.insert(wait, (connection.clone(), id.to_owned()));
     }
 
     /// Tells everybody but one of a peer.
@@ -320,6 +372,7 @@ impl Inner {
         if member.as_ref().is_some_and(|connection| connection.peer.get() == Some(peer)) {
             let connection = member.take()?;
             connection.peer.set(None);
+            self.waits.retain(|_, (waiting, _)| !Rc::ptr_eq(waiting, &connection));
             return Some(connection);
         }
         None
@@ -559,13 +612,22 @@ impl Inner {
         if connection.peer.get().is_none() {
             return;
         }
-        let states = missed.keys.iter().filter_map(|(key, count)| Some((self.room.state_of(*key)?, count - 1)));
+        // A key that is forgotten has no state to tell; that it is not in a snapshot says that it is gone.
+        let is_forgotten = missed.keys.keys().any(|key| self.room.state_of(*key).is_none());
+        let group = connection.peer.get().and_then(|peer| self.room.group_of(peer)).filter(|_| is_forgotten);
+        let keys: Vec<KeySlot> = match group {
+            Some(group) => self.room.keys_of(group).collect(),
+            None => missed.keys.keys().copied().collect(),
+        };
+        let replaced = |key: &KeySlot| missed.keys.get(key).map_or(0, |count| count - 1);
+        let states = keys.iter().filter_map(|key| Some((self.room.state_of(*key)?, replaced(key))));
         let mut states: Vec<_> = states.collect();
         states.sort_by_key(|(state, _)| state.version);
-        if !states.is_empty() {
+        if !states.is_empty() || group.is_some() {
             let mut frame = Vec::new();
             frames::write_text(&mut frame, |out| {
-                wire::write_changes(out, states.iter().map(|(state, replaced)| (&**state, *replaced)), false);
+                let states = states.iter().map(|(state, replaced)| (&**state, *replaced));
+                wire::write_changes(out, states, group.is_some());
             });
             parked.push_answer(frame);
         }

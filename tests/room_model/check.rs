@@ -217,7 +217,7 @@ impl<S: Subject> Run<'_, S> {
             Op::Listen { who, keys } => {
                 let peer = self.handle(*who)?;
                 let keys: Vec<&str> = keys.iter().map(|key| pick(&KEYS, *key)).collect();
-                let reply = self.subject.apply(now, Command::Listen { peer, keys: &keys }, &mut events);
+                let reply = self.subject.apply(now, Command::Listen { peer, keys: &keys, prefixes: &[] }, &mut events);
                 (reply, self.model.listen(peer, &keys))
             }
             Op::Tick | Op::TickWhenDue => {
@@ -286,6 +286,9 @@ impl<S: Subject> Run<'_, S> {
                 },
                 room::Event::Changed { change, .. } => model::Event::Changed(plain(change)),
                 room::Event::SessionEnded => model::Event::SessionEnded,
+                room::Event::LockGranted { .. } | room::Event::LockRefused { .. } => {
+                    unreachable!("no step takes a lock")
+                }
             })
             .collect();
         let total: usize = expected.iter().map(Vec::len).sum();
@@ -300,7 +303,7 @@ impl<S: Subject> Run<'_, S> {
         let expected: Vec<model::Event> = expected.into_iter().flat_map(sorted).collect();
         same("events", &seen, &expected)?;
         for event in events {
-            if let room::Event::Changed { slot, change } = event {
+            if let room::Event::Changed { slot, change, .. } = event {
                 self.compare_listeners(*slot, &change.key)?;
                 let session = self.subject.room().session_id().map(|id| id.to_string()).unwrap_or_default();
                 self.key_slots.insert(*slot, (session, change.key.to_string()));

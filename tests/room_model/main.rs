@@ -7,6 +7,7 @@ mod model;
 mod mutants;
 mod scenarios;
 mod steps;
+mod writes;
 
 use proptest::collection::vec;
 use proptest::prelude::*;

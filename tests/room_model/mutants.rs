@@ -83,7 +83,7 @@ impl Mutant {
             (Fault::IgnoresTheExpectedVersion, Command::Set { peer, key, value, .. }) => {
                 self.room.apply(now, Command::Set { peer, key, value, expected: None }, events)
             }
-            (Fault::AddsToTheListenSet, Command::Listen { peer, keys }) => {
+            (Fault::AddsToTheListenSet, Command::Listen { peer, keys, prefixes: &[] }) => {
                 let have: Vec<Arc<str>> = self
                     .room
                     .listen_set(peer)
@@ -91,7 +91,7 @@ impl Mutant {
                     .map(|state| state.key.clone())
                     .collect();
                 let all: Vec<&str> = have.iter().map(|key| &**key).chain(keys.iter().copied()).collect();
-                self.room.apply(now, Command::Listen { peer, keys: &all }, events)
+                self.room.apply(now, Command::Listen { peer, keys: &all, prefixes: &[] }, events)
             }
             (Fault::LengthensTheGrace, Command::ConnectionLost { peer }) => {
                 let again = self.room.peer(peer).filter(|peer| peer.lost_until.is_some_and(|until| until > now));
@@ -162,11 +162,11 @@ impl Subject for Mutant {
         let (peer_id, user_id) = (author.peer_id.clone(), author.user_id.clone());
         let author = Author { peer_id, user_id, name: writer.identity.name.clone() };
         Arc::new(Change {
-            key: state.key.clone(),
             value: state.value.clone(),
             version: state.version,
             updated_at: state.updated_at,
             author: Some(Arc::new(author)),
+            ..Change::absent(state.key.clone())
         })
     }
 

@@ -4,41 +4,41 @@ use std::sync::Arc;
 
 use sessionstore::core::limits::Limits;
 use sessionstore::core::names;
-use sessionstore::core::room::{Change, Command, Event, Introduction, PeerHandle, Reply, Room, Time};
+use sessionstore::core::room::{Cause, Change, Command, Event, Introduction, PeerHandle, Reply, Room, Time};
 use sessionstore::{Error, ErrorCode, Value};
 
 /// A room and what has happened in it since it was last asked.
-struct Scene {
-    room: Room,
+pub struct Scene {
+    pub room: Room,
     events: Vec<Event>,
 }
 
 impl Scene {
-    fn new(limits: Limits) -> Scene {
+    pub fn new(limits: Limits) -> Scene {
         Scene { room: Room::new("lobby", limits.into()), events: Vec::new() }
     }
 
-    fn apply(&mut self, now: Time, command: Command<'_>) -> Result<Reply, Error> {
+    pub fn apply(&mut self, now: Time, command: Command<'_>) -> Result<Reply, Error> {
         self.room.apply(now, command, &mut self.events)
     }
 
-    fn introduce(&mut self, now: Time, peer: Introduction<'_>) -> Result<(PeerHandle, bool), Error> {
+    pub fn introduce(&mut self, now: Time, peer: Introduction<'_>) -> Result<(PeerHandle, bool), Error> {
         match self.apply(now, Command::Join { peer, new_session_id: &format!("session of {now}") })? {
             Reply::Joined { peer, returned } => Ok((peer, returned)),
             other => panic!("a join was answered with {other:?}"),
         }
     }
 
-    fn join(&mut self, now: Time, peer_id: &str) -> PeerHandle {
+    pub fn join(&mut self, now: Time, peer_id: &str) -> PeerHandle {
         let peer = Introduction { peer_id, user_id: "", name: Some(peer_id), role: "guest", metadata: None };
         self.introduce(now, peer).expect("the peer may join").0
     }
 
-    fn set(&mut self, now: Time, peer: PeerHandle, key: &str, json: &str) -> Result<Arc<Change>, Error> {
+    pub fn set(&mut self, now: Time, peer: PeerHandle, key: &str, json: &str) -> Result<Arc<Change>, Error> {
         self.set_if(now, peer, key, json, None)
     }
 
-    fn set_if(
+    pub fn set_if(
         &mut self,
         now: Time,
         peer: PeerHandle,
@@ -53,12 +53,12 @@ impl Scene {
         }
     }
 
-    fn listen(&mut self, now: Time, peer: PeerHandle, keys: &[&str]) -> Result<Reply, Error> {
-        self.apply(now, Command::Listen { peer, keys })
+    pub fn listen(&mut self, now: Time, peer: PeerHandle, keys: &[&str]) -> Result<Reply, Error> {
+        self.apply(now, Command::Listen { peer, keys, prefixes: &[] })
     }
 
     /// What a peer that listens now gets first: every key of its set with its value.
-    fn snapshot(&self, peer: PeerHandle) -> Vec<(String, String)> {
+    pub fn snapshot(&self, peer: PeerHandle) -> Vec<(String, String)> {
         let states = self.room.listen_set(peer).filter_map(|slot| self.room.state_of(slot));
         let mut pairs: Vec<_> = states.map(|state| (state.key.to_string(), state.value.json().to_owned())).collect();
         pairs.sort();
@@ -66,7 +66,7 @@ impl Scene {
     }
 
     /// What happened since the last call, in words; a change with the names of its listeners.
-    fn story(&mut self) -> Vec<String> {
+    pub fn story(&mut self) -> Vec<String> {
         let room = &self.room;
         let id = |handle: &PeerHandle| room.peer(*handle).map_or("?".to_owned(), |p| p.identity.peer_id.to_string());
         let tell = |event: Event| match event {
@@ -76,19 +76,29 @@ impl Scene {
             Event::PeerUpdated(peer) => format!("{} updated", id(&peer)),
             Event::PeerLeft { peer_id, connection_lost: true, .. } => format!("{peer_id} lost"),
             Event::PeerLeft { peer_id, connection_lost: false, .. } => format!("{peer_id} left"),
-            Event::Changed { slot, change } => {
+            Event::Changed { slot, change, .. } => {
                 let slots: Vec<u32> = room.listeners(slot).collect();
                 let mut to: Vec<String> =
                     room.peers().filter(|(peer, _)| slots.contains(&peer.slot)).map(|(peer, _)| id(&peer)).collect();
                 to.sort();
-                format!("{}={} #{} to [{}]", change.key, change.value.json(), change.version, to.join(" "))
+                let cause = match change.cause {
+                    Cause::Written => "",
+                    Cause::Expired => " expired",
+                    Cause::PeerLeft => " peer left",
+                    Cause::Cleared => " cleared",
+                };
+                format!("{}={} #{}{cause} to [{}]", change.key, change.value.json(), change.version, to.join(" "))
             }
+            Event::LockGranted { wait, peer, lease } => {
+                format!("{} holds {} as {} (wait {wait})", id(&peer), lease.name, lease.token)
+            }
+            Event::LockRefused { wait, peer, error } => format!("{} gave up wait {wait}: {}", id(&peer), error.code()),
         };
         self.events.drain(..).map(tell).collect()
     }
 }
 
-fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorCode {
+pub fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorCode {
     result.expect_err("this must be refused").code()
 }
 
@@ -308,7 +318,7 @@ fn nobody_acts_before_joining_or_after_leaving() {
         Command::UpdatePeer { peer: ada, name: Some("x"), metadata: None },
         Command::Set { peer: ada, key: "a", value: Value::from(1), expected: None },
         Command::Get { peer: ada, key: "a" },
-        Command::Listen { peer: ada, keys: &["a"] },
+        Command::Listen { peer: ada, keys: &["a"], prefixes: &[] },
         Command::Return { peer_id: "ada", user_id: "" },
     ];
     for command in commands {

@@ -29,7 +29,7 @@ fn apply(
         ClientMessage::Get { key } => Command::Get { peer, key },
         ClientMessage::Listen { keys } => {
             let keys: Vec<&str> = keys.iter().map(|key| &*key.0).collect();
-            return room.apply(now, Command::Listen { peer, keys: &keys }, events);
+            return room.apply(now, Command::Listen { peer, keys: &keys, prefixes: &[] }, events);
         }
         ClientMessage::Join { name, metadata } => {
             let (name, metadata) = (name.as_deref(), metadata.as_deref());

@@ -5,6 +5,17 @@
 //! times come in with the commands. Time that has passed is noticed by the next command, or by
 //! [`Command::Tick`] at [`Room::next_deadline`].
 
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `store` | writes, merges, transactions, and what becomes of a key by itself |
+//! | `locks` | leases with fencing tokens |
+//! | `listening` | who listens to what |
+
+mod listening;
+mod locks;
+mod store;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,8 +23,15 @@ use slab::Slab;
 
 use super::error::{Error, ErrorCode};
 use super::limits::Limits;
-use super::names::{self, KeyList};
+use super::names;
 use super::value::Value;
+use super::write::{LockGuard, Transaction, Write};
+
+pub use super::names::LOCK_KEY_PREFIX;
+pub use locks::Lease;
+
+use listening::Group;
+use locks::Lock;
 
 /// Milliseconds since 1970-01-01 UTC, as the driver of the room has it. Never runs backwards.
 pub type Time = u64;
@@ -29,6 +47,20 @@ pub struct Author {
     pub name: Arc<str>,
 }
 
+/// Why a key has the state it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// A peer wrote it; with the value `null`, a peer removed it.
+    #[default]
+    Written,
+    /// Its time to live ran out.
+    Expired,
+    /// It was bound to a peer, and that peer is gone.
+    PeerLeft,
+    /// The session it was set in is over, and the store was cleared.
+    Cleared,
+}
+
 /// One state of one key: what was written, by whom and when. A `null` value means absent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Change {
@@ -41,14 +73,27 @@ pub struct Change {
     pub version: u64,
     /// Server time of the change; 0 when the version is 0.
     pub updated_at: Time,
-    /// Who made it; none when the version is 0.
+    /// Who made it: the writer, or the peer that left. None when the version is 0 or nobody did, because
+    /// the key expired.
     pub author: Option<Arc<Author>>,
+    /// Why.
+    pub cause: Cause,
+    /// Server time at which the key goes by itself; 0: never.
+    pub expires_at: Time,
 }
 
 impl Change {
     /// The state of a key that is absent.
     pub fn absent(key: Arc<str>) -> Change {
-        Change { key, value: Value::null(), version: 0, updated_at: 0, author: None }
+        Change {
+            key,
+            value: Value::null(),
+            version: 0,
+            updated_at: 0,
+            author: None,
+            cause: Cause::Written,
+            expires_at: 0,
+        }
     }
 }
 
@@ -141,6 +186,49 @@ pub enum Command<'a> {
         /// Only if the key has this version now; 0: only if it is absent.
         expected: Option<u64>,
     },
+    /// Writes a key on conditions, merges into it, or lets it live longer. The reply is its state.
+    Write {
+        /// Who writes.
+        peer: PeerHandle,
+        /// What.
+        write: Write<'a>,
+        /// Only while this lock is held.
+        lock: Option<LockGuard<'a>>,
+    },
+    /// Checks and writes several keys in one revision, or changes nothing.
+    Transact {
+        /// Who writes.
+        peer: PeerHandle,
+        /// What.
+        transaction: Transaction<'a>,
+    },
+    /// Takes a lock. The reply is a [`Reply::Lock`] or a [`Reply::Waiting`].
+    Acquire {
+        /// Who wants it.
+        peer: PeerHandle,
+        /// The lock's name.
+        name: &'a str,
+        /// How long it is held unless it is renewed, in milliseconds.
+        ttl_ms: u64,
+        /// How long to wait for it behind those who came before, in milliseconds; 0: `LOCK_HELD` at once.
+        wait_ms: u64,
+    },
+    /// Holds a lock for longer. `LOCK_LOST` if this peer does not hold it with this token.
+    Renew {
+        /// Who holds it.
+        peer: PeerHandle,
+        /// Which lock, under which grant.
+        lock: LockGuard<'a>,
+        /// How long from now, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// Gives a lock up. `LOCK_LOST` if this peer does not hold it with this token.
+    Release {
+        /// Who holds it.
+        peer: PeerHandle,
+        /// Which lock, under which grant.
+        lock: LockGuard<'a>,
+    },
     /// Reads a key.
     Get {
         /// Who reads.
@@ -148,12 +236,24 @@ pub enum Command<'a> {
         /// The key.
         key: &'a str,
     },
+    /// Reads several keys at one revision.
+    Read {
+        /// Who reads.
+        peer: PeerHandle,
+        /// Keys, absent ones included.
+        keys: &'a [&'a str],
+        /// And every key that is set and begins with one of these.
+        prefixes: &'a [&'a str],
+    },
     /// Replaces the set of keys the peer listens to.
     Listen {
         /// Who listens.
         peer: PeerHandle,
-        /// The whole set; doubles count once.
+        /// Single keys; doubles count once.
         keys: &'a [&'a str],
+        /// And every key that begins with one of these, `""` being all keys. Keys that show locks
+        /// ([`LOCK_KEY_PREFIX`]) are meant only by a prefix that begins with `$`.
+        prefixes: &'a [&'a str],
     },
     /// Nothing but time has passed.
     Tick,
@@ -171,6 +271,19 @@ pub enum Reply {
     },
     /// The change that was made, or the current state that was asked for.
     State(Arc<Change>),
+    /// The states of several keys at one revision: of those that were asked for, or of those that a
+    /// transaction wrote, in the order in which it named them first.
+    States {
+        /// The store's revision.
+        revision: u64,
+        /// The states.
+        states: Vec<Arc<Change>>,
+    },
+    /// The lock is held.
+    Lock(Lease),
+    /// The peer waits for a lock. [`Event::LockGranted`] or [`Event::LockRefused`] with this number
+    /// follows, unless the peer leaves or its connection is lost before.
+    Waiting(u64),
     /// Done, with nothing to say.
     Done,
 }
@@ -193,12 +306,33 @@ pub enum Event {
         /// Whether its grace period ran out, rather than that it left.
         connection_lost: bool,
     },
-    /// A key has a new state; all who listen to it ([`Room::groups`]) are concerned.
+    /// A key has a new state; all who listen to it ([`Room::groups`], until the next command) are
+    /// concerned.
     Changed {
         /// Where the key is indexed; once nobody listens to an absent key, it has no listeners.
         slot: KeySlot,
         /// Its state.
         change: Arc<Change>,
+        /// Whether the event that follows is a change of the same revision, which belongs to this one.
+        more: bool,
+    },
+    /// A peer that waited holds the lock now.
+    LockGranted {
+        /// The number of the wait.
+        wait: u64,
+        /// Who.
+        peer: PeerHandle,
+        /// The grant.
+        lease: Lease,
+    },
+    /// A peer has waited for as long as it wanted to.
+    LockRefused {
+        /// The number of the wait.
+        wait: u64,
+        /// Who.
+        peer: PeerHandle,
+        /// `LOCK_HELD`, with what shows the holder.
+        error: Error,
     },
     /// The session is over and its store is gone.
     SessionEnded,
@@ -226,22 +360,29 @@ pub struct Peer {
 struct KeyState {
     key: Arc<str>,
     serial: u32,
+    /// How many of the listeners named this very key.
+    named_by: u32,
     state: Option<Arc<Change>>,
     /// Groups that listen, each with the place of this key in that group's list.
     listeners: Vec<(u32, u32)>,
+    /// The peer with which the key goes; of a lock, its holder.
+    owner: Option<PeerHandle>,
+    /// When the key goes by itself, of a lock the end of its lease; 0: never.
+    deadline: Time,
+    /// Present while the lock that this key shows is held.
+    lock: Option<Box<Lock>>,
 }
 
-/// Peers that listen to the same keys. As a rule everybody in a room runs the same program, and one
-/// group is all there is: then neither joining nor telling a change costs more with more keys.
-#[derive(Debug)]
-struct Group {
-    serial: u32,
-    /// The keys, sorted.
-    names: KeyList,
-    /// In the same order, each with the place of this group in that key's list.
-    keys: Vec<(KeySlot, u32)>,
-    /// Slots of the peers.
-    members: Vec<u32>,
+/// What waits for its time, in the order in which it is due at the same time: a lock that expires goes to
+/// one who waits for it until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// The key goes.
+    Key(KeySlot),
+    /// The grace period of the peer ends.
+    Grace(PeerHandle),
+    /// Who waits for this lock under this number does no longer.
+    Wait(KeySlot, u64),
 }
 
 #[derive(Debug, Default)]
@@ -262,11 +403,21 @@ struct Session {
     keys: Slab<KeyState>,
     key_index: BTreeMap<Arc<str>, KeySlot>,
     groups: Slab<Group>,
-    /// The groups in the order of their keys' names.
+    /// The groups in the order of what they listen to.
     group_index: Vec<u32>,
+    /// Those among them that listen to prefixes.
+    prefix_groups: Vec<u32>,
     next_group_serial: u32,
-    /// Peers in their grace period, by when it ends.
-    grace: BTreeSet<(Time, PeerHandle)>,
+    /// Keys that are absent and listened to by prefix alone: forgotten at the next command.
+    fading: Vec<KeySlot>,
+    timers: BTreeSet<(Time, Due)>,
+    /// Keys and locks that go with a peer.
+    owned: usize,
+    /// Locks that are held.
+    locks: usize,
+    /// Peers that wait for locks.
+    waiting: usize,
+    next_wait: u64,
     /// When the empty session ends.
     linger_until: Option<Time>,
 }
@@ -307,6 +458,9 @@ impl Room {
     /// before it take effect all the same).
     pub fn apply(&mut self, now: Time, command: Command<'_>, events: &mut Vec<Event>) -> Result<Reply, Error> {
         self.pass_time(now, events);
+        if let Some(session) = &mut self.session {
+            session.forget_faded_keys();
+        }
         match command {
             Command::Join { peer, new_session_id } => self.join(now, peer, new_session_id, events),
             Command::Return { peer_id, user_id } => self.come_back(peer_id, user_id),
@@ -317,13 +471,21 @@ impl Room {
             }
             Command::ConnectionLost { peer } => self.connection_lost(now, peer, events),
             Command::UpdatePeer { peer, name, metadata } => self.update_peer(peer, name, metadata, events),
-            Command::Set { peer, key, value, expected } => self.set(now, peer, key, value, expected, events),
+            Command::Set { peer, key, value, expected } => {
+                self.write(now, peer, Write { expected, ..Write::set(key, value) }, None, events)
+            }
+            Command::Write { peer, write, lock } => self.write(now, peer, write, lock, events),
+            Command::Transact { peer, transaction } => self.transact(now, peer, transaction, events),
+            Command::Acquire { peer, name, ttl_ms, wait_ms } => self.acquire(now, peer, name, ttl_ms, wait_ms, events),
+            Command::Renew { peer, lock, ttl_ms } => self.renew(now, peer, &lock, ttl_ms),
+            Command::Release { peer, lock } => self.release(now, peer, &lock, events),
+            Command::Read { peer, keys, prefixes } => self.read(peer, keys, prefixes),
             Command::Get { peer, key } => {
                 self.session_of(peer)?;
                 names::check_key(key)?;
                 Ok(Reply::State(self.state(key)))
             }
-            Command::Listen { peer, keys } => self.listen(peer, keys),
+            Command::Listen { peer, keys, prefixes } => self.listen(peer, keys, prefixes),
             Command::Tick => Ok(Reply::Done),
         }
     }
@@ -331,8 +493,8 @@ impl Room {
     /// When the next [`Command::Tick`] is due; `None` when nothing waits for time to pass.
     pub fn next_deadline(&self) -> Option<Time> {
         let session = self.session.as_ref()?;
-        let grace = session.grace.first().map(|(at, _)| *at);
-        match (grace, session.linger_until) {
+        let timer = session.timers.first().map(|(at, _)| *at);
+        match (timer, session.linger_until) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
@@ -406,41 +568,6 @@ impl Room {
         })
     }
 
-    /// The groups of peers that listen to a key.
-    pub fn groups(&self, slot: KeySlot) -> impl Iterator<Item = GroupHandle> + '_ {
-        let groups = self.session.as_ref().map(|session| &session.groups);
-        let listeners = self.key(slot).map_or(&[][..], |key| &key.listeners);
-        let handle = move |index: u32| Some(GroupHandle { index, serial: groups?.get(index as usize)?.serial });
-        listeners.iter().filter_map(move |(index, _)| handle(*index))
-    }
-
-    /// The slots of the peers of a group; none if the group is no more.
-    pub fn members(&self, group: GroupHandle) -> &[u32] {
-        self.group(group).map_or(&[], |group| &group.members)
-    }
-
-    /// The keys a group listens to, in the order of their names.
-    pub fn keys_of(&self, group: GroupHandle) -> impl Iterator<Item = KeySlot> + '_ {
-        self.group(group).into_iter().flat_map(|group| group.keys.iter().map(|(key, _)| *key))
-    }
-
-    /// The group a peer listens with; `None` while it listens to nothing.
-    pub fn group_of(&self, peer: PeerHandle) -> Option<GroupHandle> {
-        let (index, _) = self.peer(peer)?.listens?;
-        let group = self.session.as_ref()?.groups.get(index as usize)?;
-        Some(GroupHandle { index, serial: group.serial })
-    }
-
-    /// The slots of the peers that listen to a key.
-    pub fn listeners(&self, slot: KeySlot) -> impl Iterator<Item = u32> + '_ {
-        self.groups(slot).flat_map(|group| self.members(group).iter().copied())
-    }
-
-    /// The keys a peer listens to, in the order of their names.
-    pub fn listen_set(&self, peer: PeerHandle) -> impl Iterator<Item = KeySlot> + '_ {
-        self.group_of(peer).into_iter().flat_map(|group| self.keys_of(group))
-    }
-
     /// The current state of a key that is set or listened to.
     pub fn state_of(&self, slot: KeySlot) -> Option<Arc<Change>> {
         let key = self.key(slot)?;
@@ -458,11 +585,6 @@ impl Room {
         (key.serial == slot.serial).then_some(key)
     }
 
-    fn group(&self, handle: GroupHandle) -> Option<&Group> {
-        let group = self.session.as_ref()?.groups.get(handle.index as usize)?;
-        (group.serial == handle.serial).then_some(group)
-    }
-
     fn session_of(&mut self, peer: PeerHandle) -> Result<&mut Session, Error> {
         match &mut self.session {
             Some(session) if session.peers.get(peer.slot as usize).is_some_and(|p| p.serial == peer.serial) => {
@@ -475,8 +597,10 @@ impl Room {
     fn pass_time(&mut self, now: Time, events: &mut Vec<Event>) {
         while let Some(deadline) = self.next_deadline().filter(|deadline| *deadline <= now) {
             let Some(session) = &mut self.session else { return };
-            match session.grace.first().copied() {
-                Some((at, peer)) if at == deadline => self.remove_peer(at, peer, true, events),
+            match session.timers.first().copied() {
+                Some((at, Due::Grace(peer))) if at == deadline => self.remove_peer(at, peer, true, events),
+                Some((at, Due::Key(slot))) if at == deadline => session.expire(at, slot, events),
+                Some((at, Due::Wait(slot, wait))) if at == deadline => session.give_up_waiting(slot, wait, events),
                 _ => self.end_session(events),
             }
         }
@@ -546,8 +670,10 @@ impl Room {
         }
         let handle = PeerHandle { slot, serial: peer.serial };
         if let Some(until) = peer.lost_until.take() {
-            session.grace.remove(&(until, handle));
+            session.timers.remove(&(until, Due::Grace(handle)));
         }
+        // Whoever waited did so on another connection.
+        session.stop_waiting(handle);
         Ok(Reply::Joined { peer: handle, returned: true })
     }
 
@@ -558,7 +684,8 @@ impl Room {
         if lost.lost_until.is_none() {
             let until = now.saturating_add(grace_ms);
             lost.lost_until = Some(until);
-            session.grace.insert((until, peer));
+            session.timers.insert((until, Due::Grace(peer)));
+            session.stop_waiting(peer);
             self.pass_time(now, events);
         }
         Ok(Reply::Done)
@@ -591,125 +718,20 @@ impl Room {
         Ok(Reply::Done)
     }
 
-    fn set(
-        &mut self,
-        now: Time,
-        peer: PeerHandle,
-        key: &str,
-        value: Value,
-        expected: Option<u64>,
-        events: &mut Vec<Event>,
-    ) -> Result<Reply, Error> {
-        let (max_value, max_keys, max_bytes) =
-            (self.limits.max_value_bytes, self.limits.max_keys, self.limits.max_store_bytes);
-        let session = self.session_of(peer)?;
-        names::check_key(key)?;
-        let removes = value.is_null();
-        let size = value.json().len();
-        // Removing must work however small the limit: its `null` is not kept.
-        if !removes && size > max_value {
-            let message = format!("the value has {size} bytes; at most {max_value} are allowed");
-            return Err(Error::new(ErrorCode::ValueTooLarge, message));
-        }
-        let slot = session.key_index.get(key).copied();
-        let current = slot.and_then(|slot| session.keys[slot.index as usize].state.clone());
-        if let Some(expected) = expected {
-            if current.as_ref().map_or(0, |current| current.version) != expected {
-                let current = current.unwrap_or_else(|| Arc::new(Change::absent(key.into())));
-                return Err(Error::conflict(current));
-            }
-        }
-        if removes && current.is_none() {
-            return Ok(Reply::State(Arc::new(Change::absent(key.into()))));
-        }
-        let freed = current.as_ref().map_or(0, |current| key.len() + current.value.json().len());
-        let used = if removes { 0 } else { key.len() + size };
-        if !removes {
-            if current.is_none() && session.stored >= max_keys {
-                let message = format!("the store has {max_keys} keys, as many as it may have");
-                return Err(Error::new(ErrorCode::TooManyKeys, message));
-            }
-            if session.bytes - freed + used > max_bytes {
-                let message = format!(
-                    "keys and values together would have {} bytes; at most {max_bytes} are allowed",
-                    session.bytes - freed + used
-                );
-                return Err(Error::new(ErrorCode::StoreFull, message));
-            }
-        }
-        let slot = slot.unwrap_or_else(|| session.add_key(key));
-        let author = session.peers[peer.slot as usize].identity.clone();
-        session.revision += 1;
-        session.bytes = session.bytes - freed + used;
-        match (current.is_some(), removes) {
-            (true, true) => session.stored -= 1,
-            (false, false) => session.stored += 1,
-            _ => {}
-        }
-        let entry = &mut session.keys[slot.index as usize];
-        let change = Arc::new(Change {
-            key: entry.key.clone(),
-            value,
-            version: session.revision,
-            updated_at: now,
-            author: Some(author),
-        });
-        entry.state = (!removes).then(|| change.clone());
-        events.push(Event::Changed { slot, change: change.clone() });
-        if removes {
-            session.forget_key_if_unused(slot);
-        }
-        Ok(Reply::State(change))
-    }
-
-    fn listen(&mut self, peer: PeerHandle, keys: &[&str]) -> Result<Reply, Error> {
-        let most = self.limits.max_listened_keys;
-        let session = self.session_of(peer)?;
-        // Sorted, so that the same set is the same group whatever the order it came in.
-        let (mut wanted, mut sorted) = (keys, Vec::new());
-        let mut found = session.find_group(wanted);
-        if found.is_err() && !keys.is_sorted_by(|a, b| a < b) {
-            sorted.extend_from_slice(keys);
-            sorted.sort_unstable();
-            sorted.dedup();
-            wanted = &sorted;
-            found = session.find_group(wanted);
-        }
-        if found.is_err() {
-            // The keys of a group that exists were checked when it began.
-            wanted.iter().try_for_each(|key| names::check_key(key))?;
-        }
-        if wanted.len() > most {
-            let message = format!("{} keys at once; at most {most} are allowed", wanted.len());
-            return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
-        }
-        let before = session.peers[peer.slot as usize].listens;
-        let group = match found {
-            Ok(group) if before.is_some_and(|(before, _)| before == group) => return Ok(Reply::Done),
-            _ if wanted.is_empty() => None,
-            Ok(group) => Some(group),
-            Err(place) => Some(session.add_group(place, wanted)),
-        };
-        // Keys that are in both sets keep their slots: the new group holds them already.
-        session.leave_group(peer.slot);
-        if let Some(group) = group {
-            let members = &mut session.groups[group as usize].members;
-            session.peers[peer.slot as usize].listens = Some((group, members.len() as u32));
-            members.push(peer.slot);
-        }
-        Ok(Reply::Done)
-    }
-
     fn remove_peer(&mut self, now: Time, peer: PeerHandle, connection_lost: bool, events: &mut Vec<Event>) {
         let linger_ms = self.limits.linger_ms;
         let Some(session) = &mut self.session else { return };
         session.leave_group(peer.slot);
+        session.stop_waiting(peer);
+        if session.peers.len() > 1 || linger_ms > 0 {
+            session.remove_what_goes_with(now, peer, events);
+        }
         if let Ok(place) = session.peer_place(&session.peers[peer.slot as usize].identity.peer_id) {
             session.peer_index.remove(place);
         }
         let gone = session.peers.remove(peer.slot as usize);
         if let Some(until) = gone.lost_until {
-            session.grace.remove(&(until, peer));
+            session.timers.remove(&(until, Due::Grace(peer)));
         }
         events.push(Event::PeerLeft { peer, peer_id: gone.identity.peer_id.clone(), connection_lost });
         if session.peers.is_empty() {
@@ -762,80 +784,5 @@ impl Session {
     /// The slot of a peer.
     fn find_peer(&self, peer_id: &str) -> Result<u32, usize> {
         self.peer_place(peer_id).map(|place| self.peer_index[place])
-    }
-
-    fn add_key(&mut self, key: &str) -> KeySlot {
-        let key: Arc<str> = key.into();
-        self.next_key_serial = self.next_key_serial.wrapping_add(1);
-        let serial = self.next_key_serial;
-        let state = KeyState { key: key.clone(), serial, state: None, listeners: Vec::new() };
-        let slot = KeySlot { index: self.keys.insert(state) as u32, serial };
-        self.key_index.insert(key, slot);
-        slot
-    }
-
-    fn forget_key_if_unused(&mut self, slot: KeySlot) {
-        let entry = &self.keys[slot.index as usize];
-        if entry.state.is_none() && entry.listeners.is_empty() {
-            let entry = self.keys.remove(slot.index as usize);
-            self.key_index.remove(&entry.key);
-        }
-    }
-
-    /// The group with exactly these keys, which are sorted; or where it belongs in the index.
-    fn find_group(&self, keys: &[&str]) -> Result<u32, usize> {
-        let names = |group: &u32| self.groups[*group as usize].names.iter();
-        let place = self.group_index.binary_search_by(|group| names(group).cmp(keys.iter().copied()));
-        place.map(|place| self.group_index[place])
-    }
-
-    /// Adds a group without members, at its place in the index.
-    fn add_group(&mut self, place: usize, keys: &[&str]) -> u32 {
-        self.next_group_serial = self.next_group_serial.wrapping_add(1);
-        let group = self.groups.vacant_key() as u32;
-        let mut listed = Vec::with_capacity(keys.len());
-        for (nth, key) in keys.iter().enumerate() {
-            let slot = self.key_index.get(*key).copied().unwrap_or_else(|| self.add_key(key));
-            let listeners = &mut self.keys[slot.index as usize].listeners;
-            if listeners.is_empty() {
-                // As a rule one group is all there is.
-                listeners.reserve_exact(1);
-            }
-            listed.push((slot, listeners.len() as u32));
-            listeners.push((group, nth as u32));
-        }
-        let names = keys.iter().copied().collect();
-        self.groups.insert(Group { serial: self.next_group_serial, names, keys: listed, members: Vec::new() });
-        self.group_index.insert(place, group);
-        group
-    }
-
-    /// A peer stops listening; a group ends with its last member.
-    fn leave_group(&mut self, peer: u32) {
-        let Some((group, seat)) = self.peers[peer as usize].listens.take() else { return };
-        // The list is kept dense: the last takes the place of the one that goes.
-        let members = &mut self.groups[group as usize].members;
-        members.swap_remove(seat as usize);
-        match members.get(seat as usize) {
-            Some(&moved) => self.peers[moved as usize].listens = Some((group, seat)),
-            None if members.is_empty() => self.end_group(group),
-            None => {}
-        }
-    }
-
-    fn end_group(&mut self, group: u32) {
-        let names = |group: &u32| self.groups[*group as usize].names.iter();
-        let place = self.group_index.binary_search_by(|other| names(other).cmp(names(&group)));
-        if let Ok(place) = place {
-            self.group_index.remove(place);
-        }
-        for (slot, seat) in self.groups.remove(group as usize).keys {
-            let listeners = &mut self.keys[slot.index as usize].listeners;
-            listeners.swap_remove(seat as usize);
-            if let Some(&(moved, nth)) = listeners.get(seat as usize) {
-                self.groups[moved as usize].keys[nth as usize].1 = seat;
-            }
-            self.forget_key_if_unused(slot);
-        }
     }
 }

@@ -12,12 +12,27 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::canonical;
-use super::error::{Error, ErrorCode};
-use super::limits::MAX_REQUEST_ID_BYTES;
-use super::names;
-use super::room::{Author, Change, Peer, Room, Time};
-use super::value::Value;
+use crate::core::canonical;
+use crate::core::error::{Error, ErrorCode};
+use crate::core::limits::MAX_REQUEST_ID_BYTES;
+use crate::core::names;
+use crate::core::room::{Author, Cause, Change, Peer, Room, Time};
+use crate::core::value::Value;
+use crate::core::write::{LockGuard, Transaction, Write};
+
+/// Writes a literal or a field's text, then whatever a writer adds.
+macro_rules! put {
+    ($out:expr, $($text:expr),+) => {{ $( $out.extend_from_slice($text.as_bytes()); )+ }};
+}
+
+mod store;
+
+pub use store::{
+    parse_keys, parse_lease, parse_states, parse_usage, write_acquire, write_key_list, write_keys_result,
+    write_lease_result, write_read, write_release, write_renew, write_states_result, write_transact,
+    write_usage_result, write_write, Snapshot, Usage,
+};
+use store::{AcquireParams, HeldParams, PrefixParams, ReadParams, TransactParams, WriteParams};
 
 /// The version of the protocol, sent in the answer to `join`. Clients of another major number
 /// are told so at the handshake.
@@ -55,15 +70,62 @@ pub enum ClientMessage<'a> {
         /// Only if the key has this version.
         expected: Option<u64>,
     },
+    /// A write on further conditions: `set-metadata`, `merge-metadata {key, op, data, cap?}`,
+    /// `touch-metadata {key, ttl_ms}`, each with `if_change_version?, ttl_ms?, bind?, lock?`
+    Write {
+        /// What is written.
+        write: Write<'a>,
+        /// Only while this lock is held.
+        lock: Option<LockGuard<'a>>,
+    },
+    /// `transact {checks, writes}`
+    Transact(Transaction<'a>),
+    /// `lock-acquire {name, ttl_ms?, wait_ms?}`
+    Acquire {
+        /// The lock's name.
+        name: Cow<'a, str>,
+        /// How long it is held unless it is renewed.
+        ttl_ms: u64,
+        /// How long to wait for it.
+        wait_ms: u64,
+    },
+    /// `lock-renew {name, token, ttl_ms?}`
+    Renew {
+        /// Which grant.
+        lock: LockGuard<'a>,
+        /// How long from now.
+        ttl_ms: u64,
+    },
+    /// `lock-release {name, token}`
+    Release {
+        /// Which grant.
+        lock: LockGuard<'a>,
+    },
+    /// `read-metadata {keys?, prefixes?}`
+    Read {
+        /// Keys, absent ones included.
+        keys: Vec<Text<'a>>,
+        /// And all that begin with one of these.
+        prefixes: Vec<Text<'a>>,
+    },
+    /// `key-list {prefix?}`
+    Keys {
+        /// What they begin with.
+        prefix: Cow<'a, str>,
+    },
+    /// `usage {}`
+    Usage,
     /// `get-metadata {key}`
     Get {
         /// The key.
         key: Cow<'a, str>,
     },
-    /// `listen-metadata-change {keys}`
+    /// `listen-metadata-change {keys?, prefixes?}`
     Listen {
         /// The whole set.
         keys: Vec<Text<'a>>,
+        /// And all keys that begin with one of these.
+        prefixes: Vec<Text<'a>>,
     },
     /// `peer-update {name?, data?}`
     PeerUpdate {
@@ -107,24 +169,9 @@ struct PeerParams<'a> {
 }
 
 #[derive(Deserialize)]
-struct SetParams<'a> {
-    #[serde(borrow)]
-    key: Cow<'a, str>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    if_change_version: Option<u64>,
-}
-
-#[derive(Deserialize)]
 struct KeyParams<'a> {
     #[serde(borrow)]
     key: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct ListenParams<'a> {
-    #[serde(borrow)]
-    keys: Vec<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -159,17 +206,40 @@ pub fn parse_request(text: &str) -> Request<'_> {
 fn parse_method<'a>(method: &str, params: Option<&'a RawValue>) -> Result<ClientMessage<'a>, Error> {
     match method {
         "set-metadata" => {
-            let SetParams { key, data, if_change_version } = read(method, params)?;
-            let value = data.map_or(Ok(Value::null()), Value::from_raw)?;
-            Ok(ClientMessage::Set { key, value, expected: if_change_version })
+            let params: WriteParams<'_> = read(method, params)?;
+            params.set()
         }
+        "merge-metadata" => {
+            let params: WriteParams<'_> = read(method, params)?;
+            params.write("")
+        }
+        "touch-metadata" => {
+            let params: WriteParams<'_> = read(method, params)?;
+            params.write("touch")
+        }
+        "transact" => {
+            let params: TransactParams<'_> = read(method, params)?;
+            params.read().map(ClientMessage::Transact)
+        }
+        "lock-acquire" => read::<AcquireParams<'_>>(method, params).map(ClientMessage::from),
+        "lock-renew" => read::<HeldParams<'_>>(method, params).map(HeldParams::renew),
+        "lock-release" => read::<HeldParams<'_>>(method, params).map(HeldParams::release),
+        "read-metadata" => {
+            let ReadParams { keys, prefixes } = read(method, params)?;
+            Ok(ClientMessage::Read { keys, prefixes })
+        }
+        "key-list" => {
+            let PrefixParams { prefix } = read(method, params)?;
+            Ok(ClientMessage::Keys { prefix })
+        }
+        "usage" => Ok(ClientMessage::Usage),
         "get-metadata" => {
             let KeyParams { key } = read(method, params)?;
             Ok(ClientMessage::Get { key })
         }
         "listen-metadata-change" => {
-            let ListenParams { keys } = read(method, params)?;
-            Ok(ClientMessage::Listen { keys })
+            let ReadParams { keys, prefixes } = read(method, params)?;
+            Ok(ClientMessage::Listen { keys, prefixes })
         }
         "join" => {
             let PeerParams { name, data } = read(method, params)?;
@@ -230,11 +300,6 @@ fn number(out: &mut Vec<u8>, number: u64) {
     let _ = serde_json::to_writer(out, &number);
 }
 
-/// Writes a literal or a field's text, then whatever a writer adds.
-macro_rules! put {
-    ($out:expr, $($text:expr),+) => {{ $( $out.extend_from_slice($text.as_bytes()); )+ }};
-}
-
 /// The object of one key's state, its braces included; `replaced` > 0 is added as a field.
 pub fn write_state(out: &mut Vec<u8>, change: &Change, replaced: u64) {
     put!(out, "{\"key\":");
@@ -248,14 +313,44 @@ pub fn write_state(out: &mut Vec<u8>, change: &Change, replaced: u64) {
         string(out, &author.user_id);
         put!(out, ",\"name\":");
         string(out, &author.name);
-        put!(out, "},\"updated_at\":");
+        put!(out, "}");
+    }
+    if change.updated_at > 0 {
+        put!(out, ",\"updated_at\":");
         number(out, change.updated_at);
+    }
+    if change.expires_at > 0 {
+        put!(out, ",\"expires_at\":");
+        number(out, change.expires_at);
+    }
+    if let Some(reason) = reason(change.cause) {
+        put!(out, ",\"reason\":\"", reason, "\"");
     }
     if replaced > 0 {
         put!(out, ",\"replaced\":");
         number(out, replaced);
     }
     put!(out, "}");
+}
+
+/// What the wire calls a cause; writes are nothing special.
+fn reason(cause: Cause) -> Option<&'static str> {
+    match cause {
+        Cause::Written => None,
+        Cause::Expired => Some("expired"),
+        Cause::PeerLeft => Some("peer-left"),
+        Cause::Cleared => Some("cleared"),
+    }
+}
+
+/// The cause that the wire calls so. One that a later version may have is a write as any other.
+pub(in crate::core) fn cause(reason: &str) -> Cause {
+    match reason {
+        "expired" => Cause::Expired,
+        "peer-left" => Cause::PeerLeft,
+        "cleared" => Cause::Cleared,
+        _ => Cause::Written,
+    }
 }
 
 /// `on-metadata-change` with one change. Returns how long the text of its state is, and how much of the
@@ -269,8 +364,8 @@ pub fn write_change(out: &mut Vec<u8>, change: &Change) -> (usize, usize) {
     (length, CHANGES_END.len())
 }
 
-pub(super) const CHANGES_BEGIN: &str = "{\"method\":\"on-metadata-change\",\"params\":{\"values\":[";
-pub(super) const CHANGES_END: &str = "]}}";
+pub(in crate::core) const CHANGES_BEGIN: &str = "{\"method\":\"on-metadata-change\",\"params\":{\"values\":[";
+pub(in crate::core) const CHANGES_END: &str = "]}}";
 
 /// `on-metadata-change` with one or many states. `snapshot` marks the answer to a listen, which
 /// has every key of the set, absent ones included.
@@ -334,6 +429,12 @@ pub fn write_error(out: &mut Vec<u8>, id: Option<&RawValue>, error: &Error) {
     string(out, error.message());
     put!(out, ",\"data\":{\"name\":");
     string(out, error.code().name());
+    for (name, part) in [(",\"check\":", error.check()), (",\"write\":", error.write())] {
+        if let Some(part) = part {
+            put!(out, name);
+            number(out, part as u64);
+        }
+    }
     if let Some(current) = error.current() {
         put!(out, ",\"current\":");
         write_state(out, current, 0);
@@ -454,10 +555,20 @@ pub fn write_get(out: &mut Vec<u8>, id: u64, key: &str) {
 }
 
 /// Writes `listen-metadata-change` with the whole set.
-pub fn write_listen<'a>(out: &mut Vec<u8>, id: u64, keys: impl Iterator<Item = &'a str>) {
+pub fn write_listen<'a>(
+    out: &mut Vec<u8>,
+    id: u64,
+    keys: impl Iterator<Item = &'a str>,
+    prefixes: impl Iterator<Item = &'a str>,
+) {
     request(out, id, "listen-metadata-change", |out| {
         put!(out, "\"keys\":");
         write_key_array(out, keys);
+        let mut prefixes = prefixes.peekable();
+        if prefixes.peek().is_some() {
+            put!(out, ",\"prefixes\":");
+            write_key_array(out, prefixes);
+        }
     });
 }
 
@@ -595,6 +706,8 @@ struct WireError<'a> {
 struct WireErrorData<'a> {
     #[serde(borrow)]
     current: Option<WireState<'a>>,
+    check: Option<usize>,
+    write: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -611,6 +724,10 @@ struct WireState<'a> {
     author: Option<WireAuthor<'a>>,
     #[serde(default)]
     updated_at: u64,
+    #[serde(default)]
+    expires_at: u64,
+    #[serde(borrow)]
+    reason: Option<Text<'a>>,
     #[serde(default)]
     replaced: u64,
 }
@@ -681,7 +798,7 @@ const KNOWN_KEYS: usize = 128;
 const KNOWN_AUTHORS: usize = 32;
 
 impl Known {
-    pub(super) fn key(&mut self, key: &str) -> Result<Arc<str>, Error> {
+    pub(in crate::core) fn key(&mut self, key: &str) -> Result<Arc<str>, Error> {
         self.keys.resize(KNOWN_KEYS, None);
         let place = &mut self.keys[place_of(key) % KNOWN_KEYS];
         match place {
@@ -695,20 +812,20 @@ impl Known {
 
     /// The author of the last change, and how long the text is that named it, if `text` begins with
     /// that: mostly one writes several times in a row.
-    pub(super) fn same_author(&self, text: &str) -> Option<(Arc<Author>, usize)> {
+    pub(in crate::core) fn same_author(&self, text: &str) -> Option<(Arc<Author>, usize)> {
         let (named, author) = self.last.as_ref()?;
         text.starts_with(&**named).then(|| (author.clone(), named.len()))
     }
 
     /// Remembers the text that names an author. It must end where no other author's can go on.
-    pub(super) fn last_author(&mut self, text: &str, author: &Arc<Author>) {
+    pub(in crate::core) fn last_author(&mut self, text: &str, author: &Arc<Author>) {
         let (mut named, _) = self.last.take().unwrap_or_else(|| (String::new(), author.clone()));
         named.clear();
         named.push_str(text);
         self.last = Some((named, author.clone()));
     }
 
-    pub(super) fn author(&mut self, peer_id: &str, user_id: &str, name: &str) -> Arc<Author> {
+    pub(in crate::core) fn author(&mut self, peer_id: &str, user_id: &str, name: &str) -> Arc<Author> {
         self.authors.resize(KNOWN_AUTHORS, None);
         let place = &mut self.authors[place_of(peer_id) % KNOWN_AUTHORS];
         match place {
@@ -797,7 +914,13 @@ fn refusal(error: WireError<'_>) -> Result<Error, Error> {
     let refused = Error::new(code, message);
     // What other servers put there is theirs; the refusal counts all the same.
     let data = error.data.and_then(|data| serde_json::from_str::<WireErrorData<'_>>(data.get()).ok());
-    match data.and_then(|data| data.current) {
+    let Some(data) = data else { return Ok(refused) };
+    let refused = match (data.check, data.write) {
+        (Some(check), _) => refused.at_check(check),
+        (None, Some(write)) => refused.at_write(write),
+        (None, None) => refused,
+    };
+    match data.current {
         Some(current) => Ok(refused.with_current(Arc::new(current.change(&mut Known::default())?))),
         None => Ok(refused),
     }
@@ -814,6 +937,8 @@ impl WireState<'_> {
             version: self.change_version,
             updated_at: self.updated_at,
             author,
+            cause: self.reason.map_or(Cause::Written, |reason| cause(&reason.0)),
+            expires_at: self.expires_at,
         })
     }
 }

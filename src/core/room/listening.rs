@@ -1,0 +1,297 @@
+//! Who listens to what. Peers that listen to the same are one group, which is found from each of its
+//! keys: telling a change looks at nothing else.
+
+use std::cmp::Ordering;
+
+use super::*;
+use crate::core::names::{self, KeyList};
+
+/// Peers that listen to the same. As a rule everybody in a room runs the same program, and one group is
+/// all there is: then neither joining nor telling a change costs more with more keys.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub serial: u32,
+    /// The keys that are named, sorted.
+    names: KeyList,
+    /// The prefixes, sorted.
+    prefixes: KeyList,
+    /// The keys that are named, in their order, then those that begin with a prefix.
+    keys: Vec<Link>,
+    /// Slots of the peers.
+    pub members: Vec<u32>,
+}
+
+/// One key of a group.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    key: KeySlot,
+    /// The place of the group in that key's list.
+    seat: u32,
+    /// Whether the group names the key, rather than a prefix of it.
+    named: bool,
+}
+
+/// What a peer wants to listen to: sorted, each once.
+#[derive(Clone, Copy)]
+struct Selection<'a> {
+    keys: &'a [&'a str],
+    prefixes: &'a [&'a str],
+}
+
+/// Sorts a list that is not sorted, so that the same set is the same group whatever the order it came in.
+fn sorted<'a>(list: &'a [&'a str], space: &'a mut Vec<&'a str>) -> &'a [&'a str] {
+    if list.is_sorted_by(|a, b| a < b) {
+        return list;
+    }
+    space.extend_from_slice(list);
+    space.sort_unstable();
+    space.dedup();
+    space
+}
+
+impl Room {
+    /// The groups of peers that listen to a key.
+    pub fn groups(&self, slot: KeySlot) -> impl Iterator<Item = GroupHandle> + '_ {
+        let groups = self.session.as_ref().map(|session| &session.groups);
+        let listeners = self.key(slot).map_or(&[][..], |key| &key.listeners);
+        let handle = move |index: u32| Some(GroupHandle { index, serial: groups?.get(index as usize)?.serial });
+        listeners.iter().filter_map(move |(index, _)| handle(*index))
+    }
+
+    /// The slots of the peers of a group; none if the group is no more.
+    pub fn members(&self, group: GroupHandle) -> &[u32] {
+        self.group(group).map_or(&[], |group| &group.members)
+    }
+
+    /// The keys a group listens to: those it names, absent or not, in the order of their names; then
+    /// those that are set and begin with one of its prefixes.
+    pub fn keys_of(&self, group: GroupHandle) -> impl Iterator<Item = KeySlot> + '_ {
+        let links = self.group(group).into_iter().flat_map(|group| &group.keys);
+        // A key that others name may be absent.
+        let is_meant = |link: &&Link| link.named || self.key(link.key).is_some_and(|key| key.state.is_some());
+        links.filter(is_meant).map(|link| link.key)
+    }
+
+    /// The group a peer listens with; `None` while it listens to nothing.
+    pub fn group_of(&self, peer: PeerHandle) -> Option<GroupHandle> {
+        let (index, _) = self.peer(peer)?.listens?;
+        let group = self.session.as_ref()?.groups.get(index as usize)?;
+        Some(GroupHandle { index, serial: group.serial })
+    }
+
+    /// The slots of the peers that listen to a key.
+    pub fn listeners(&self, slot: KeySlot) -> impl Iterator<Item = u32> + '_ {
+        self.groups(slot).flat_map(|group| self.members(group).iter().copied())
+    }
+
+    /// The keys a peer listens to, as [`keys_of`](Room::keys_of) its group.
+    pub fn listen_set(&self, peer: PeerHandle) -> impl Iterator<Item = KeySlot> + '_ {
+        self.group_of(peer).into_iter().flat_map(|group| self.keys_of(group))
+    }
+
+    /// Whether a key is told only to those who listen to a prefix of it, and is gone with the next
+    /// command: who is to be told must be found out before.
+    pub fn is_fading(&self, slot: KeySlot) -> bool {
+        self.key(slot).is_some_and(KeyState::is_forgettable)
+    }
+
+    fn group(&self, handle: GroupHandle) -> Option<&Group> {
+        let group = self.session.as_ref()?.groups.get(handle.index as usize)?;
+        (group.serial == handle.serial).then_some(group)
+    }
+
+    pub(super) fn listen(&mut self, peer: PeerHandle, keys: &[&str], prefixes: &[&str]) -> Result<Reply, Error> {
+        let most = self.limits.max_listened_keys;
+        let session = self.session_of(peer)?;
+        let mut wanted = Selection { keys, prefixes };
+        let mut found = session.find_group(wanted);
+        let (mut key_space, mut prefix_space) = (Vec::new(), Vec::new());
+        if found.is_err() {
+            wanted = Selection { keys: sorted(keys, &mut key_space), prefixes: sorted(prefixes, &mut prefix_space) };
+            found = session.find_group(wanted);
+        }
+        if found.is_err() {
+            // The keys of a group that exists were checked when it began.
+            wanted.keys.iter().try_for_each(|key| names::check_key(key))?;
+            wanted.prefixes.iter().try_for_each(|prefix| names::check_prefix(prefix))?;
+        }
+        let count = wanted.keys.len() + wanted.prefixes.len();
+        if count > most {
+            let message = format!("{count} keys at once; at most {most} are allowed");
+            return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
+        }
+        let before = session.peers[peer.slot as usize].listens;
+        let group = match found {
+            Ok(group) if before.is_some_and(|(before, _)| before == group) => return Ok(Reply::Done),
+            _ if count == 0 => None,
+            Ok(group) => Some(group),
+            Err(place) => Some(session.add_group(place, wanted)),
+        };
+        // Keys that are in both sets keep their slots: the new group holds them already.
+        session.leave_group(peer.slot);
+        if let Some(group) = group {
+            let members = &mut session.groups[group as usize].members;
+            session.peers[peer.slot as usize].listens = Some((group, members.len() as u32));
+            members.push(peer.slot);
+        }
+        Ok(Reply::Done)
+    }
+}
+
+impl Group {
+    /// The place among the groups: by what they name, then by their prefixes.
+    fn cmp<'a>(&'a self, keys: impl Iterator<Item = &'a str>, prefixes: impl Iterator<Item = &'a str>) -> Ordering {
+        self.names.iter().cmp(keys).then_with(|| self.prefixes.iter().cmp(prefixes))
+    }
+}
+
+impl KeyState {
+    /// Whether nobody would miss it but those who listen to a prefix of it.
+    fn is_forgettable(&self) -> bool {
+        self.state.is_none() && self.named_by == 0
+    }
+}
+
+impl Session {
+    pub(super) fn add_key(&mut self, key: &str) -> KeySlot {
+        let key: Arc<str> = key.into();
+        self.next_key_serial = self.next_key_serial.wrapping_add(1);
+        let serial = self.next_key_serial;
+        let state = KeyState {
+            key: key.clone(),
+            serial,
+            named_by: 0,
+            state: None,
+            listeners: Vec::new(),
+            owner: None,
+            deadline: 0,
+            lock: None,
+        };
+        let slot = KeySlot { index: self.keys.insert(state) as u32, serial };
+        self.key_index.insert(key.clone(), slot);
+        for nth in 0..self.prefix_groups.len() {
+            let group = self.prefix_groups[nth];
+            if self.groups[group as usize].prefixes.iter().any(|prefix| names::begins_with(&key, prefix)) {
+                self.link(group, slot, false);
+            }
+        }
+        slot
+    }
+
+    /// A group listens to a key from now on.
+    fn link(&mut self, group: u32, key: KeySlot, named: bool) {
+        let state = &mut self.keys[key.index as usize];
+        if state.listeners.is_empty() {
+            // As a rule one group is all there is.
+            state.listeners.reserve_exact(1);
+        }
+        state.named_by += u32::from(named);
+        let links = &mut self.groups[group as usize].keys;
+        let seat = state.listeners.len() as u32;
+        state.listeners.push((group, links.len() as u32));
+        links.push(Link { key, seat, named });
+    }
+
+    /// Forgets a key that is neither set nor listened to; one that is listened to by prefix alone is
+    /// forgotten when its removal has been told.
+    pub(super) fn forget_key_if_unused(&mut self, slot: KeySlot) {
+        let entry = &self.keys[slot.index as usize];
+        if !entry.is_forgettable() {
+            return;
+        }
+        if entry.listeners.is_empty() {
+            let entry = self.keys.remove(slot.index as usize);
+            self.key_index.remove(&entry.key);
+        } else {
+            self.fading.push(slot);
+        }
+    }
+
+    pub(super) fn forget_faded_keys(&mut self) {
+        while let Some(slot) = self.fading.pop() {
+            // It may have been forgotten, or set again, by the command that removed it.
+            let entry = self.keys.get_mut(slot.index as usize).filter(|entry| entry.serial == slot.serial);
+            let Some(entry) = entry.filter(|entry| entry.is_forgettable()) else { continue };
+            for (group, nth) in std::mem::take(&mut entry.listeners) {
+                let links = &mut self.groups[group as usize].keys;
+                // Keys found by prefix come last, so that those that are named keep their order.
+                links.swap_remove(nth as usize);
+                if let Some(moved) = links.get(nth as usize).copied() {
+                    self.keys[moved.key.index as usize].listeners[moved.seat as usize].1 = nth;
+                }
+            }
+            self.forget_key_if_unused(slot);
+        }
+        if self.fading.capacity() > 0 {
+            self.fading = Vec::new();
+        }
+    }
+
+    /// The group that listens to exactly this, which is sorted; or where it belongs in the index.
+    fn find_group(&self, wanted: Selection<'_>) -> Result<u32, usize> {
+        let place = self.group_index.binary_search_by(|group| {
+            self.groups[*group as usize].cmp(wanted.keys.iter().copied(), wanted.prefixes.iter().copied())
+        });
+        place.map(|place| self.group_index[place])
+    }
+
+    /// Adds a group without members, at its place in the index.
+    fn add_group(&mut self, place: usize, wanted: Selection<'_>) -> u32 {
+        self.next_group_serial = self.next_group_serial.wrapping_add(1);
+        let group = self.groups.insert(Group {
+            serial: self.next_group_serial,
+            names: wanted.keys.iter().copied().collect(),
+            prefixes: wanted.prefixes.iter().copied().collect(),
+            keys: Vec::with_capacity(wanted.keys.len()),
+            members: Vec::new(),
+        }) as u32;
+        self.group_index.insert(place, group);
+        for key in wanted.keys {
+            let slot = self.key_index.get(*key).copied().unwrap_or_else(|| self.add_key(key));
+            self.link(group, slot, true);
+        }
+        if !wanted.prefixes.is_empty() {
+            let is_wanted = |key: &str| {
+                wanted.prefixes.iter().any(|prefix| names::begins_with(key, prefix))
+                    && wanted.keys.binary_search(&key).is_err()
+            };
+            let matching = self.key_index.iter().filter(|(key, _)| is_wanted(key)).map(|(_, slot)| *slot);
+            for slot in matching.collect::<Vec<_>>() {
+                self.link(group, slot, false);
+            }
+            self.prefix_groups.push(group);
+        }
+        group
+    }
+
+    /// A peer stops listening; a group ends with its last member.
+    pub(super) fn leave_group(&mut self, peer: u32) {
+        let Some((group, seat)) = self.peers[peer as usize].listens.take() else { return };
+        // The list is kept dense: the last takes the place of the one that goes.
+        let members = &mut self.groups[group as usize].members;
+        members.swap_remove(seat as usize);
+        match members.get(seat as usize) {
+            Some(&moved) => self.peers[moved as usize].listens = Some((group, seat)),
+            None if members.is_empty() => self.end_group(group),
+            None => {}
+        }
+    }
+
+    fn end_group(&mut self, index: u32) {
+        let gone = &self.groups[index as usize];
+        let order = |other: &u32| self.groups[*other as usize].cmp(gone.names.iter(), gone.prefixes.iter());
+        if let Ok(place) = self.group_index.binary_search_by(order) {
+            self.group_index.remove(place);
+        }
+        self.prefix_groups.retain(|group| *group != index);
+        for link in self.groups.remove(index as usize).keys {
+            let state = &mut self.keys[link.key.index as usize];
+            state.named_by -= u32::from(link.named);
+            state.listeners.swap_remove(link.seat as usize);
+            if let Some(&(moved, nth)) = state.listeners.get(link.seat as usize) {
+                self.groups[moved as usize].keys[nth as usize].seat = link.seat;
+            }
+            self.forget_key_if_unused(link.key);
+        }
+    }
+}

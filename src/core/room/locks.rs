@@ -1,0 +1,238 @@
+//! Locks: named leases of one peer at a time, each grant with a fencing token.
+//!
+//! Who holds a lock is shown by a key of its own, `$lock/` and the lock's name, which only the room
+//! writes: so a lock is listened to, read and checked as any key is, and its changes have their place
+//! among all others. The token of a grant is the version of that key, so tokens grow as long as the
+//! session lasts.
+
+use std::collections::VecDeque;
+
+use super::store::Staged;
+use super::*;
+use crate::core::limits::{LOCK_TTL_MS, MAX_LOCKS, MAX_LOCK_WAITS, MAX_LOCK_WAIT_MS};
+
+/// A grant of a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The lock's name.
+    pub name: Arc<str>,
+    /// Larger than that of every grant before it in this session.
+    pub token: u64,
+    /// Server time at which the lock is lost unless it is renewed.
+    pub expires_at: Time,
+}
+
+/// A lock that is held.
+#[derive(Debug, Default)]
+pub(super) struct Lock {
+    /// Who gets it next, in the order in which they came.
+    queue: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    peer: PeerHandle,
+    ttl_ms: u64,
+    until: Time,
+}
+
+/// The key that shows a lock.
+fn key_of(name: &str) -> String {
+    format!("{LOCK_KEY_PREFIX}{name}")
+}
+
+fn lost(name: &str) -> Error {
+    Error::new(ErrorCode::LockLost, format!("the lock \"{name}\" is not held with this token"))
+}
+
+fn check_ttl(ttl_ms: u64) -> Result<(), Error> {
+    if LOCK_TTL_MS.contains(&ttl_ms) {
+        return Ok(());
+    }
+    let message = format!("a lock is held for {} to {} ms at a time", LOCK_TTL_MS.start(), LOCK_TTL_MS.end());
+    Err(Error::new(ErrorCode::InvalidArgument, message))
+}
+
+impl Room {
+    pub(super) fn acquire(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        name: &str,
+        ttl_ms: u64,
+        wait_ms: u64,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Error> {
+        let session = self.session_of(peer)?;
+        names::check_lock(name)?;
+        check_ttl(ttl_ms)?;
+        if wait_ms > MAX_LOCK_WAIT_MS {
+            let message = format!("a lock is waited for {MAX_LOCK_WAIT_MS} ms at most");
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        let key = key_of(name);
+        let slot = session.key_index.get(&*key).copied();
+        if let Some(held) = slot.and_then(|slot| session.keys[slot.index as usize].state.clone()) {
+            if wait_ms == 0 {
+                return Err(Error::new(ErrorCode::LockHeld, "the lock is held").with_current(held));
+            }
+            if session.waiting >= MAX_LOCK_WAITS {
+                return Err(Error::new(ErrorCode::TooManyLocks, format!("{MAX_LOCK_WAITS} peers wait for locks")));
+            }
+            let slot = slot.unwrap_or_else(|| session.add_key(&key));
+            return Ok(Reply::Waiting(session.wait(slot, peer, ttl_ms, now.saturating_add(wait_ms))));
+        }
+        if session.locks >= MAX_LOCKS {
+            return Err(Error::new(ErrorCode::TooManyLocks, format!("{MAX_LOCKS} locks are held")));
+        }
+        let slot = slot.unwrap_or_else(|| session.add_key(&key));
+        session.revision += 1;
+        Ok(Reply::Lock(session.grant(now, slot, peer, ttl_ms, false, events)))
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        lock: &LockGuard<'_>,
+        ttl_ms: u64,
+    ) -> Result<Reply, Error> {
+        let session = self.session_of(peer)?;
+        names::check_lock(&lock.name)?;
+        check_ttl(ttl_ms)?;
+        let slot = session.held_by(peer, lock)?;
+        let expires_at = now.saturating_add(ttl_ms);
+        session.set_deadline(slot, expires_at);
+        Ok(Reply::Lock(Lease { name: (&*lock.name).into(), token: lock.token, expires_at }))
+    }
+
+    pub(super) fn release(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        lock: &LockGuard<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Error> {
+        let session = self.session_of(peer)?;
+        names::check_lock(&lock.name)?;
+        let slot = session.held_by(peer, lock)?;
+        let author = Some(session.peers[peer.slot as usize].identity.clone());
+        session.revision += 1;
+        let granted = session.pass_on(now, slot, Cause::Written, author, false, events);
+        events.extend(granted);
+        Ok(Reply::Done)
+    }
+}
+
+impl Session {
+    /// Refuses with `LOCK_LOST` unless the lock is held with this token.
+    pub(super) fn check_lock(&self, lock: &LockGuard<'_>) -> Result<KeySlot, Error> {
+        names::check_lock(&lock.name)?;
+        let slot = self.key_index.get(&*key_of(&lock.name)).copied();
+        let state = slot.and_then(|slot| self.keys[slot.index as usize].state.as_ref());
+        match (slot, state) {
+            (Some(slot), Some(state)) if state.version == lock.token => Ok(slot),
+            _ => Err(lost(&lock.name)),
+        }
+    }
+
+    fn held_by(&self, peer: PeerHandle, lock: &LockGuard<'_>) -> Result<KeySlot, Error> {
+        let slot = self.check_lock(lock)?;
+        match self.keys[slot.index as usize].owner {
+            Some(owner) if owner == peer => Ok(slot),
+            _ => Err(lost(&lock.name)),
+        }
+    }
+
+    fn wait(&mut self, slot: KeySlot, peer: PeerHandle, ttl_ms: u64, until: Time) -> u64 {
+        self.next_wait += 1;
+        let number = self.next_wait;
+        let lock = self.keys[slot.index as usize].lock.get_or_insert_default();
+        lock.queue.push_back(Waiter { number, peer, ttl_ms, until });
+        self.waiting += 1;
+        self.timers.insert((until, Due::Wait(slot, number)));
+        number
+    }
+
+    /// Gives a lock that is free, in the current revision.
+    fn grant(
+        &mut self,
+        now: Time,
+        slot: KeySlot,
+        peer: PeerHandle,
+        ttl_ms: u64,
+        more: bool,
+        events: &mut Vec<Event>,
+    ) -> Lease {
+        let identity = self.peers[peer.slot as usize].identity.clone();
+        let holder = Value::from(&*identity.peer_id);
+        let token = self.revision;
+        let value = Value::from_compact(format!("{{\"holder\":{},\"token\":{token}}}", holder.json()));
+        let expires_at = now.saturating_add(ttl_ms);
+        let name = self.keys[slot.index as usize].key.strip_prefix(LOCK_KEY_PREFIX).unwrap_or_default().into();
+        let staged = Staged { value, cause: Cause::Written, deadline: expires_at, owner: Some(peer) };
+        self.commit(now, slot, staged, Some(identity), more, events);
+        self.keys[slot.index as usize].lock.get_or_insert_default();
+        Lease { name, token, expires_at }
+    }
+
+    /// Takes a lock from its holder, in the current revision, and gives it to who has waited longest.
+    /// Returns what is to be told after all changes of the revision.
+    pub(super) fn pass_on(
+        &mut self,
+        now: Time,
+        slot: KeySlot,
+        cause: Cause,
+        author: Option<Arc<Author>>,
+        more: bool,
+        events: &mut Vec<Event>,
+    ) -> Option<Event> {
+        let lock = self.keys[slot.index as usize].lock.as_mut();
+        if let Some(Waiter { number, peer, ttl_ms, until }) = lock.and_then(|lock| lock.queue.pop_front()) {
+            self.waiting -= 1;
+            self.timers.remove(&(until, Due::Wait(slot, number)));
+            let lease = self.grant(now, slot, peer, ttl_ms, more, events);
+            return Some(Event::LockGranted { wait: number, peer, lease });
+        }
+        self.keys[slot.index as usize].lock = None;
+        let staged = Staged { value: Value::null(), cause, deadline: 0, owner: None };
+        self.commit(now, slot, staged, author, more, events);
+        None
+    }
+
+    /// A peer no longer waits for any lock.
+    pub(super) fn stop_waiting(&mut self, peer: PeerHandle) {
+        if self.waiting == 0 {
+            return;
+        }
+        for (_, key) in &mut self.keys {
+            let Some(lock) = &mut key.lock else { continue };
+            let slot = KeySlot { index: self.key_index[&key.key].index, serial: key.serial };
+            lock.queue.retain(|waiter| {
+                let stays = waiter.peer != peer;
+                if !stays {
+                    self.timers.remove(&(waiter.until, Due::Wait(slot, waiter.number)));
+                    self.waiting -= 1;
+                }
+                stays
+            });
+        }
+    }
+
+    /// The time of one who waits is over.
+    pub(super) fn give_up_waiting(&mut self, slot: KeySlot, wait: u64, events: &mut Vec<Event>) {
+        self.timers.retain(|(_, due)| *due != Due::Wait(slot, wait));
+        let key = &mut self.keys[slot.index as usize];
+        let Some(queue) = key.lock.as_mut().map(|lock| &mut lock.queue) else { return };
+        let Some(place) = queue.iter().position(|waiter| waiter.number == wait) else { return };
+        if let Some(waiter) = queue.remove(place) {
+            self.waiting -= 1;
+            let mut error = Error::new(ErrorCode::LockHeld, "the lock was held for as long as was waited for it");
+            if let Some(state) = &key.state {
+                error = error.with_current(state.clone());
+            }
+            events.push(Event::LockRefused { wait, peer: waiter.peer, error });
+        }
+    }
+}

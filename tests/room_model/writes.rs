@@ -1,0 +1,370 @@
+//! Merges, transactions, expiry, belonging, locks and prefixes, as named scenarios in simulated time.
+
+use std::sync::Arc;
+
+use sessionstore::core::limits::{Limits, MAX_TRANSACTION_PARTS};
+use sessionstore::core::room::{Cause, Change, Command, Lease, PeerHandle, Reply, Time};
+use sessionstore::core::write::{Check, Expiry, LockGuard, Transaction, Write};
+use sessionstore::{Error, ErrorCode, Merge, Value};
+
+use crate::scenarios::{code, Scene};
+
+fn held(lease: &Lease) -> LockGuard<'static> {
+    LockGuard { name: lease.name.to_string().into(), token: lease.token }
+}
+
+impl Scene {
+    fn write(&mut self, now: Time, peer: PeerHandle, write: Write<'_>) -> Result<Arc<Change>, Error> {
+        match self.apply(now, Command::Write { peer, write, lock: None })? {
+            Reply::State(state) => Ok(state),
+            other => panic!("a write was answered with {other:?}"),
+        }
+    }
+
+    fn transact(&mut self, peer: PeerHandle, checks: Vec<Check<'_>>, writes: Vec<Write<'_>>) -> Result<u64, Error> {
+        match self.apply(0, Command::Transact { peer, transaction: Transaction { checks, writes } })? {
+            Reply::States { revision, .. } => Ok(revision),
+            other => panic!("a transaction was answered with {other:?}"),
+        }
+    }
+
+    fn acquire(&mut self, now: Time, peer: PeerHandle, name: &str, wait_ms: u64) -> Result<Reply, Error> {
+        self.apply(now, Command::Acquire { peer, name, ttl_ms: 10_000, wait_ms })
+    }
+
+    fn lock(&mut self, now: Time, peer: PeerHandle, name: &str) -> Lease {
+        match self.acquire(now, peer, name, 0).expect("free") {
+            Reply::Lock(lease) => lease,
+            other => panic!("a free lock was answered with {other:?}"),
+        }
+    }
+
+    fn json(&self, key: &str) -> String {
+        self.room.state(key).value.json().to_owned()
+    }
+
+    fn listen_to(&mut self, peer: PeerHandle, keys: &[&str], prefixes: &[&str]) {
+        self.apply(0, Command::Listen { peer, keys, prefixes }).expect("listens");
+    }
+}
+
+fn two() -> (Scene, PeerHandle, PeerHandle) {
+    let mut scene = Scene::new(Limits::default());
+    let (ada, bob) = (scene.join(0, "ada"), scene.join(0, "bob"));
+    scene.story();
+    (scene, ada, bob)
+}
+
+#[test]
+fn merges_lose_nobodys_work_and_make_one_revision_each() {
+    let (mut scene, ada, bob) = two();
+    scene.write(0, ada, Write::merge("blocked", Merge::SetAdd(vec!["eve".into()]))).expect("merged");
+    scene.write(0, bob, Write::merge("blocked", Merge::SetAdd(vec!["mallory".into()]))).expect("merged");
+    assert_eq!(scene.json("blocked"), r#"["eve","mallory"]"#);
+    let sum = scene.write(0, ada, Write::merge("votes", Merge::Add(3.into()))).expect("merged");
+    assert_eq!((sum.value.json(), sum.version), ("3", 3));
+    // What changes nothing is no change.
+    let again = scene.write(0, bob, Write::merge("blocked", Merge::SetAdd(vec!["eve".into()]))).expect("merged");
+    assert_eq!((again.version, scene.room.revision()), (2, 3));
+    let refused = scene.write(0, ada, Write::merge("blocked", Merge::Add(1.into())));
+    assert_eq!(code(refused), ErrorCode::WrongType);
+    let large = "x".repeat(1_000);
+    let write = Write::merge("blocked", Merge::Append { values: vec![large.as_str().into(); 2], cap: None });
+    assert_eq!(code(scene.write(0, ada, write)), ErrorCode::ValueTooLarge);
+    assert_eq!(scene.room.revision(), 3);
+    let patched = scene.write(0, bob, Write::merge("blocked", Merge::Patch(Value::null()))).expect("merged");
+    assert!(patched.value.is_null() && scene.room.usage().0 == 1, "a patch of null removes");
+}
+
+#[test]
+fn a_merge_can_have_a_version_to_expect() {
+    let (mut scene, ada, _) = two();
+    scene.set(0, ada, "votes", "1").expect("set");
+    let write = Write { expected: Some(7), ..Write::merge("votes", Merge::Add(1.into())) };
+    let error = scene.write(0, ada, write).expect_err("a conflict");
+    assert_eq!(error, ErrorCode::VersionConflict);
+    assert_eq!(error.current().map(|state| state.version), Some(1));
+}
+
+#[test]
+fn a_transaction_is_one_revision_or_nothing() {
+    let (mut scene, ada, bob) = two();
+    scene.listen_to(bob, &["a", "b", "c"], &[]);
+    scene.set(0, ada, "a", "1").expect("set");
+    scene.story();
+    let checks = vec![
+        Check::Version { key: "a".into(), version: 1 },
+        Check::Exists { key: "a".into() },
+        Check::Absent { key: "b".into() },
+        Check::Version { key: "b".into(), version: 0 },
+        Check::Equals { key: "a".into(), value: 1.into() },
+        Check::Equals { key: "b".into(), value: Value::null() },
+    ];
+    let writes = vec![
+        Write::merge("a", Merge::Add(1.into())),
+        Write::set("b", "x".into()),
+        Write::merge("a", Merge::Add(1.into())),
+        Write::set("c", 1.into()),
+        Write::set("c", Value::null()),
+    ];
+    assert_eq!(scene.transact(ada, checks.clone(), writes.clone()).expect("committed"), 2);
+    assert_eq!(scene.story(), ["a=3 #2 to [bob]", "b=\"x\" #2 to [bob]"], "c came and went unseen");
+    let error = scene.transact(ada, checks, writes).expect_err("the first check fails");
+    assert_eq!((error.code(), error.check(), error.write()), (ErrorCode::CheckFailed, Some(0), None));
+    assert_eq!(error.current().map(|state| state.version), Some(2));
+    let writes = vec![Write::set("b", 1.into()), Write::merge("b", Merge::SetAdd(vec![]))];
+    let error = scene.transact(ada, vec![], writes).expect_err("b is no array by then");
+    assert_eq!((error.code(), error.check(), error.write()), (ErrorCode::WrongType, None, Some(1)));
+    assert_eq!((scene.json("b").as_str(), scene.room.revision()), ("\"x\"", 2));
+    assert!(scene.story().is_empty());
+    // Nothing to do is no revision.
+    assert_eq!(scene.transact(bob, vec![], vec![Write::set("never", Value::null())]).expect("committed"), 2);
+}
+
+#[test]
+fn the_limits_hold_for_a_transaction_as_a_whole() {
+    let mut scene = Scene::new(Limits { max_keys: 2, ..Limits::default() });
+    let ada = scene.join(0, "ada");
+    scene.set(0, ada, "a", "1").expect("set");
+    scene.set(0, ada, "b", "1").expect("set");
+    let over = vec![Write::set("c", 1.into())];
+    assert_eq!(code(scene.transact(ada, vec![], over)), ErrorCode::TooManyKeys);
+    // More than fits on the way, not at the end.
+    let swap = vec![Write::set("c", 1.into()), Write::set("a", Value::null())];
+    scene.transact(ada, vec![], swap).expect("fits");
+    assert_eq!(scene.room.usage(), (2, 4));
+    let many = vec![Write::set("c", 1.into()); MAX_TRANSACTION_PARTS + 1];
+    assert_eq!(code(scene.transact(ada, vec![], many)), ErrorCode::InvalidArgument);
+    let reserved = scene.transact(ada, vec![], vec![Write::set("$lock/a", 1.into())]).expect_err("refused");
+    assert_eq!((reserved.code(), reserved.write()), (ErrorCode::ReservedKey, Some(0)));
+    let bad = scene.transact(ada, vec![Check::Exists { key: "".into() }], vec![]).expect_err("refused");
+    assert_eq!((bad.code(), bad.check()), (ErrorCode::InvalidKey, Some(0)));
+}
+
+#[test]
+fn a_key_expires_at_its_time_unless_a_write_says_otherwise() {
+    let (mut scene, ada, bob) = two();
+    scene.listen_to(bob, &["timer"], &[]);
+    let timer = |expiry| Write { expiry, ..Write::set("timer", 1.into()) };
+    let set = scene.write(0, ada, timer(Some(Expiry::After(100)))).expect("set");
+    assert_eq!((set.expires_at, scene.room.next_deadline()), (100, Some(100)));
+    // A set replaces: without a word the key stays for ever.
+    scene.write(50, ada, timer(None)).expect("set");
+    assert_eq!(scene.room.next_deadline(), None);
+    scene.write(50, ada, timer(Some(Expiry::After(100)))).expect("set");
+    scene.write(60, ada, timer(Some(Expiry::Keep))).expect("set");
+    // A merge changes the value where it is, and a touch only the time.
+    scene.write(70, ada, Write::merge("timer", Merge::Add(1.into()))).expect("merged");
+    assert_eq!(scene.room.next_deadline(), Some(150));
+    let touched = scene.write(80, ada, Write::touch("timer", Expiry::After(100))).expect("touched");
+    assert_eq!((touched.value.json(), touched.expires_at, touched.version), ("2", 180, 6));
+    scene.story();
+    scene.apply(179, Command::Tick).expect("ticked");
+    assert!(scene.story().is_empty());
+    scene.apply(180, Command::Tick).expect("ticked");
+    assert_eq!(scene.story(), ["timer=null #7 expired to [bob]"]);
+    assert_eq!((scene.room.next_deadline(), scene.room.usage()), (None, (0, 0)));
+    assert_eq!(code(scene.write(190, ada, Write::touch("timer", Expiry::Never))), ErrorCode::KeyAbsent);
+    assert_eq!(code(scene.write(190, ada, timer(Some(Expiry::After(0))))), ErrorCode::InvalidArgument);
+    assert_eq!(code(scene.write(190, ada, timer(Some(Expiry::After(u64::MAX))))), ErrorCode::InvalidArgument);
+    // Whoever writes after the time finds the key gone, tick or no tick.
+    scene.write(200, ada, timer(Some(Expiry::After(10)))).expect("set");
+    let late = Write { expected: Some(0), ..Write::set("timer", 9.into()) };
+    assert_eq!(scene.write(210, bob, late).expect("absent by then").version, 10);
+    scene.write(220, ada, timer(Some(Expiry::After(10)))).expect("set");
+    scene.write(221, ada, Write::touch("timer", Expiry::Never)).expect("touched");
+    scene.write(222, ada, Write::set("timer", Value::null())).expect("removed");
+    assert_eq!(scene.room.next_deadline(), None);
+}
+
+#[test]
+fn bound_keys_go_with_their_peer_in_one_revision() {
+    let (mut scene, ada, bob) = two();
+    scene.listen_to(bob, &["hand/ada", "typing/ada", "pinned"], &[]);
+    let bound = |key| Write { bound: Some(true), ..Write::set(key, true.into()) };
+    scene.write(0, ada, bound("hand/ada")).expect("set");
+    scene.write(0, ada, bound("typing/ada")).expect("set");
+    scene.write(0, ada, Write::set("pinned", 1.into())).expect("set");
+    // Whoever sets it without binding it makes it everybody's.
+    scene.write(0, ada, bound("pinned")).expect("set");
+    scene.set(0, bob, "pinned", "2").expect("set");
+    scene.story();
+    scene.apply(10, Command::ConnectionLost { peer: ada }).expect("lost");
+    assert!(scene.story().is_empty(), "not before the grace period ends");
+    scene.apply(10 + Limits::default().grace_ms, Command::Tick).expect("ticked");
+    let story = scene.story();
+    let gone = ["hand/ada=null #6 peer left to [bob]", "typing/ada=null #6 peer left to [bob]", "ada lost"];
+    assert_eq!(story, gone);
+    assert_eq!(scene.json("pinned"), "2");
+}
+
+#[test]
+fn a_lock_has_one_holder_at_a_time_and_tokens_that_grow() {
+    let (mut scene, ada, bob) = two();
+    scene.listen_to(bob, &["$lock/presenter"], &[]);
+    let first = scene.lock(0, ada, "presenter");
+    assert_eq!((first.token, first.expires_at), (1, 10_000));
+    assert_eq!(scene.story(), [r#"$lock/presenter={"holder":"ada","token":1} #1 to [bob]"#]);
+    for peer in [ada, bob] {
+        let error = scene.acquire(1, peer, "presenter", 0).expect_err("held");
+        assert_eq!(error, ErrorCode::LockHeld);
+        assert_eq!(error.current().map(|state| state.version), Some(first.token));
+    }
+    // Locks are no part of what the limits bound, and nobody writes their keys.
+    assert_eq!(scene.room.usage(), (0, 0));
+    assert_eq!(code(scene.set(1, ada, "$lock/presenter", "1")), ErrorCode::ReservedKey);
+    // Renewing is told to nobody; only the holder can, and only with its token.
+    let renew = |peer, lock| Command::Renew { peer, lock, ttl_ms: 20_000 };
+    scene.apply(5_000, renew(ada, held(&first))).expect("renewed");
+    assert_eq!(scene.room.next_deadline(), Some(25_000));
+    assert_eq!(code(scene.apply(5_000, renew(bob, held(&first)))), ErrorCode::LockLost);
+    let other = LockGuard { token: 2, ..held(&first) };
+    assert_eq!(code(scene.apply(5_000, renew(ada, other.clone()))), ErrorCode::LockLost);
+    assert_eq!(code(scene.apply(5_000, Command::Release { peer: bob, lock: held(&first) })), ErrorCode::LockLost);
+    assert!(scene.story().is_empty());
+    scene.apply(6_000, Command::Release { peer: ada, lock: held(&first) }).expect("released");
+    assert_eq!(scene.story(), ["$lock/presenter=null #2 to [bob]"]);
+    assert_eq!(code(scene.apply(6_000, Command::Release { peer: ada, lock: held(&first) })), ErrorCode::LockLost);
+    let second = scene.lock(7_000, bob, "presenter");
+    assert!(second.token > first.token);
+    // Nobody renews it.
+    scene.story();
+    scene.apply(17_000, Command::Tick).expect("ticked");
+    assert_eq!(scene.story(), ["$lock/presenter=null #4 expired to [bob]"]);
+    assert_eq!(scene.room.next_deadline(), None);
+}
+
+#[test]
+fn who_waits_for_a_lock_gets_it_in_turn() {
+    let (mut scene, ada, bob) = two();
+    let carl = scene.join(0, "carl");
+    scene.listen_to(carl, &["$lock/l"], &[]);
+    let first = scene.lock(0, ada, "l");
+    let wait = |scene: &mut Scene, peer, ms| match scene.acquire(1, peer, "l", ms).expect("may wait") {
+        Reply::Waiting(number) => number,
+        other => panic!("waiting was answered with {other:?}"),
+    };
+    assert_eq!(
+        (wait(&mut scene, bob, 5_000), wait(&mut scene, carl, 60_000), wait(&mut scene, bob, 60_000)),
+        (1, 2, 3)
+    );
+    scene.story();
+    scene.apply(5_001, Command::Tick).expect("ticked");
+    assert_eq!(scene.story(), ["bob gave up wait 1: LOCK_HELD (213)"]);
+    scene.apply(6_000, Command::Release { peer: ada, lock: held(&first) }).expect("released");
+    assert_eq!(
+        scene.story(),
+        [r#"$lock/l={"holder":"carl","token":2} #2 to [carl]"#, "carl holds l as 2 (wait 2)"],
+        "the lock was never seen free"
+    );
+    // It passes on at the end of the lease too, to who is still there.
+    scene.apply(16_000, Command::Tick).expect("ticked");
+    assert_eq!(scene.story(), [r#"$lock/l={"holder":"bob","token":3} #3 to [carl]"#, "bob holds l as 3 (wait 3)"]);
+    let waiting = wait(&mut scene, carl, 60_000);
+    scene.apply(17_000, Command::ConnectionLost { peer: carl }).expect("lost");
+    scene.apply(17_001, Command::Leave { peer: bob }).expect("left");
+    assert_eq!(scene.story(), ["$lock/l=null #4 peer left to [carl]", "bob left"], "wait {waiting} ended unheard");
+    let far = 300_001;
+    assert_eq!(code(scene.acquire(17_002, ada, "l", far)), ErrorCode::InvalidArgument);
+    let long = "l".repeat(1_024);
+    assert_eq!(code(scene.acquire(17_002, ada, &long, 0)), ErrorCode::InvalidLock);
+    for ttl_ms in [0, 999, 300_001] {
+        let command = Command::Acquire { peer: ada, name: "l", ttl_ms, wait_ms: 0 };
+        assert_eq!(code(scene.apply(17_002, command)), ErrorCode::InvalidArgument);
+    }
+}
+
+#[test]
+fn a_holder_that_leaves_passes_its_locks_on_with_its_keys_in_one_revision() {
+    let (mut scene, ada, bob) = two();
+    scene.listen_to(bob, &[], &["", "$lock/"]);
+    scene.lock(0, ada, "x");
+    scene.lock(0, ada, "y");
+    scene.write(0, ada, Write { bound: Some(true), ..Write::set("hand", true.into()) }).expect("set");
+    scene.acquire(0, bob, "y", 1_000).expect("waits");
+    scene.story();
+    scene.apply(1, Command::Leave { peer: ada }).expect("left");
+    assert_eq!(
+        scene.story(),
+        [
+            "$lock/x=null #4 peer left to [bob]",
+            r#"$lock/y={"holder":"bob","token":4} #4 to [bob]"#,
+            "hand=null #4 peer left to [bob]",
+            "bob holds y as 4 (wait 1)",
+            "ada left",
+        ]
+    );
+}
+
+#[test]
+fn a_write_can_require_a_lock() {
+    let (mut scene, ada, bob) = two();
+    let lease = scene.lock(0, ada, "presenter");
+    let guarded = |scene: &mut Scene, now, peer, lock| {
+        scene.apply(now, Command::Write { peer, write: Write::set("slide", 1.into()), lock: Some(lock) })
+    };
+    guarded(&mut scene, 0, ada, held(&lease)).expect("held");
+    // The lease runs out, another gets it: a late write with the old token does nothing.
+    assert_eq!(code(guarded(&mut scene, 10_000, ada, held(&lease))), ErrorCode::LockLost);
+    let next = scene.lock(10_000, bob, "presenter");
+    assert_eq!(code(guarded(&mut scene, 10_001, ada, held(&lease))), ErrorCode::LockLost);
+    guarded(&mut scene, 10_001, bob, held(&next)).expect("held");
+    let checks = vec![Check::Exists { key: "slide".into() }, Check::Lock(held(&lease))];
+    let error = scene.transact(ada, checks, vec![]).expect_err("lost");
+    assert_eq!((error.code(), error.check()), (ErrorCode::LockLost, Some(1)));
+    scene.transact(bob, vec![Check::Lock(held(&next))], vec![Write::set("slide", 2.into())]).expect("held");
+    let nonsense = LockGuard { name: "\n".into(), token: 1 };
+    assert_eq!(code(guarded(&mut scene, 10_001, ada, nonsense)), ErrorCode::InvalidLock);
+}
+
+#[test]
+fn a_prefix_hears_of_keys_that_come_and_go() {
+    let (mut scene, ada, bob) = two();
+    scene.set(0, ada, "hand/ada", "true").expect("set");
+    scene.set(0, ada, "pinned", "1").expect("set");
+    scene.listen_to(bob, &["pinned", "none"], &["hand/", "hand/a"]);
+    let snapshot = scene.snapshot(bob);
+    assert_eq!(
+        snapshot.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
+        ["hand/ada=true", "none=null", "pinned=1"]
+    );
+    scene.story();
+    let steps = [
+        ("hand/carl", "true", "hand/carl=true #3 to [bob]"),
+        ("other", "1", "other=1 #4 to []"),
+        ("hand/carl", "null", "hand/carl=null #5 to [bob]"),
+        ("hand/ada", "null", "hand/ada=null #6 to [bob]"),
+    ];
+    for (key, json, told) in steps {
+        scene.set(0, ada, key, json).expect("set");
+        // Who is to be told of a removal is known until the next command.
+        assert_eq!(scene.story(), [told]);
+    }
+    // Nothing is kept of keys that nobody names.
+    scene.apply(0, Command::Tick).expect("ticked");
+    assert_eq!(scene.room.listen_set(bob).count(), 2);
+    scene.set(0, ada, "hand/carl", "1").expect("set");
+    assert_eq!(scene.story(), ["hand/carl=1 #7 to [bob]"]);
+    // Everything, but no locks.
+    scene.lock(0, ada, "l");
+    scene.listen_to(ada, &[], &[""]);
+    let all: Vec<String> = scene.snapshot(ada).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(all, ["hand/carl", "other", "pinned"]);
+    let long = "x".repeat(257);
+    let refused = scene.apply(0, Command::Listen { peer: ada, keys: &[], prefixes: &[&long] });
+    assert_eq!(code(refused), ErrorCode::InvalidKey);
+}
+
+#[test]
+fn several_keys_are_read_at_one_revision() {
+    let (mut scene, ada, _) = two();
+    for key in ["hand/b", "hand/a", "pinned", "other"] {
+        scene.set(0, ada, key, "1").expect("set");
+    }
+    let read = Command::Read { peer: ada, keys: &["none", "pinned", "hand/b"], prefixes: &["hand/"] };
+    let Ok(Reply::States { revision: 4, states }) = scene.apply(0, read) else { panic!("not the states") };
+    let keys: Vec<&str> = states.iter().map(|state| &*state.key).collect();
+    assert_eq!(keys, ["none", "pinned", "hand/b", "hand/a"]);
+    assert_eq!(states[0].version, 0);
+    assert!(states.iter().all(|state| state.cause == Cause::Written));
+}
