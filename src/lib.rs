@@ -32,8 +32,8 @@ mod ids;
 
 #[cfg(feature = "client")]
 pub use crate::client::{
-    Action, Client, ClientOptions, ConnectionState, Hook, KeyChange, KeyChangeListener, PeerChange, Store,
-    Subscription, ThreadHooks, UpdateListener,
+    Action, Client, ClientOptions, ConnectionState, Hook, KeyChange, KeyChangeListener, Lock, LockOptions, PeerChange,
+    Selector, Store, Subscription, ThreadHooks, Update, UpdateListener,
 };
 pub use crate::core::error::{Error, ErrorCode};
 pub use crate::core::limits::Limits;
@@ -41,6 +41,7 @@ pub use crate::core::merge::Merge;
 pub use crate::core::replica::KeyEvent;
 pub use crate::core::room::{Author, Cause, Change};
 pub use crate::core::value::{Kind, Value};
-pub use crate::core::wire::PeerInfo;
+pub use crate::core::wire::{PeerInfo, Snapshot, Usage};
+pub use crate::core::write::{Check, Expiry, LockGuard, Operation, Transaction, Write};
 #[cfg(feature = "server")]
 pub use crate::server::{Server, ServerOptions};

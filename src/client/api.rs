@@ -1,4 +1,4 @@
-//! `Client`, `Store`, `Action` and `Subscription`: what an app holds.
+//! `Client`, `Action` and `Subscription`: what an app holds beside its [`Store`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::dispatch::{lock, may_wait, wait, Dispatcher, Item, ListenerCell, UpdateNotice};
-use super::listener::{ConnectionState, KeyChangeListener, UpdateListener};
+use super::listener::{ConnectionState, UpdateListener};
+use super::lock::Locks;
 use super::options::{Address, ClientOptions};
-use super::requests::{RequestKind, Requests, Waiting};
+use super::requests::{Answer, RequestKind, Requests, Waiting};
 use super::runtime::NetworkThread;
+use super::store::Store;
 use super::task;
 use crate::core::names;
 use crate::core::replica::{KeyEvent, ListenerId, Notice, Replica};
-use crate::core::room::Change;
-use crate::core::value::Value;
 use crate::core::wire::{self, PeerInfo};
 use crate::{Error, ErrorCode};
 
-/// What a request ends with: the state of a key, where it concerns one.
-pub(crate) type Outcome = Result<Option<Arc<Change>>, Error>;
+/// What a request ends with.
+pub(crate) type Outcome = Result<Answer, Error>;
 
 /// Who is told the outcome.
 pub(crate) enum Completion {
@@ -31,6 +31,8 @@ pub(crate) enum Completion {
     Dispatched(Box<dyn FnOnce(Outcome) + Send>),
     /// Told at once: a thread that waits, in poll mode, where nobody may be polling.
     Direct(Arc<Waiter>),
+    /// Nobody: the client asked for itself.
+    Untold,
 }
 
 /// A thread waits here for one outcome.
@@ -63,8 +65,8 @@ impl Waiter {
 pub(crate) struct Listening {
     pub(crate) replica: Replica,
     pub(crate) cells: BTreeMap<ListenerId, Arc<ListenerCell>>,
-    last_id: ListenerId,
-    closed: bool,
+    pub(super) last_id: ListenerId,
+    pub(super) closed: bool,
 }
 
 /// Where the client stands.
@@ -77,13 +79,14 @@ pub(crate) struct Status {
 }
 
 /// What the handles, the network task and the dispatcher share. Locks are taken in the order
-/// `listening`, `requests`, `status`, the dispatcher's queue, and never while a callback runs.
+/// `listening`, `requests`, `locks`, `status`, the dispatcher's queue, and never while a callback runs.
 pub(crate) struct Shared {
     pub(crate) options: ClientOptions,
     pub(crate) address: Address,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) listening: Mutex<Listening>,
     pub(crate) requests: Mutex<Requests>,
+    pub(crate) locks: Locks,
     pub(crate) status: Mutex<Status>,
     pub(crate) status_changed: Condvar,
     /// Tells the network task that there is something to send, or that the client is closed.
@@ -137,6 +140,7 @@ impl Shared {
         match completion {
             Completion::Dispatched(tell) => self.dispatcher.push(Item::Call(Box::new(move || tell(outcome)))),
             Completion::Direct(waiter) => waiter.complete(outcome),
+            Completion::Untold => {}
         }
     }
 
@@ -162,6 +166,7 @@ impl Shared {
         for request in waiting {
             self.complete(request.completion, Err(reason.clone().unwrap_or_else(|| ErrorCode::Closed.into())));
         }
+        self.locks.lose_all(&self.dispatcher, &reason.clone().unwrap_or_else(|| ErrorCode::Closed.into()));
         for cell in cells.into_values() {
             cell.cancel();
             self.dispatcher.push(Item::Ended(cell));
@@ -214,6 +219,7 @@ impl Client {
             dispatcher,
             listening: Mutex::default(),
             requests: Mutex::default(),
+            locks: Locks::default(),
             status: Mutex::new(Status {
                 state: ConnectionState::Connecting,
                 joined: false,
@@ -273,13 +279,13 @@ impl Client {
         let write = move |out: &mut Vec<u8>, id| {
             wire::write_introduction(out, id, "peer-update", name.as_deref(), metadata.as_deref());
         };
-        Action::new(&self.shared, kind, checked, write, |_| ())
+        Action::new(&self.shared, kind, checked, write, |_| Ok(()))
     }
 
     /// Leaves the room: everybody is told, the keys listened to fall silent, the client closes.
     /// The result comes before the client's last callback.
     pub fn leave(&self) -> Action<()> {
-        Action::new(&self.shared, RequestKind::Leave, Ok(()), |out, id| wire::write_bare(out, id, "leave"), |_| ())
+        Action::new(&self.shared, RequestKind::Leave, Ok(()), |out, id| wire::write_bare(out, id, "leave"), |_| Ok(()))
     }
 
     /// In poll mode, runs waiting callbacks on this thread, at most `most`; returns how many.
@@ -303,98 +309,11 @@ impl Drop for Client {
     }
 }
 
-/// The store of the room a client is in. Cloning shares it; it may outlive its client, and then
-/// answers `CLOSED`.
-#[derive(Clone)]
-pub struct Store {
-    pub(crate) shared: Arc<Shared>,
-}
-
-impl Store {
-    /// Sets a key; `null` removes it. The result is the key's new state.
-    ///
-    /// Refused with `INVALID_KEY`, `VALUE_TOO_LARGE`, `TOO_MANY_KEYS`, `STORE_FULL`, changing
-    /// nothing.
-    pub fn set(&self, key: &str, value: Value) -> Action<Arc<Change>> {
-        self.write(key, value, None)
-    }
-
-    /// Sets a key only if it has this version now, 0 meaning that it is absent. Otherwise
-    /// `VERSION_CONFLICT` has what the key holds: [`Error::current`].
-    pub fn set_if(&self, key: &str, value: Value, version: u64) -> Action<Arc<Change>> {
-        self.write(key, value, Some(version))
-    }
-
-    /// Removes a key. That it was absent already is fine.
-    pub fn remove(&self, key: &str) -> Action<Arc<Change>> {
-        self.write(key, Value::null(), None)
-    }
-
-    /// Asks the server for a key's current state. An absent key has the value `null`.
-    pub fn get(&self, key: &str) -> Action<Arc<Change>> {
-        let (checked, key) = (names::check_key(key), key.to_owned());
-        let write = move |out: &mut Vec<u8>, id| wire::write_get(out, id, &key);
-        Action::new(&self.shared, RequestKind::Read, checked, write, state)
-    }
-
-    /// What this client knows of a key it listens to, without asking the server; `None` when no
-    /// listener has it or its first value is still under way.
-    #[inline]
-    pub fn cached(&self, key: &str) -> Option<Arc<Change>> {
-        lock(&self.shared.listening).replica.cached(key)
-    }
-
-    /// Listens to keys: first their current values (`null` when absent), then
-    /// [`SnapshotEnd`](super::KeyChange::SnapshotEnd), then each change, this peer's own included.
-    ///
-    /// Errors: `INVALID_KEY`; `INVALID_ARGUMENT` without keys; `CLOSED`. The listener is then
-    /// dropped before this returns.
-    pub fn listen(&self, keys: &[&str], listener: impl KeyChangeListener + 'static) -> Result<Subscription, Error> {
-        if keys.is_empty() {
-            return Err(Error::new(ErrorCode::InvalidArgument, "there are no keys to listen to"));
-        }
-        keys.iter().try_for_each(|key| names::check_key(key))?;
-        let mut listening = lock(&self.shared.listening);
-        if listening.closed {
-            return Err(ErrorCode::Closed.into());
-        }
-        listening.last_id += 1;
-        let cell = ListenerCell::new(listening.last_id, Box::new(listener));
-        listening.cells.insert(cell.id, cell.clone());
-        let mut notices = Vec::new();
-        let grown = listening.replica.add(cell.id, keys, &[], &mut notices);
-        self.shared.queue_notices(&listening, &mut notices);
-        drop(listening);
-        self.shared.dispatcher.announce();
-        if grown {
-            self.shared.work.notify_one();
-        }
-        Ok(Subscription { shared: self.shared.clone(), cell, detached: false })
-    }
-
-    /// The room's name as this client was told it; empty when only the token knows.
-    pub fn room(&self) -> &str {
-        &self.shared.options.room
-    }
-
-    /// The id of the current session.
-    pub fn session_id(&self) -> Arc<str> {
-        lock(&self.shared.status).session_id.clone()
-    }
-
-    fn write(&self, key: &str, value: Value, expected: Option<u64>) -> Action<Arc<Change>> {
-        let (checked, key) = (names::check_key(key), key.to_owned());
-        let write = move |out: &mut Vec<u8>, id| wire::write_set(out, id, &key, &value, expected);
-        Action::new(&self.shared, RequestKind::Write, checked, write, state)
-    }
-}
-
-fn state(state: Option<Arc<Change>>) -> Arc<Change> {
-    state.unwrap_or_else(|| Arc::new(Change::absent("".into())))
-}
-
 /// Writes a request's frame, given its id.
 type WriteFrame = Box<dyn FnOnce(&mut Vec<u8>, u64) + Send>;
+
+/// Makes of an answer what the app is given.
+type Convert<T> = Box<dyn FnOnce(Answer) -> Result<T, Error> + Send>;
 
 /// A request that is sent once it is told how its result is wanted: by callback
 /// ([`on_result`](Action::on_result)), by waiting ([`wait`](Action::wait)), or by `.await`.
@@ -408,50 +327,54 @@ pub struct Action<T> {
     timeout: Duration,
     checked: Result<(), Error>,
     write: WriteFrame,
-    convert: fn(Option<Arc<Change>>) -> T,
+    convert: Convert<T>,
 }
 
 impl<T: 'static> Action<T> {
-    fn new(
+    pub(super) fn new(
         shared: &Arc<Shared>,
         kind: RequestKind,
         checked: Result<(), Error>,
         write: impl FnOnce(&mut Vec<u8>, u64) + Send + 'static,
-        convert: fn(Option<Arc<Change>>) -> T,
+        convert: impl FnOnce(Answer) -> Result<T, Error> + Send + 'static,
     ) -> Action<T> {
         let timeout = Duration::from_millis(shared.options.request_timeout_ms);
-        Action { shared: shared.clone(), kind, timeout, checked, write: Box::new(write), convert }
+        Action { shared: shared.clone(), kind, timeout, checked, write: Box::new(write), convert: Box::new(convert) }
     }
 
-    fn send(self, completion: Completion) -> Result<(), Error> {
-        self.checked?;
-        self.shared.begin(self.kind, self.timeout, completion, self.write)
+    /// The same, taking so much longer.
+    pub(super) fn within(mut self, more: Duration) -> Action<T> {
+        self.timeout = self.timeout.saturating_add(more);
+        self
     }
 
     /// Sends the request and calls `told` with the result, on a dispatch thread.
     ///
     /// When this fails, nothing was sent and `told` is dropped uncalled.
     pub fn on_result(self, told: impl FnOnce(Result<T, Error>) + Send + 'static) -> Result<(), Error> {
-        let convert = self.convert;
-        self.send(Completion::Dispatched(Box::new(move |outcome| told(outcome.map(convert)))))
+        let Action { shared, kind, timeout, checked, write, convert } = self;
+        checked?;
+        let completion = Completion::Dispatched(Box::new(move |outcome| told(outcome.and_then(convert))));
+        shared.begin(kind, timeout, completion, write)
     }
 
     /// Sends the request and waits for the result.
     ///
     /// Errors: those of the request; `WOULD_DEADLOCK` inside a callback, where nothing is sent;
     /// `TIMEOUT` when the time runs out first.
-    pub fn wait(mut self, timeout: Duration) -> Result<T, Error> {
+    pub fn wait(self, timeout: Duration) -> Result<T, Error> {
         may_wait()?;
-        let (convert, waiter) = (self.convert, Arc::new(Waiter::default()));
-        self.timeout = timeout;
-        let completion = if self.shared.dispatcher.is_polled() {
+        let Action { shared, kind, checked, write, convert, .. } = self;
+        checked?;
+        let waiter = Arc::new(Waiter::default());
+        let completion = if shared.dispatcher.is_polled() {
             Completion::Direct(waiter.clone())
         } else {
             let told = waiter.clone();
             Completion::Dispatched(Box::new(move |outcome| told.complete(outcome)))
         };
-        self.send(completion)?;
-        waiter.wait(timeout).map(convert)
+        shared.begin(kind, timeout, completion, write)?;
+        waiter.wait(timeout).and_then(convert)
     }
 }
 
@@ -466,6 +389,12 @@ impl<T: Send + 'static> IntoFuture for Action<T> {
             sent?;
             receiver.await.unwrap_or_else(|_| Err(ErrorCode::Closed.into()))
         })
+    }
+}
+
+impl Subscription {
+    pub(super) fn new(shared: Arc<Shared>, cell: Arc<ListenerCell>) -> Subscription {
+        Subscription { shared, cell, detached: false }
     }
 }
 
@@ -530,12 +459,6 @@ impl Drop for Subscription {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("options", &self.shared.options).field("state", &self.state()).finish()
-    }
-}
-
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("room", &self.room()).finish_non_exhaustive()
     }
 }
 

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::api::Store;
 use super::listener::{ConnectionState, KeyChange, KeyChangeListener, PeerChange, UpdateListener};
 use super::options::{Hook, ThreadHooks};
 use super::pool::{Pool, Turn};
+use super::store::Store;
 use crate::core::replica::{KeyEvent, ListenerId};
 use crate::core::wire::PeerInfo;
 use crate::{Error, ErrorCode};

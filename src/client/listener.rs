@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::api::Store;
+use super::store::Store;
 use crate::core::replica::KeyEvent;
 use crate::core::wire::PeerInfo;
 use crate::Error;

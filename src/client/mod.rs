@@ -12,7 +12,10 @@
 //! | `listener` | the traits an app implements |
 //! | `dispatch` | the queue of callbacks, how they are run, and poll mode |
 //! | `pool` | the threads that run callbacks, shared by all clients |
-//! | `api` | `Client`, `Store`, `Action`, `Subscription` |
+//! | `api` | `Client`, `Action`, `Subscription` |
+//! | `store` | `Store`: everything that can be asked of it |
+//! | `update` | read, compute, compare and set, until it lands |
+//! | `lock` | locks that are held: renewed in time, reported when lost |
 //! | `requests` | requests without an answer, and their deadlines |
 //! | `task` | the life of the connection: join, requests, reconnect |
 //! | `transport` | how a connection is opened, and the ways that can fail |
@@ -38,17 +41,23 @@
 pub(crate) mod api;
 pub(crate) mod dispatch;
 pub(crate) mod listener;
+mod lock;
 pub(crate) mod options;
 mod pool;
 mod requests;
 mod runtime;
 mod socket;
+mod store;
 mod task;
 mod transport;
+mod update;
 
 #[cfg(feature = "server")]
 pub(crate) use dispatch::may_wait;
 
-pub use api::{Action, Client, Store, Subscription};
+pub use api::{Action, Client, Subscription};
 pub use listener::{ConnectionState, KeyChange, KeyChangeListener, PeerChange, UpdateListener};
+pub use lock::{Lock, LockOptions};
 pub use options::{ClientOptions, Hook, ThreadHooks};
+pub use store::{Selector, Store};
+pub use update::Update;

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::api::Completion;
+use super::lock::{Acquire, Held};
+use crate::core::room::Change;
+use crate::core::wire::{Snapshot, Usage};
 
 /// A request that has no answer yet.
 pub(crate) struct Waiting {
@@ -20,16 +23,48 @@ pub(crate) struct Waiting {
 }
 
 /// What a request does, as far as its answer and a broken connection are concerned.
-#[derive(Clone, Debug)]
 pub(crate) enum RequestKind {
-    /// Answered with a state; changes the room.
-    Write,
-    /// Answered with a state; may be asked again.
-    Read,
+    /// Changes the room.
+    Write(Expected),
+    /// May be asked again.
+    Read(Expected),
+    /// Takes a lock, which is renewed from then on; what is told when it is lost.
+    Acquire(Acquire),
+    /// Renews a lock.
+    Renew(Arc<Held>),
+    /// Asks nothing: something goes on when its time is over.
+    Pause,
     /// Changes this peer's name or metadata.
     PeerUpdate { name: Option<Arc<str>>, metadata: Option<Arc<str>> },
     /// Leaves the room.
     Leave,
+}
+
+/// What the answer to a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Nothing,
+    State,
+    States,
+    Keys,
+    Usage,
+}
+
+/// What a request was answered.
+pub(crate) enum Answer {
+    Nothing,
+    State(Arc<Change>),
+    States(Snapshot),
+    Keys(Vec<String>),
+    Usage(Usage),
+    Lock(Arc<Held>),
+}
+
+impl RequestKind {
+    /// Whether it may be sent again after the connection broke: it does no harm twice.
+    pub(crate) fn may_be_repeated(&self) -> bool {
+        matches!(self, RequestKind::Read(_) | RequestKind::Pause)
+    }
 }
 
 /// The requests of one client.
@@ -70,10 +105,10 @@ impl Requests {
         self.deadlines.first().map(|due| due.at)
     }
 
-    /// Takes one request whose deadline has come.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Waiting> {
-        let due = self.deadlines.first().filter(|due| due.at <= now)?;
-        self.remove(due.id)
+    /// Takes one request whose deadline has come, with its id.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<(u64, Waiting)> {
+        let id = self.deadlines.first().filter(|due| due.at <= now)?.id;
+        Some((id, self.remove(id)?))
     }
 
     /// Marks what is to be sent as sent, in the order of the ids, and hands each over.
@@ -89,7 +124,7 @@ impl Requests {
     /// After the connection broke: those that may be asked again are to be sent again; takes the
     /// others that were sent.
     pub(crate) fn take_lost(&mut self) -> Vec<Waiting> {
-        let lost = |request: &Waiting| request.sent && !matches!(request.kind, RequestKind::Read);
+        let lost = |request: &Waiting| request.sent && !request.kind.may_be_repeated();
         let lost = self.take_where(lost);
         self.waiting.values_mut().for_each(|request| request.sent = false);
         self.unsent_from = 0;
@@ -171,11 +206,11 @@ mod tests {
             for other in 0..others {
                 // Deadlines in another order than the ids.
                 let later = Duration::from_millis(10_000 + (other * 7_919) % 10_007);
-                begin(&mut requests, RequestKind::Write, now + later);
+                begin(&mut requests, RequestKind::Write(Expected::State), now + later);
             }
             assert_eq!(send(&mut requests), others);
             LOOKS.set(0);
-            let id = begin(&mut requests, RequestKind::Write, now + Duration::from_millis(15_000));
+            let id = begin(&mut requests, RequestKind::Write(Expected::State), now + Duration::from_millis(15_000));
             assert_eq!(send(&mut requests), 1);
             assert!(requests.next_deadline().is_some());
             assert!(requests.take_due(now).is_none());
@@ -194,11 +229,12 @@ mod tests {
     fn requests_end_at_their_deadlines_in_order() {
         let now = Instant::now();
         let mut requests = Requests::default();
-        let ids = [30, 10, 20, 10].map(|at| begin(&mut requests, RequestKind::Read, now + Duration::from_secs(at)));
+        let ids = [30, 10, 20, 10]
+            .map(|at| begin(&mut requests, RequestKind::Read(Expected::State), now + Duration::from_secs(at)));
         assert_eq!(requests.next_deadline(), Some(now + Duration::from_secs(10)));
         assert!(requests.take_due(now + Duration::from_secs(9)).is_none());
         let until = now + Duration::from_secs(20);
-        let due: Vec<Instant> = std::iter::from_fn(|| requests.take_due(until)).map(|due| due.deadline).collect();
+        let due: Vec<Instant> = std::iter::from_fn(|| requests.take_due(until)).map(|(_, due)| due.deadline).collect();
         assert_eq!(due, [10, 10, 20].map(|at| now + Duration::from_secs(at)));
         assert!(requests.remove(ids[1]).is_none(), "each ends once");
         assert!(requests.remove(ids[0]).is_some());
@@ -209,15 +245,15 @@ mod tests {
     fn after_a_broken_connection_reads_are_sent_again_before_what_came_later() {
         let now = Instant::now();
         let mut requests = Requests::default();
-        let read = begin(&mut requests, RequestKind::Read, now);
-        begin(&mut requests, RequestKind::Write, now);
+        let read = begin(&mut requests, RequestKind::Read(Expected::State), now);
+        begin(&mut requests, RequestKind::Write(Expected::State), now);
         assert_eq!((send(&mut requests), send(&mut requests)), (2, 0));
-        begin(&mut requests, RequestKind::Write, now);
+        begin(&mut requests, RequestKind::Write(Expected::State), now);
         let lost = requests.take_lost();
-        assert!(matches!(lost[..], [Waiting { kind: RequestKind::Write, sent: true, .. }]));
+        assert!(matches!(lost[..], [Waiting { kind: RequestKind::Write(_), sent: true, .. }]));
         let mut kinds = Vec::new();
-        requests.send(|request| kinds.push(request.kind.clone()));
-        assert!(matches!(kinds[..], [RequestKind::Read, RequestKind::Write]), "{kinds:?}");
+        requests.send(|request| kinds.push(matches!(request.kind, RequestKind::Read(_))));
+        assert_eq!(kinds, [true, false]);
         assert!(requests.remove(read).is_some());
         begin(&mut requests, RequestKind::Leave, now);
         assert_eq!((requests.take_leaves().len(), requests.take_all().len()), (1, 1));

@@ -1,6 +1,6 @@
 //! The life of one client's connection: join, requests, changes, reconnect.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -10,15 +10,18 @@ use std::time::{Duration, Instant};
 use futures_util::future::FutureExt;
 use serde_json::value::RawValue;
 
-use super::api::{addressed, Outcome, Shared, Store};
+use super::api::{addressed, Completion, Outcome, Shared};
 use super::dispatch::{lock, Item, ListenerCell, UpdateNotice};
 use super::listener::{ConnectionState, PeerChange};
-use super::requests::RequestKind;
+use super::requests::{Answer, Expected, RequestKind};
 use super::runtime::NetworkThread;
 use super::socket::{Ended, Socket};
+use super::store::Store;
 use super::transport::{self, Opened};
 use crate::core::replica::{KeyEvent, Notice};
+use crate::core::room::Change;
 use crate::core::wire::{self, Known, PeerInfo, ServerMessage};
+use crate::core::write::LockGuard;
 use crate::{Error, ErrorCode};
 
 /// How long a closing client tries to tell the server that it leaves. Nobody waits for it; it only
@@ -49,6 +52,8 @@ struct Task<'a> {
     sent: u64,
     /// Listen requests without an answer: id and generation.
     listens: VecDeque<(u64, u64)>,
+    /// Requests for locks that nobody waits for any more: what is granted yet is given back.
+    abandoned: BTreeSet<u64>,
     join_id: u64,
     /// The join was granted on this connection, and the peer list is still to come.
     welcomed: bool,
@@ -88,6 +93,7 @@ impl<'a> Task<'a> {
             answered: 0,
             sent: 0,
             listens: VecDeque::new(),
+            abandoned: BTreeSet::new(),
             join_id: 0,
             welcomed: false,
             last_heard: Instant::now(),
@@ -133,6 +139,7 @@ impl<'a> Task<'a> {
     async fn connect(&mut self) -> Result<Opened, End> {
         let shared = self.shared;
         self.listens.clear();
+        self.abandoned.clear();
         self.welcomed = false;
         self.join_id = lock(&shared.requests).next_id();
         let (generation, set) = {
@@ -176,7 +183,7 @@ impl<'a> Task<'a> {
 
     /// What goes on without a connection: requests time out, and the client may be closed or
     /// asked to leave. Returns when something happened; with `Some` when the client is over.
-    async fn meanwhile(&self) -> Option<Option<Error>> {
+    async fn meanwhile(&mut self) -> Option<Option<Error>> {
         let deadline = self.next_deadline();
         tokio::select! {
             () = self.shared.work.notified() => {}
@@ -192,7 +199,7 @@ impl<'a> Task<'a> {
         let leaving = requests.take_leaves();
         let left = !leaving.is_empty();
         for leave in leaving {
-            self.shared.complete(leave.completion, Ok(None));
+            self.shared.complete(leave.completion, Ok(Answer::Nothing));
         }
         drop(requests);
         self.shared.dispatcher.announce();
@@ -315,6 +322,7 @@ impl<'a> Task<'a> {
         status.error = None;
         drop(status);
         if another {
+            self.shared.locks.lose_all(&self.shared.dispatcher, &ErrorCode::SessionLost.into());
             self.shared.dispatcher.push(Item::Update(UpdateNotice::Error(ErrorCode::SessionLost.into())));
         }
         self.welcomed = true;
@@ -358,20 +366,41 @@ impl<'a> Task<'a> {
     fn answered(&mut self, id: u64, answer: Result<&RawValue, Error>) -> Result<(), End> {
         let mut listening = lock(&self.shared.listening);
         let mut requests = lock(&self.shared.requests);
-        let Some(request) = requests.remove(id) else { return Ok(()) };
-        let outcome: Outcome = match (&request.kind, answer) {
-            (_, Err(error)) => Err(error),
-            (RequestKind::Write | RequestKind::Read, Ok(body)) => {
-                match wire::parse_state(body, &mut self.known).map(Arc::new) {
-                    Ok(change) => {
-                        let mut notices = Vec::new();
-                        listening.replica.changed(&change, 0, &mut notices);
-                        self.shared.queue_notices(&listening, &mut notices);
-                        Ok(Some(change))
-                    }
-                    Err(_) => Err(Error::new(ErrorCode::Internal, "the server's answer cannot be read")),
-                }
+        let Some(mut request) = requests.remove(id) else {
+            drop((requests, listening));
+            return self.unwanted(id, answer);
+        };
+        let unreadable = |_| Error::new(ErrorCode::Internal, "the server's answer cannot be read");
+        let mut tell = |states: &[Arc<Change>]| {
+            let mut notices = Vec::new();
+            states.iter().for_each(|state| listening.replica.changed(state, 0, &mut notices));
+            self.shared.queue_notices(&listening, &mut notices);
+        };
+        let kind = std::mem::replace(&mut request.kind, RequestKind::Pause);
+        let is_leave = matches!(kind, RequestKind::Leave);
+        let outcome: Outcome = match (kind, answer) {
+            (RequestKind::Renew(held), answer) => {
+                self.shared.locks.renewed(&held, answer.map(drop), &self.shared.dispatcher);
+                Ok(Answer::Nothing)
             }
+            (_, Err(error)) => Err(error),
+            (RequestKind::Write(expected) | RequestKind::Read(expected), Ok(body)) => match expected {
+                Expected::Nothing => Ok(Answer::Nothing),
+                Expected::State => wire::parse_state(body, &mut self.known).map(Arc::new).map(|state| {
+                    tell(std::slice::from_ref(&state));
+                    Answer::State(state)
+                }),
+                Expected::States => wire::parse_states(body, &mut self.known).map(|snapshot| {
+                    tell(&snapshot.states);
+                    Answer::States(snapshot)
+                }),
+                Expected::Keys => wire::parse_keys(body).map(Answer::Keys),
+                Expected::Usage => wire::parse_usage(body).map(Answer::Usage),
+            }
+            .map_err(unreadable),
+            (RequestKind::Acquire(acquire), Ok(body)) => wire::parse_lease(body)
+                .map_err(unreadable)
+                .map(|lease| Answer::Lock(self.shared.locks.granted(acquire, lease.name, lease.token))),
             (RequestKind::PeerUpdate { name, metadata }, Ok(_)) => {
                 let mut status = lock(&self.shared.status);
                 if let Some(own) = status.peers.get_mut(&*self.shared.options.peer_id) {
@@ -380,14 +409,25 @@ impl<'a> Task<'a> {
                     changed.metadata = metadata.clone().unwrap_or(changed.metadata);
                     *own = Arc::new(changed);
                 }
-                Ok(None)
+                Ok(Answer::Nothing)
             }
-            (RequestKind::Leave, Ok(_)) => Ok(None),
+            (RequestKind::Leave | RequestKind::Pause, Ok(_)) => Ok(Answer::Nothing),
         };
-        let left = matches!(request.kind, RequestKind::Leave) && outcome.is_ok();
+        let left = is_leave && outcome.is_ok();
         self.shared.complete(request.completion, outcome);
         if left {
             return Err(End::Closed(None));
+        }
+        Ok(())
+    }
+
+    /// An answer that nobody waits for: a lock that was granted too late is given back.
+    fn unwanted(&mut self, id: u64, answer: Result<&RawValue, Error>) -> Result<(), End> {
+        if let (true, Ok(body)) = (self.abandoned.remove(&id), answer) {
+            if let Ok(lease) = wire::parse_lease(body) {
+                let guard = LockGuard { name: lease.name.to_string().into(), token: lease.token };
+                self.shared.release_unwanted(&guard);
+            }
         }
         Ok(())
     }
@@ -466,10 +506,10 @@ impl<'a> Task<'a> {
         drop(listening);
         let mut requests = lock(&self.shared.requests);
         requests.send(|request| {
-            // Only a read may be asked again after the connection broke.
-            let again = matches!(request.kind, RequestKind::Read);
-            socket.queue_text(&request.frame);
-            if !again {
+            if !matches!(request.kind, RequestKind::Pause) {
+                socket.queue_text(&request.frame);
+            }
+            if !request.kind.may_be_repeated() {
                 request.frame = Vec::new();
             }
         });
@@ -480,23 +520,41 @@ impl<'a> Task<'a> {
     fn requeue(&mut self) {
         let mut requests = lock(&self.shared.requests);
         for request in requests.take_lost() {
+            self.end_renewal(&request.kind, ErrorCode::ConnectionLost);
             self.shared.complete(request.completion, Err(ErrorCode::ConnectionLost.into()));
         }
         drop(requests);
         self.shared.dispatcher.announce();
     }
 
+    /// A renewal that got no answer is made again.
+    fn end_renewal(&self, kind: &RequestKind, code: ErrorCode) {
+        if let RequestKind::Renew(held) = kind {
+            self.shared.locks.renewed(held, Err(code.into()), &self.shared.dispatcher);
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        lock(&self.shared.status).state == ConnectionState::Connected
+    }
+
     fn next_deadline(&self) -> Instant {
-        let next = lock(&self.shared.requests).next_deadline();
+        let request = lock(&self.shared.requests).next_deadline();
+        let renewal = self.shared.locks.next_deadline(self.is_connected());
+        let next = request.into_iter().chain(renewal).min();
         // An hour stands for never; waking up then costs nothing.
         next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600))
     }
 
-    /// Ends the requests whose time ran out.
-    fn expire(&self) {
+    /// Ends the requests whose time ran out, and sees to the locks.
+    fn expire(&mut self) {
         let now = Instant::now();
         let mut requests = lock(&self.shared.requests);
-        while let Some(request) = requests.take_due(now) {
+        while let Some((id, request)) = requests.take_due(now) {
+            self.end_renewal(&request.kind, ErrorCode::Timeout);
+            if request.sent && matches!(request.kind, RequestKind::Acquire(_)) {
+                self.abandoned.insert(id);
+            }
             let error = if request.sent {
                 ErrorCode::Timeout.into()
             } else {
@@ -505,6 +563,14 @@ impl<'a> Task<'a> {
             self.shared.complete(request.completion, Err(error));
         }
         drop(requests);
+        for held in self.shared.locks.expire(now, self.is_connected(), &self.shared.dispatcher) {
+            let (timeout, guard, ttl_ms) = (held.renewal_timeout(), held.guard(), held.ttl_ms());
+            let write = |out: &mut Vec<u8>, id| wire::write_renew(out, id, &guard, ttl_ms);
+            let asked = self.shared.begin(RequestKind::Renew(held.clone()), timeout, Completion::Untold, write);
+            if let Err(error) = asked {
+                self.shared.locks.renewed(&held, Err(error), &self.shared.dispatcher);
+            }
+        }
         self.shared.dispatcher.announce();
     }
 

@@ -340,11 +340,17 @@ fn a_prefix_hears_of_keys_that_come_and_go() {
         // Who is to be told of a removal is known until the next command.
         assert_eq!(scene.story(), [told]);
     }
+    // A key that goes by itself is told of as well.
+    let brief = Write { expiry: Some(Expiry::After(5)), ..Write::set("hand/brief", 1.into()) };
+    scene.write(0, ada, brief).expect("set");
+    scene.story();
+    scene.apply(5, Command::Tick).expect("ticked");
+    assert_eq!(scene.story(), ["hand/brief=null #8 expired to [bob]"]);
     // Nothing is kept of keys that nobody names.
     scene.apply(0, Command::Tick).expect("ticked");
     assert_eq!(scene.room.listen_set(bob).count(), 2);
     scene.set(0, ada, "hand/carl", "1").expect("set");
-    assert_eq!(scene.story(), ["hand/carl=1 #7 to [bob]"]);
+    assert_eq!(scene.story(), ["hand/carl=1 #9 to [bob]"]);
     // Everything, but no locks.
     scene.lock(0, ada, "l");
     scene.listen_to(ada, &[], &[""]);

@@ -457,10 +457,10 @@ impl Room {
     /// A command that answers with an error has changed nothing (deadlines that have passed
     /// before it take effect all the same).
     pub fn apply(&mut self, now: Time, command: Command<'_>, events: &mut Vec<Event>) -> Result<Reply, Error> {
-        self.pass_time(now, events);
         if let Some(session) = &mut self.session {
             session.forget_faded_keys();
         }
+        self.pass_time(now, events);
         match command {
             Command::Join { peer, new_session_id } => self.join(now, peer, new_session_id, events),
             Command::Return { peer_id, user_id } => self.come_back(peer_id, user_id),

@@ -29,7 +29,7 @@ mod store;
 
 pub use store::{
     parse_keys, parse_lease, parse_states, parse_usage, write_acquire, write_key_list, write_keys_result,
-    write_lease_result, write_read, write_release, write_renew, write_states_result, write_transact,
+    write_lease_result, write_method, write_read, write_release, write_renew, write_states_result, write_transact,
     write_usage_result, write_write, Snapshot, Usage,
 };
 use store::{AcquireParams, HeldParams, PrefixParams, ReadParams, TransactParams, WriteParams};
@@ -225,7 +225,7 @@ fn parse_method<'a>(method: &str, params: Option<&'a RawValue>) -> Result<Client
         "lock-renew" => read::<HeldParams<'_>>(method, params).map(HeldParams::renew),
         "lock-release" => read::<HeldParams<'_>>(method, params).map(HeldParams::release),
         "read-metadata" => {
-            let ReadParams { keys, prefixes } = read(method, params)?;
+            let (keys, prefixes) = read::<ReadParams<'_>>(method, params)?.read()?;
             Ok(ClientMessage::Read { keys, prefixes })
         }
         "key-list" => {
@@ -238,7 +238,7 @@ fn parse_method<'a>(method: &str, params: Option<&'a RawValue>) -> Result<Client
             Ok(ClientMessage::Get { key })
         }
         "listen-metadata-change" => {
-            let ReadParams { keys, prefixes } = read(method, params)?;
+            let (keys, prefixes) = read::<ReadParams<'_>>(method, params)?.read()?;
             Ok(ClientMessage::Listen { keys, prefixes })
         }
         "join" => {
@@ -531,6 +531,11 @@ fn request(out: &mut Vec<u8>, id: u64, method: &str, params: impl FnOnce(&mut Ve
     put!(out, "\",\"method\":\"", method, "\",\"params\":{");
     params(out);
     put!(out, "}}");
+}
+
+/// Writes a request whose params are written already, without their braces.
+pub fn write_request(out: &mut Vec<u8>, id: u64, method: &str, params: &[u8]) {
+    request(out, id, method, |out| out.extend_from_slice(params));
 }
 
 /// Writes `set-metadata`.

@@ -64,7 +64,7 @@ impl<'a> From<LockParams<'a>> for LockGuard<'a> {
     }
 }
 
-fn malformed_write(message: &'static str) -> Error {
+fn malformed_params(message: &'static str) -> Error {
     Error::new(ErrorCode::MalformedMessage, message)
 }
 
@@ -89,19 +89,19 @@ impl<'a> WriteParams<'a> {
 
     fn read(self) -> Result<Write<'a>, Error> {
         if self.lock.is_some() {
-            return Err(malformed_write("a lock of a transaction is one of its checks"));
+            return Err(malformed_params("a lock of a transaction is one of its checks"));
         }
         let value = || self.data.map_or(Ok(Value::null()), Value::from_raw);
         let operation = match self.op.as_ref().map_or("", |op| &*op.0) {
             "set" => Operation::Set(value()?),
             "touch" if self.ttl_ms.is_some() => Operation::Touch,
-            "touch" => return Err(malformed_write("a touch needs ttl_ms")),
+            "touch" => return Err(malformed_params("a touch needs ttl_ms")),
             "add" => Operation::Merge(Merge::Add(value()?)),
             "patch" => Operation::Merge(Merge::Patch(value()?)),
             "set-add" => Operation::Merge(Merge::SetAdd(values(self.data)?)),
             "set-remove" => Operation::Merge(Merge::SetRemove(values(self.data)?)),
             "append" => Operation::Merge(Merge::Append { values: values(self.data)?, cap: self.cap }),
-            _ => return Err(malformed_write("op is set, touch, add, patch, set-add, set-remove or append")),
+            _ => return Err(malformed_params("op is set, touch, add, patch, set-add, set-remove or append")),
         };
         Ok(Write {
             key: self.key,
@@ -116,7 +116,7 @@ impl<'a> WriteParams<'a> {
 /// The elements of an array.
 fn values(data: Option<&RawValue>) -> Result<Vec<Value>, Error> {
     let elements: Option<Vec<&RawValue>> = data.and_then(|data| serde_json::from_str(data.get()).ok());
-    let elements = elements.ok_or_else(|| malformed_write("the data of this op is an array of values"))?;
+    let elements = elements.ok_or_else(|| malformed_params("the data of this op is an array of values"))?;
     elements.into_iter().map(Value::from_raw).collect()
 }
 
@@ -173,21 +173,23 @@ fn lock_members(out: &mut Vec<u8>, lock: &LockGuard<'_>) {
     number(out, lock.token);
 }
 
-/// Writes `set-metadata`, `merge-metadata` or `touch-metadata`.
-pub fn write_write(out: &mut Vec<u8>, id: u64, write: &Write<'_>, lock: Option<&LockGuard<'_>>) {
-    let method = match write.operation {
+/// The method that a write is asked for with.
+pub fn write_method(write: &Write<'_>) -> &'static str {
+    match write.operation {
         Operation::Set(_) => "set-metadata",
         Operation::Touch => "touch-metadata",
         Operation::Merge(_) => "merge-metadata",
-    };
-    request(out, id, method, |out| {
-        write_members(out, write, method == "merge-metadata");
-        if let Some(lock) = lock {
-            put!(out, ",\"lock\":{");
-            lock_members(out, lock);
-            put!(out, "}");
-        }
-    });
+    }
+}
+
+/// Writes the params of a write, for [`write_request`] with its [`write_method`].
+pub fn write_write(out: &mut Vec<u8>, write: &Write<'_>, lock: Option<&LockGuard<'_>>) {
+    write_members(out, write, matches!(write.operation, Operation::Merge(_)));
+    if let Some(lock) = lock {
+        put!(out, ",\"lock\":{");
+        lock_members(out, lock);
+        put!(out, "}");
+    }
 }
 
 // ------------------------------------------------------------------ transactions
@@ -231,28 +233,26 @@ impl<'a> CheckParams<'a> {
             (Some(key), None, Some(false), None, None) => Ok(Check::Absent { key }),
             (Some(key), None, None, Some(value), None) => Ok(Check::Equals { key, value: Value::from_raw(value)? }),
             (None, None, None, None, Some(lock)) => Ok(Check::Lock(lock.into())),
-            _ => Err(malformed_write("a check is a key with change_version, exists or equals, or it is a lock")),
+            _ => Err(malformed_params("a check is a key with change_version, exists or equals, or it is a lock")),
         }
     }
 }
 
-/// Writes `transact`.
-pub fn write_transact(out: &mut Vec<u8>, id: u64, transaction: &Transaction<'_>) {
-    request(out, id, "transact", |out| {
-        put!(out, "\"checks\":[");
-        for (nth, check) in transaction.checks.iter().enumerate() {
-            put!(out, if nth > 0 { ",{" } else { "{" });
-            write_check(out, check);
-            put!(out, "}");
-        }
-        put!(out, "],\"writes\":[");
-        for (nth, write) in transaction.writes.iter().enumerate() {
-            put!(out, if nth > 0 { ",{" } else { "{" });
-            write_members(out, write, true);
-            put!(out, "}");
-        }
-        put!(out, "]");
-    });
+/// Writes the params of `transact`, for [`write_request`].
+pub fn write_transact(out: &mut Vec<u8>, transaction: &Transaction<'_>) {
+    put!(out, "\"checks\":[");
+    for (nth, check) in transaction.checks.iter().enumerate() {
+        put!(out, if nth > 0 { ",{" } else { "{" });
+        write_check(out, check);
+        put!(out, "}");
+    }
+    put!(out, "],\"writes\":[");
+    for (nth, write) in transaction.writes.iter().enumerate() {
+        put!(out, if nth > 0 { ",{" } else { "{" });
+        write_members(out, write, true);
+        put!(out, "}");
+    }
+    put!(out, "]");
 }
 
 fn write_check(out: &mut Vec<u8>, check: &Check<'_>) {
@@ -321,10 +321,20 @@ pub fn parse_states(body: &RawValue, known: &mut Known) -> Result<Snapshot, Erro
 
 #[derive(Deserialize)]
 pub(super) struct ReadParams<'a> {
-    #[serde(borrow, default)]
-    pub(super) keys: Vec<Text<'a>>,
-    #[serde(borrow, default)]
-    pub(super) prefixes: Vec<Text<'a>>,
+    #[serde(borrow)]
+    keys: Option<Vec<Text<'a>>>,
+    #[serde(borrow)]
+    prefixes: Option<Vec<Text<'a>>>,
+}
+
+impl<'a> ReadParams<'a> {
+    /// The keys and the prefixes, of which one may be left out.
+    pub(super) fn read(self) -> Result<(Vec<Text<'a>>, Vec<Text<'a>>), Error> {
+        if self.keys.is_none() && self.prefixes.is_none() {
+            return Err(malformed_params("there are neither keys nor prefixes"));
+        }
+        Ok((self.keys.unwrap_or_default(), self.prefixes.unwrap_or_default()))
+    }
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,253 @@
+//! Locks that this client holds: renewed in time, and reported as soon as they are lost.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::api::{Action, Completion, Shared};
+use super::dispatch::{lock, Dispatcher, Item};
+use super::requests::{Expected, RequestKind};
+use crate::core::limits::DEFAULT_LOCK_TTL_MS;
+use crate::core::wire;
+use crate::core::write::LockGuard;
+use crate::{Error, ErrorCode};
+
+/// A lock is renewed when a third of its time has passed, so that two renewals may fail.
+const RENEWALS_PER_LEASE: u32 = 3;
+
+/// How often within its time a renewal that failed is tried again, at most.
+const RETRIES_PER_LEASE: u32 = 30;
+
+/// How a lock is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockOptions {
+    /// How long the lock outlives its last renewal, in milliseconds, 1,000 to 300,000. Default 15,000.
+    /// While the client is connected it renews the lock by itself.
+    pub ttl_ms: u64,
+    /// How long to wait for it behind those who came before, in milliseconds, at most 300,000. Default 0:
+    /// `LOCK_HELD` at once.
+    pub wait_ms: u64,
+}
+
+impl Default for LockOptions {
+    fn default() -> LockOptions {
+        LockOptions { ttl_ms: DEFAULT_LOCK_TTL_MS, wait_ms: 0 }
+    }
+}
+
+/// Told when a lock is lost.
+pub(crate) type OnLost = Box<dyn FnOnce(Error) + Send>;
+
+/// A request for a lock.
+pub(crate) struct Acquire {
+    pub(crate) ttl: Duration,
+    /// When it was asked for: the lease lasts at least so long from then on, unless it was waited for.
+    pub(crate) asked_at: Instant,
+    pub(crate) waits: bool,
+    pub(crate) lost: OnLost,
+}
+
+/// One grant.
+pub(crate) struct Held {
+    name: Arc<str>,
+    token: u64,
+    ttl: Duration,
+    lease: Mutex<Lease>,
+}
+
+struct Lease {
+    /// By when the server surely still holds it for us.
+    ends_at: Instant,
+    renew_at: Instant,
+    /// When the renewal without an answer was asked for.
+    renewing: Option<Instant>,
+    /// Present while the lock is held.
+    lost: Option<OnLost>,
+}
+
+/// All locks of a client.
+#[derive(Default)]
+pub(crate) struct Locks(Mutex<Vec<Arc<Held>>>);
+
+impl Locks {
+    /// The server has granted a lock.
+    pub(crate) fn granted(&self, acquire: Acquire, name: Arc<str>, token: u64) -> Arc<Held> {
+        let Acquire { ttl, asked_at, waits, lost } = acquire;
+        let now = Instant::now();
+        // When the grant was made is not known if it was waited for; the renewal that follows at once tells.
+        let (ends_at, renew_at) =
+            if waits { (now + ttl, now) } else { (asked_at + ttl, asked_at + ttl / RENEWALS_PER_LEASE) };
+        let lease = Lease { ends_at, renew_at, renewing: None, lost: Some(lost) };
+        let held = Arc::new(Held { name, token, ttl, lease: Mutex::new(lease) });
+        lock(&self.0).push(held.clone());
+        held
+    }
+
+    /// When something is to be done about a lock; without a connection none can be renewed.
+    pub(crate) fn next_deadline(&self, connected: bool) -> Option<Instant> {
+        let locks = lock(&self.0);
+        let next = |held: &Arc<Held>| {
+            let lease = lock(&held.lease);
+            if connected && lease.renewing.is_none() {
+                lease.ends_at.min(lease.renew_at)
+            } else {
+                lease.ends_at
+            }
+        };
+        locks.iter().map(next).min()
+    }
+
+    /// Reports the locks whose time is over, and returns those that are to be renewed.
+    pub(crate) fn expire(&self, now: Instant, connected: bool, dispatcher: &Dispatcher) -> Vec<Arc<Held>> {
+        let mut due = Vec::new();
+        let mut lost = Vec::new();
+        lock(&self.0).retain(|held| {
+            let mut lease = lock(&held.lease);
+            if lease.ends_at <= now {
+                lost.push(held.clone());
+                return false;
+            }
+            if connected && lease.renewing.is_none() && lease.renew_at <= now {
+                lease.renewing = Some(now);
+                due.push(held.clone());
+            }
+            true
+        });
+        for held in lost {
+            let message = format!("the lock \"{}\" ran out while it could not be renewed", held.name);
+            held.lose(Error::new(ErrorCode::LockLost, message), dispatcher);
+        }
+        due
+    }
+
+    /// A renewal was answered, or will not be.
+    pub(crate) fn renewed(&self, held: &Arc<Held>, outcome: Result<(), Error>, dispatcher: &Dispatcher) {
+        let mut lease = lock(&held.lease);
+        let asked_at = lease.renewing.take().unwrap_or_else(Instant::now);
+        match outcome {
+            Ok(()) => {
+                lease.ends_at = asked_at + held.ttl;
+                lease.renew_at = asked_at + held.ttl / RENEWALS_PER_LEASE;
+            }
+            // Whether it was renewed is not known: it is asked again, in a moment.
+            Err(error) if error.is_retryable() => lease.renew_at = Instant::now() + held.ttl / RETRIES_PER_LEASE,
+            Err(error) => {
+                drop(lease);
+                self.forget(held);
+                held.lose(error, dispatcher);
+            }
+        }
+    }
+
+    /// All are lost, with the session or with the client.
+    pub(crate) fn lose_all(&self, dispatcher: &Dispatcher, error: &Error) {
+        for held in std::mem::take(&mut *lock(&self.0)) {
+            held.lose(error.clone(), dispatcher);
+        }
+    }
+
+    fn forget(&self, held: &Arc<Held>) {
+        lock(&self.0).retain(|other| !Arc::ptr_eq(other, held));
+    }
+}
+
+impl Held {
+    pub(crate) fn ttl_ms(&self) -> u64 {
+        self.ttl.as_millis() as u64
+    }
+
+    /// How long a renewal waits for its answer before it is asked again.
+    pub(crate) fn renewal_timeout(&self) -> Duration {
+        self.ttl / RENEWALS_PER_LEASE
+    }
+
+    pub(crate) fn guard(&self) -> LockGuard<'static> {
+        LockGuard { name: self.name.to_string().into(), token: self.token }
+    }
+
+    fn lose(&self, error: Error, dispatcher: &Dispatcher) {
+        if let Some(lost) = lock(&self.lease).lost.take() {
+            dispatcher.push(Item::Call(Box::new(move || lost(error))));
+        }
+    }
+}
+
+/// A lock that this client holds, or held. Dropping it releases the lock.
+///
+/// While the client is connected it renews the lock by itself. It is lost when the server could not be
+/// reached for as long as it lasts, when the session or the client ends, and then the function given to
+/// [`Store::lock`](super::Store::lock) is called, once. What must not be written by one who has lost the
+/// lock without knowing yet is written with its [`guard`](Lock::guard).
+pub struct Lock {
+    shared: Arc<Shared>,
+    held: Arc<Held>,
+}
+
+impl Lock {
+    pub(super) fn new(shared: Arc<Shared>, held: Arc<Held>) -> Lock {
+        Lock { shared, held }
+    }
+
+    /// The lock's name.
+    pub fn name(&self) -> &str {
+        &self.held.name
+    }
+
+    /// The fencing token of this grant: larger than that of every grant before it in the session.
+    pub fn token(&self) -> u64 {
+        self.held.token
+    }
+
+    /// What makes a write depend on this grant: [`Store::write`](super::Store::write) takes it, and
+    /// [`Check::Lock`](crate::core::write::Check::Lock) of a transaction.
+    pub fn guard(&self) -> LockGuard<'static> {
+        self.held.guard()
+    }
+
+    /// Whether the lock is held as far as this client knows: it was neither released nor lost.
+    pub fn is_held(&self) -> bool {
+        lock(&self.held.lease).lost.is_some()
+    }
+
+    /// Gives the lock up: the next who waits gets it. The function that would be told of its loss is
+    /// dropped, on a dispatch thread. `LOCK_LOST` if it was lost before.
+    pub fn release(&self) -> Action<()> {
+        self.let_go();
+        let guard = self.held.guard();
+        let write = move |out: &mut Vec<u8>, id| wire::write_release(out, id, &guard);
+        Action::new(&self.shared, RequestKind::Write(Expected::Nothing), Ok(()), write, |_| Ok(()))
+    }
+
+    /// Renews it no longer. Returns whether it was held.
+    fn let_go(&self) -> bool {
+        self.shared.locks.forget(&self.held);
+        let Some(lost) = lock(&self.held.lease).lost.take() else { return false };
+        self.shared.dispatcher.push(Item::Call(Box::new(move || drop(lost))));
+        self.shared.dispatcher.announce();
+        true
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.let_go() {
+            self.shared.release_unwanted(&self.held.guard());
+        }
+    }
+}
+
+impl Shared {
+    /// Gives back a lock that nobody waits to hear of.
+    pub(super) fn release_unwanted(&self, guard: &LockGuard<'_>) {
+        let timeout = Duration::from_millis(self.options.request_timeout_ms);
+        let write = |out: &mut Vec<u8>, id| wire::write_release(out, id, guard);
+        // If that fails the client is closed, and the lock is gone with it; or it ends with its time.
+        let _ = self.begin(RequestKind::Write(Expected::Nothing), timeout, Completion::Untold, write);
+    }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock").field("name", &self.held.name).field("token", &self.held.token).finish_non_exhaustive()
+    }
+}

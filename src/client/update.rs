@@ -1,0 +1,198 @@
+//! Read, compute, compare and set, until it lands.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::api::Completion;
+use super::dispatch::may_wait;
+use super::requests::RequestKind;
+use super::store::Store;
+use crate::core::room::Change;
+use crate::core::value::Value;
+use crate::{Error, ErrorCode};
+
+/// The longest pause between two attempts, in milliseconds: some round trips, after which whoever was
+/// faster has mostly finished.
+const LONGEST_PAUSE_MS: u64 = 128;
+
+/// Computes a key's new value from its state; `None` leaves it.
+type Compute = Box<dyn FnMut(&Change) -> Option<Value> + Send>;
+
+/// An update that is begun once it is told how its result is wanted: by callback
+/// ([`on_result`](Update::on_result)), by waiting ([`wait`](Update::wait)), or by `.await`.
+///
+/// The result is the key's state after it. When others are faster until the time runs out, it is
+/// `VERSION_CONFLICT`, and nothing was changed. `TIMEOUT` and `CONNECTION_LOST` mean, as with a set, that
+/// it is not known whether the last attempt was applied.
+#[must_use = "an update is begun by on_result, wait or await"]
+pub struct Update {
+    store: Store,
+    key: String,
+    compute: Compute,
+    timeout: Duration,
+}
+
+impl Update {
+    pub(super) fn new(store: Store, key: &str, compute: Compute) -> Update {
+        let timeout = Duration::from_millis(store.shared.options.request_timeout_ms);
+        Update { store, key: key.to_owned(), compute, timeout }
+    }
+
+    /// The time after which no further attempt is made; the client's `request_timeout_ms` otherwise.
+    pub fn within(mut self, timeout: Duration) -> Update {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Begins the update and calls `told` with the result, on a dispatch thread.
+    ///
+    /// When this fails, nothing was sent and `told` is dropped uncalled.
+    pub fn on_result(self, told: impl FnOnce(Result<Arc<Change>, Error>) + Send + 'static) -> Result<(), Error> {
+        let Update { store, key, compute, timeout } = self;
+        let first = store.get(&key);
+        let ends_at = Instant::now().checked_add(timeout);
+        let attempts = Attempts { store, key, compute, ends_at, made: 0, told: Box::new(told) };
+        first.on_result(move |read| match read {
+            Ok(state) => attempts.attempt(state),
+            Err(error) => (attempts.told)(Err(error)),
+        })
+    }
+
+    /// Begins the update and waits for the result; the function runs on this thread.
+    ///
+    /// Errors: those of a set; `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+    pub fn wait(self, timeout: Duration) -> Result<Arc<Change>, Error> {
+        may_wait()?;
+        let Update { store, key, mut compute, .. } = self;
+        let ends_at = Instant::now().checked_add(timeout);
+        let left = || ends_at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        let mut state = store.get(&key).wait(timeout)?;
+        for made in 1.. {
+            let Some(value) = compute(&state) else { break };
+            match store.set_if(&key, value, state.current_version()).wait(left()) {
+                Err(error) if error == ErrorCode::VersionConflict => {
+                    let pause = pause_after(made);
+                    match error.current() {
+                        Some(current) if left() > pause => state = current.clone(),
+                        _ => return Err(error),
+                    }
+                    std::thread::sleep(pause);
+                }
+                landed_or_failed => return landed_or_failed,
+            }
+        }
+        Ok(state)
+    }
+}
+
+impl IntoFuture for Update {
+    type Output = Result<Arc<Change>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<Arc<Change>, Error>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let begun = self.on_result(move |result| drop(sender.send(result)));
+        Box::pin(async move {
+            begun?;
+            receiver.await.unwrap_or_else(|_| Err(ErrorCode::Closed.into()))
+        })
+    }
+}
+
+/// An update under way.
+struct Attempts {
+    store: Store,
+    key: String,
+    compute: Compute,
+    ends_at: Option<Instant>,
+    made: u32,
+    told: Box<dyn FnOnce(Result<Arc<Change>, Error>) + Send>,
+}
+
+impl Attempts {
+    /// Computes and sets. Runs on a dispatch thread.
+    fn attempt(mut self, state: Arc<Change>) {
+        let Some(value) = (self.compute)(&state) else { return (self.told)(Ok(state)) };
+        self.made += 1;
+        let action = self.store.set_if(&self.key, value, state.current_version());
+        // One who is not told is told here.
+        let attempts = Handed::new(self);
+        let again = attempts.clone();
+        let sent = action.on_result(move |result| {
+            if let Some(attempts) = again.take() {
+                attempts.answered(result);
+            }
+        });
+        attempts.fail(sent);
+    }
+
+    fn answered(self, result: Result<Arc<Change>, Error>) {
+        let conflict = match result {
+            Err(error) if error == ErrorCode::VersionConflict => error,
+            landed_or_failed => return (self.told)(landed_or_failed),
+        };
+        let pause = pause_after(self.made);
+        let is_over = self.ends_at.is_some_and(|at| Instant::now() + pause >= at);
+        let Some(current) = conflict.current().cloned().filter(|_| !is_over) else {
+            return (self.told)(Err(conflict));
+        };
+        let shared = self.store.shared.clone();
+        let attempts = Handed::new(self);
+        let again = attempts.clone();
+        let go_on = move |paused: Result<_, Error>| match (again.take(), paused) {
+            (Some(attempts), Err(error)) if error != ErrorCode::Timeout => (attempts.told)(Err(error)),
+            (Some(attempts), _) => attempts.attempt(current),
+            (None, _) => {}
+        };
+        attempts.fail(shared.begin(RequestKind::Pause, pause, Completion::Dispatched(Box::new(go_on)), |_, _| {}));
+    }
+}
+
+/// Attempts that either an answer takes on, or who could not ask for it.
+#[derive(Clone)]
+struct Handed(Arc<std::sync::Mutex<Option<Attempts>>>);
+
+impl Handed {
+    fn new(attempts: Attempts) -> Handed {
+        Handed(Arc::new(std::sync::Mutex::new(Some(attempts))))
+    }
+
+    fn take(&self) -> Option<Attempts> {
+        super::dispatch::lock(&self.0).take()
+    }
+
+    /// Ends the attempts if asking failed.
+    fn fail(&self, sent: Result<(), Error>) {
+        if let Err(error) = sent {
+            if let Some(attempts) = self.take() {
+                (attempts.told)(Err(error));
+            }
+        }
+    }
+}
+
+impl Change {
+    /// What a conditional write must expect of this state: 0 when the key is absent.
+    fn current_version(&self) -> u64 {
+        if self.value.is_null() {
+            0
+        } else {
+            self.version
+        }
+    }
+}
+
+/// A random pause, on average longer with each attempt, so that those who conflict with each other come
+/// apart; none after the first, because the conflict has told what is needed.
+fn pause_after(attempts: u32) -> Duration {
+    if attempts <= 1 {
+        return Duration::ZERO;
+    }
+    let longest = LONGEST_PAUSE_MS.min(1 << attempts.min(20));
+    let mut random = [0u8; 8];
+    // Without random bytes the pause is the whole.
+    let random = getrandom::fill(&mut random).map_or(longest, |()| u64::from_le_bytes(random) % (longest + 1));
+    Duration::from_millis(random)
+}
