@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::value::RawValue;
-use sessionstore::core::room::{Author, Change, Command, Introduction, PeerHandle, Reply, Room};
+use sessionstore::core::room::{Author, Cause, Change, Command, Introduction, Lease, PeerHandle, Reply, Room};
 use sessionstore::core::wire::*;
-use sessionstore::{Error, ErrorCode, Value};
+use sessionstore::{Check, Error, ErrorCode, Expiry, LockGuard, Merge, Operation, Transaction, Value, Write};
 
 fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut out = Vec::new();
@@ -72,6 +72,159 @@ fn room_with(peer: Introduction<'_>) -> (Room, PeerHandle) {
 }
 
 // ------------------------------------------------------------------ round trips
+
+/// What a write, a transaction or a lock is asked with, read again.
+fn asked(method: &str, write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut params = Vec::new();
+    write(&mut params);
+    written(|out| write_request(out, 1, method, &params))
+}
+
+fn writes(key: &str) -> Vec<Write<'_>> {
+    let values = || vec![Value::from("a\"b"), Value::null(), Value::parse("[{}]").expect("a value")];
+    let operations = [
+        Operation::Set(Value::from(key)),
+        Operation::Set(Value::null()),
+        Operation::Merge(Merge::Add(Value::from(i64::MIN))),
+        Operation::Merge(Merge::Patch(Value::parse(r#"{"a":null}"#).expect("a value"))),
+        Operation::Merge(Merge::Patch(Value::null())),
+        Operation::Merge(Merge::SetAdd(values())),
+        Operation::Merge(Merge::SetRemove(Vec::new())),
+        Operation::Merge(Merge::Append { values: values(), cap: None }),
+        Operation::Merge(Merge::Append { values: values(), cap: Some(3) }),
+    ];
+    let conditions = [
+        (None, Some(Expiry::Keep), None),
+        (Some(0), Some(Expiry::Never), Some(true)),
+        (Some(u64::MAX), Some(Expiry::After(1)), Some(false)),
+    ];
+    let mut writes = vec![Write::touch(key, Expiry::After(u64::MAX))];
+    for operation in operations {
+        for (expected, expiry, bound) in conditions {
+            writes.push(Write { key: key.into(), operation: operation.clone(), expected, expiry, bound });
+        }
+    }
+    writes
+}
+
+#[test]
+fn writes_transactions_and_locks_are_read_as_they_were_written() {
+    for key in UNUSUAL {
+        let lock = LockGuard { name: key.into(), token: 9_007_199_254_740_993 };
+        for write in writes(key) {
+            for guard in [None, Some(&lock)] {
+                let frame = asked(write_method(&write), |out| write_write(out, &write, guard));
+                match request(&frame) {
+                    ClientMessage::Write { write: read, lock } => {
+                        assert_eq!(format!("{read:?} {lock:?}"), format!("{write:?} {:?}", guard.cloned()), "{frame}");
+                    }
+                    other => panic!("{frame} was taken for {other:?}"),
+                }
+            }
+        }
+        let checks = vec![
+            Check::Version { key: key.into(), version: 0 },
+            Check::Exists { key: key.into() },
+            Check::Absent { key: key.into() },
+            Check::Equals { key: key.into(), value: Value::from(key) },
+            Check::Lock(lock.clone()),
+        ];
+        let transaction = Transaction { checks, writes: writes(key) };
+        let frame = asked("transact", |out| write_transact(out, &transaction));
+        match request(&frame) {
+            ClientMessage::Transact(read) => assert_eq!(format!("{read:?}"), format!("{transaction:?}")),
+            other => panic!("{frame} was taken for {other:?}"),
+        }
+        // Nothing but an absent key equals null.
+        let absent = Check::Equals { key: key.into(), value: Value::null() };
+        let transaction = Transaction { checks: vec![absent], writes: Vec::new() };
+        let frame = asked("transact", |out| write_transact(out, &transaction));
+        assert!(
+            matches!(request(&frame), ClientMessage::Transact(read) if read.checks == [Check::Absent { key: key.into() }])
+        );
+
+        let frame = written(|out| write_acquire(out, 1, key, 2, 3));
+        assert!(matches!(request(&frame), ClientMessage::Acquire { name, ttl_ms: 2, wait_ms: 3 } if name == key));
+        let frame = written(|out| write_renew(out, 1, &lock, 2));
+        assert!(matches!(request(&frame), ClientMessage::Renew { lock: read, ttl_ms: 2 } if read == lock));
+        let frame = written(|out| write_release(out, 1, &lock));
+        assert!(matches!(request(&frame), ClientMessage::Release { lock: read } if read == lock));
+        let frame = written(|out| write_read(out, 1, &[key.to_owned()], &["p".to_owned()]));
+        assert!(
+            matches!(request(&frame), ClientMessage::Read { keys, prefixes } if *keys[0].0 == *key && prefixes.len() == 1)
+        );
+        let frame = written(|out| write_key_list(out, 1, key));
+        assert!(matches!(request(&frame), ClientMessage::Keys { prefix } if prefix == key));
+    }
+}
+
+#[test]
+fn answers_about_several_keys_are_read_as_they_were_written() {
+    let id = raw("7");
+    let body = |text: &str| match server(text) {
+        ServerMessage::Result { body, .. } => body.to_owned(),
+        other => panic!("{text} was taken for {other:?}"),
+    };
+    let expired = Change { version: 4, updated_at: 9, cause: Cause::Expired, ..Change::absent("timer".into()) };
+    let living =
+        Change { value: Value::from(1), version: 5, updated_at: 9, expires_at: 10, ..Change::absent("b".into()) };
+    let states: Vec<Arc<Change>> =
+        [change("a", Value::from("x"), 3, Some(("p", "u", "n"))), expired, living].into_iter().map(Arc::new).collect();
+    let text = written(|out| write_states_result(out, &id, 5, &states));
+    let read = parse_states(&body(&text), &mut Known::default()).expect("states");
+    assert_eq!((read.revision, &read.states), (5, &states));
+    let text = written(|out| write_keys_result(out, &id, 5, &states));
+    assert_eq!(parse_keys(&body(&text)).expect("keys"), ["a", "timer", "b"]);
+    let usage = Usage { revision: 1, keys: 2, max_keys: 3, bytes: 4, max_bytes: 5, max_value_bytes: 6 };
+    let text = written(|out| write_usage_result(out, &id, &usage));
+    assert_eq!(parse_usage(&body(&text)).expect("usage"), usage);
+    let lease = Lease { name: "l".into(), token: 7, expires_at: 8 };
+    let text = written(|out| write_lease_result(out, &id, &lease));
+    assert_eq!(parse_lease(&body(&text)).expect("a lease"), lease);
+    for (error, check, write) in [
+        (Error::from(ErrorCode::CheckFailed).at_check(3), Some(3), None),
+        (Error::from(ErrorCode::WrongType).at_write(4), None, Some(4)),
+    ] {
+        let text = written(|out| write_error(out, Some(&id), &error));
+        let ServerMessage::Refused { error: read, .. } = server(&text) else { panic!("{text}") };
+        assert_eq!((read.code(), read.check(), read.write()), (error.code(), check, write));
+    }
+}
+
+#[test]
+fn params_that_make_no_sense_are_refused() {
+    let bad = [
+        ("merge-metadata", r#"{"key":"a","data":1}"#),
+        ("merge-metadata", r#"{"key":"a","op":"multiply","data":1}"#),
+        ("merge-metadata", r#"{"key":"a","op":"set-add","data":1}"#),
+        ("merge-metadata", r#"{"key":"a","op":"append"}"#),
+        ("merge-metadata", r#"{"key":"a","op":"append","data":[1],"cap":-1}"#),
+        ("merge-metadata", r#"{"key":"a","op":"add","data":NaN}"#),
+        ("touch-metadata", r#"{"key":"a"}"#),
+        ("touch-metadata", r#"{"key":"a","ttl_ms":"soon"}"#),
+        ("touch-metadata", r#"{"key":"a","ttl_ms":-1}"#),
+        ("set-metadata", r#"{"key":"a","data":1,"ttl_ms":1.5}"#),
+        ("set-metadata", r#"{"key":"a","data":1,"lock":"presenter"}"#),
+        ("set-metadata", r#"{"key":"a","data":1,"bind":1}"#),
+        ("transact", r#"{"checks":[{}]}"#),
+        ("transact", r#"{"checks":[{"key":"a"}]}"#),
+        ("transact", r#"{"checks":[{"key":"a","exists":true,"change_version":1}]}"#),
+        ("transact", r#"{"writes":[{"op":"set","key":"a","data":1,"lock":{"name":"l","token":1}}]}"#),
+        ("transact", r#"{"writes":{}}"#),
+        ("lock-acquire", r#"{"ttl_ms":1000}"#),
+        ("lock-renew", r#"{"name":"l"}"#),
+        ("lock-release", r#"{"name":"l","token":"1"}"#),
+        ("read-metadata", "{}"),
+        ("key-list", r#"{"prefix":1}"#),
+    ];
+    for (method, params) in bad {
+        let text = format!(r#"{{"id":1,"method":"{method}","params":{params}}}"#);
+        assert_eq!(refusal(&text), ErrorCode::MalformedMessage, "{text}");
+    }
+    let half = r#"{"id":1,"method":"transact","params":{"writes":[{"op":"touch","key":"a"}]}}"#;
+    let error = parse_request(half).message.expect_err("refused");
+    assert_eq!(error.write(), Some(0), "the write at fault is named");
+}
 
 #[test]
 fn requests_are_read_as_they_were_written() {

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sessionstore::core::room::{Command, Event, Introduction, PeerHandle, Reply, Room, Time};
-use sessionstore::core::wire::{self, ClientMessage};
+use sessionstore::core::room::{Command, Event, Introduction, PeerHandle, Reply, Room, Time, LOCK_KEY_PREFIX};
+use sessionstore::core::wire::{self, ClientMessage, Text};
 use sessionstore::Error;
 
 fn join(room: &mut Room, peer_id: &str) -> PeerHandle {
@@ -13,6 +13,10 @@ fn join(room: &mut Room, peer_id: &str) -> PeerHandle {
         Ok(Reply::Joined { peer, .. }) => peer,
         other => panic!("a plain join was answered with {other:?}"),
     }
+}
+
+fn texts<'a>(list: &'a [Text<'a>]) -> Vec<&'a str> {
+    list.iter().map(|text| &*text.0).collect()
 }
 
 fn apply(
@@ -27,9 +31,25 @@ fn apply(
             Command::Set { peer, key, value: value.clone(), expected: *expected }
         }
         ClientMessage::Get { key } => Command::Get { peer, key },
-        ClientMessage::Listen { keys } => {
-            let keys: Vec<&str> = keys.iter().map(|key| &*key.0).collect();
-            return room.apply(now, Command::Listen { peer, keys: &keys, prefixes: &[] }, events);
+        ClientMessage::Write { write, lock } => {
+            Command::Write { peer, write: write.clone(), lock: lock.clone() }
+        }
+        ClientMessage::Transact(transaction) => Command::Transact { peer, transaction: transaction.clone() },
+        ClientMessage::Acquire { name, ttl_ms, wait_ms } => {
+            Command::Acquire { peer, name, ttl_ms: *ttl_ms, wait_ms: *wait_ms }
+        }
+        ClientMessage::Renew { lock, ttl_ms } => Command::Renew { peer, lock: lock.clone(), ttl_ms: *ttl_ms },
+        ClientMessage::Release { lock } => Command::Release { peer, lock: lock.clone() },
+        ClientMessage::Read { keys, prefixes } => {
+            let (keys, prefixes) = (texts(keys), texts(prefixes));
+            return room.apply(now, Command::Read { peer, keys: &keys, prefixes: &prefixes }, events);
+        }
+        ClientMessage::Keys { prefix } => {
+            return room.apply(now, Command::Read { peer, keys: &[], prefixes: &[prefix] }, events);
+        }
+        ClientMessage::Listen { keys, prefixes } => {
+            let (keys, prefixes) = (texts(keys), texts(prefixes));
+            return room.apply(now, Command::Listen { peer, keys: &keys, prefixes: &prefixes }, events);
         }
         ClientMessage::Join { name, metadata } => {
             let (name, metadata) = (name.as_deref(), metadata.as_deref());
@@ -40,7 +60,9 @@ fn apply(
             Command::UpdatePeer { peer, name: name.as_deref(), metadata: metadata.as_deref() }
         }
         ClientMessage::Leave => Command::Leave { peer },
-        ClientMessage::PeerList | ClientMessage::Ping { .. } | ClientMessage::Ignored => Command::Tick,
+        ClientMessage::PeerList | ClientMessage::Ping { .. } | ClientMessage::Usage | ClientMessage::Ignored => {
+            Command::Tick
+        }
     };
     room.apply(now, command, events)
 }
@@ -61,11 +83,15 @@ fuzz_target!(|data: &[u8]| {
             (Err(one), Err(other)) => assert_eq!(one.code(), other.code(), "{frame}"),
             (one, other) => assert_eq!(format!("{one:?}"), format!("{other:?}"), "{frame}"),
         }
+        let number = serde_json::value::RawValue::from_string("1".to_owned()).expect("a number");
+        let id = request.id.unwrap_or(&number);
         let mut answer = Vec::new();
         let mut events = Vec::new();
         match request.message {
             Err(error) => wire::write_error(&mut answer, request.id, &error),
             Ok(message) => {
+                // What time brings is no part of what is asked.
+                room.apply(now, Command::Tick, &mut Vec::new()).expect("time passes");
                 let (before, revision) = (format!("{room:?}"), room.revision());
                 match apply(&mut room, now, peer, message, &mut events) {
                     Err(error) => {
@@ -73,19 +99,23 @@ fuzz_target!(|data: &[u8]| {
                         assert!(events.is_empty(), "a refusal had events");
                         wire::write_error(&mut answer, request.id, &error);
                     }
-                    Ok(Reply::State(state)) => {
-                        let id = serde_json::value::RawValue::from_string("1".to_owned()).expect("a number");
-                        wire::write_state_result(&mut answer, request.id.unwrap_or(&id), &state);
+                    Ok(Reply::State(state)) => wire::write_state_result(&mut answer, id, &state),
+                    Ok(Reply::States { revision, states }) => {
+                        wire::write_states_result(&mut answer, id, revision, &states);
                     }
+                    Ok(Reply::Lock(lease)) => wire::write_lease_result(&mut answer, id, &lease),
                     Ok(_) => wire::write_peer_list(&mut answer, &room),
                 }
-                let changes = events.iter().filter(|event| matches!(event, Event::Changed { .. })).count();
-                assert_eq!(room.revision(), revision + changes as u64);
+                // Changes of one revision follow each other.
+                let revisions = events.iter().filter(|event| matches!(event, Event::Changed { more: false, .. })).count();
+                assert_eq!(room.revision(), revision + revisions as u64);
             }
         }
         serde_json::from_slice::<&serde_json::value::RawValue>(&answer).expect("an answer is JSON");
-        let bytes: usize = room.entries().map(|entry| entry.key.len() + entry.value.json().len()).sum();
-        assert_eq!(room.usage(), (room.entries().count(), bytes));
+        let kept = room.entries().filter(|entry| !entry.key.starts_with(LOCK_KEY_PREFIX));
+        let sizes: Vec<usize> = kept.map(|entry| entry.key.len() + entry.value.json().len()).collect();
+        let bytes: usize = sizes.iter().sum();
+        assert_eq!(room.usage(), (sizes.len(), bytes));
         assert!(bytes <= room.limits().max_store_bytes);
     }
 });

@@ -36,8 +36,8 @@ fuzz_target!(|data: &[u8]| {
                             (&one.key, &one.value, one.version, n),
                             (&other.key, &other.value, other.version, m)
                         );
-                        // Without an author there is no time either.
-                        assert_eq!(&one.author, &other.author);
+                        assert_eq!((&one.author, one.updated_at), (&other.author, other.updated_at));
+                        assert_eq!((one.cause, one.expires_at), (other.cause, other.expires_at));
                     }
                 }
                 other => panic!("changes became {other:?}"),
@@ -45,7 +45,8 @@ fuzz_target!(|data: &[u8]| {
         }
         Ok(ServerMessage::Result { body, .. }) => {
             let _ = (wire::parse_state(body, &mut wire::Known::default()).is_ok(), wire::parse_welcome(body).is_ok());
-            let _ = wire::parse_peer_list(body).is_ok();
+            let _ = (wire::parse_peer_list(body).is_ok(), wire::parse_lease(body).is_ok(), wire::parse_keys(body).is_ok());
+            let _ = (wire::parse_states(body, &mut wire::Known::default()).is_ok(), wire::parse_usage(body).is_ok());
         }
         Ok(ServerMessage::Refused { id: _, error }) => assert!(!error.to_string().is_empty()),
         Ok(_) => {}
