@@ -63,6 +63,93 @@ fn values_go_in_and_out() {
 }
 
 #[test]
+fn conditions_merges_and_transactions() {
+    let server = Serving::start(&[]);
+    let watching = server.watch(&["--all", "--name", "Wanda"]);
+    // It prints nothing until there is a key; the room is open once it is listed.
+    while !server.output(&["peers"]).contains("Wanda") {}
+
+    assert_eq!(server.output(&["set", "a", "1", "--if-version", "0"]), "");
+    let conflict = server.run(&["set", "a", "2", "--if-version", "0"]);
+    assert_eq!(conflict.code(), 1);
+    assert!(conflict.stderr.contains("VERSION_CONFLICT (205): the key has version 1"), "{conflict:?}");
+    assert_eq!(server.output(&["merge", "a", "add", "-3"]), "-2\n");
+    assert_eq!(server.output(&["merge", "l", "append", "1", "2", "3", "--cap", "2"]), "[2,3]\n");
+    assert_eq!(server.output(&["merge", "l", "set-add", "\"x\"", "3"]), "[2,3,\"x\"]\n");
+    assert_eq!(server.output(&["merge", "l", "set-remove", "2"]), "[3,\"x\"]\n");
+    assert_eq!(server.output(&["merge", "o", "patch", r#"{"a":{"b":1}}"#]), "{\"a\":{\"b\":1}}\n");
+    let wrong = server.run(&["merge", "o", "add", "1"]);
+    assert!(wrong.code() == 2 && wrong.stderr.contains("WRONG_TYPE"), "{wrong:?}");
+    assert_eq!(server.run(&["merge", "o", "add", "1", "2"]).code(), 2);
+    assert_eq!(server.run(&["merge", "o", "add", "1", "--cap", "2"]).code(), 2);
+
+    let transaction = file(
+        "transaction",
+        r#"{"checks":[{"key":"a","equals":-2}],"writes":[
+        {"op":"set","key":"a","data":"moved"},{"op":"add","key":"n","data":1}]}"#,
+    );
+    let path = transaction.to_str().expect("a path");
+    let done: Vec<Value> =
+        server.output(&["transact", path]).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((&done[0]["value"], &done[1]["value"]), (&json!("moved"), &json!(1)));
+    assert_eq!(done[0]["version"], done[1]["version"]);
+    let failed = server.run(&["transact", path]);
+    assert!(failed.code() == 1 && failed.stderr.contains("CHECK_FAILED"), "{failed:?}");
+    let nonsense = file("nonsense", r#"{"writes":[{"op":"set"}]}"#);
+    let refused = server.run(&["transact", nonsense.to_str().expect("a path")]);
+    assert!(refused.code() == 2 && refused.stderr.contains("INVALID_ARGUMENT"), "{refused:?}");
+
+    assert_eq!(server.output(&["keys"]), "a\nl\nn\no\n");
+    assert_eq!(server.output(&["keys", "n"]), "n\n");
+    let usage: Value = serde_json::from_str(&server.output(&["usage", "--json"])).expect("JSON");
+    assert_eq!((&usage["keys"], &usage["max_keys"]), (&json!(4), &json!(100)));
+    assert!(server.output(&["usage"]).contains("keys      4 of 100"));
+
+    server.output(&["set", "brief", "1", "--ttl", "50ms"]);
+    watching.stdout.with("brief = null  (expired)");
+    let state: Value =
+        serde_json::from_str(&server.output(&["set", "brief", "1", "--ttl", "1h", "--json"])).expect("JSON");
+    assert_eq!(state["expires_at"].as_u64(), state["updated_at"].as_u64().map(|at| at + 3_600_000));
+    let touched: Value = serde_json::from_str(&server.output(&["touch", "brief", "never", "--json"])).expect("JSON");
+    assert!(touched.get("expires_at").is_none(), "{touched}");
+    assert_eq!(server.run(&["touch", "gone", "1s"]).code(), 1);
+    assert_eq!(server.run(&["set", "a", "1", "--ttl", "soon"]).code(), 2);
+}
+
+#[test]
+fn a_command_runs_while_a_lock_is_held() {
+    let server = Serving::start(&[]);
+    let watching = server.watch(&["$lock/job", "--json", "--name", "Wanda"]);
+    watching.stdout.with("\"value\":null");
+    // The token is handed on, and works for as long as the lock is held.
+    let sets = format!(
+        "{} set --url {} --room r result 1 --lock job:$SSTORE_LOCK_TOKEN",
+        env!("CARGO_BIN_EXE_sstore"),
+        server.url
+    );
+    let held = server.run(&["lock", "job", "--", "sh", "-c", &format!("{sets} && exit 7")]);
+    assert_eq!(held.code(), 7, "{held:?}");
+    watching.stdout.with("\"token\":1");
+    watching.stdout.with("\"value\":null");
+    assert_eq!(server.output(&["get", "result"]), "1\n");
+    let late = server.run(&["set", "result", "2", "--lock", "job:1"]);
+    assert!(late.code() == 1 && late.stderr.contains("LOCK_LOST"), "{late:?}");
+
+    // Held elsewhere, it is refused, or waited for.
+    let mut other = Running::start(server.sstore(&["lock", "job", "--", "sh", "-c", "read line"]));
+    watching.stdout.with("\"holder\"");
+    let refused = server.run(&["lock", "job", "--", "true"]);
+    assert!(refused.code() == 1 && refused.stderr.contains("LOCK_HELD"), "{refused:?}");
+    assert!(server.output(&["keys", "$lock/"]).contains("$lock/job"));
+    let waits = Running::start(server.sstore(&["lock", "job", "--wait", "1m", "--", "echo", "my turn"]));
+    other.tell("done");
+    waits.stdout.with("my turn");
+    assert_eq!(other.end().code(), 0);
+    assert_eq!(server.run(&["lock", "job", "--", "/nonexistent/program"]).code(), 2);
+    assert_eq!(server.run(&["lock", "job", "--ttl", "1ms", "--", "true"]).code(), 2);
+}
+
+#[test]
 fn a_lonely_set_says_that_nothing_stays() {
     let server = Serving::start(&[]);
     let lonely = server.run(&["set", "a", "1"]);

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`bench`] | `sstore bench` |
 //! | `serve`, `settings`, `logs` | `sstore serve`: the server, what it is told, what it says |
-//! | `get`, `set`, `remove`, `watch`, `peers` | one subcommand each |
+//! | `get`, `set`, `remove`, `watch`, `lock`, `peers` | one subcommand each |
+//! | `store` | `merge`, `touch`, `transact`, `keys`, `usage` |
 //! | `connection` | how those reach a room |
 //! | `exit` | exit codes and the line an error is told with |
 //! | `output`, `span`, `signals` | lines and JSON, times as people write them, SIGINT and SIGTERM |
@@ -17,6 +18,7 @@ pub mod bench;
 mod connection;
 mod exit;
 mod get;
+mod lock;
 mod logs;
 mod output;
 mod peers;
@@ -26,6 +28,7 @@ mod set;
 mod settings;
 mod signals;
 mod span;
+mod store;
 mod watch;
 
 /// The port that `serve` listens on and the other subcommands connect to, unless they are told.
@@ -45,6 +48,12 @@ enum Command {
     Get(get::Arguments),
     Set(set::Arguments),
     Remove(remove::Arguments),
+    Merge(store::MergeArguments),
+    Touch(store::TouchArguments),
+    Transact(store::TransactArguments),
+    Lock(lock::Arguments),
+    Keys(store::KeysArguments),
+    Usage(store::UsageArguments),
     Watch(watch::Arguments),
     Peers(peers::Arguments),
     /// Measure a server against a floor without a store, in one run.
@@ -69,6 +78,15 @@ pub fn main() -> ExitCode {
         Command::Get(arguments) => get::run(&arguments),
         Command::Set(arguments) => set::run(&arguments),
         Command::Remove(arguments) => remove::run(&arguments),
+        Command::Merge(arguments) => store::merge(&arguments),
+        Command::Touch(arguments) => store::touch(&arguments),
+        Command::Transact(arguments) => store::transact(&arguments),
+        Command::Lock(arguments) => match lock::run(&arguments) {
+            Ok(code) => return ExitCode::from(code),
+            Err(failure) => Err(failure),
+        },
+        Command::Keys(arguments) => store::keys(&arguments),
+        Command::Usage(arguments) => store::usage(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
         Command::Bench(arguments) => return bench::run(&arguments),

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::exit::Failure;
+use crate::core::wire;
 use crate::{Change, KeyEvent, PeerInfo};
 
 const FAINT: Style = Style::new().dimmed();
@@ -24,6 +25,10 @@ struct State<'a> {
     /// Milliseconds since 1970; `null` for a key that was never set.
     updated_at: Option<u64>,
     author: Option<StateAuthor<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +64,8 @@ fn state_json(change: &Change, event: Option<&KeyEvent>) -> serde_json::Result<S
             user_id: &author.user_id,
             name: &author.name,
         }),
+        expires_at: (change.expires_at > 0).then_some(change.expires_at),
+        reason: wire::reason(change.cause),
         snapshot: event.map(|event| event.snapshot),
         replaced: event.map(|event| event.replaced),
     })
@@ -107,6 +114,9 @@ pub(super) fn event_line(event: &KeyEvent) -> String {
     // Writing into a String cannot fail.
     let _ = write!(line, "{FAINT}{time:<24}  {version:>5}{FAINT:#}  {AUTHOR}{author}{AUTHOR:#}");
     let _ = write!(line, "  {KEY}{}{KEY:#} = {value}", change.key);
+    if let Some(reason) = wire::reason(change.cause) {
+        let _ = write!(line, "  {FAINT}({reason}){FAINT:#}");
+    }
     if event.replaced > 0 {
         let _ = write!(line, "  {FAINT}({} older missed){FAINT:#}", event.replaced);
     }

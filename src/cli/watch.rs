@@ -10,7 +10,7 @@ use super::exit::Failure;
 use super::output;
 use super::signals::Signals;
 use crate::core::names;
-use crate::{ConnectionState, Error, ErrorCode, KeyChange, KeyChangeListener, KeyEvent, UpdateListener};
+use crate::{ConnectionState, Error, ErrorCode, KeyChange, KeyChangeListener, KeyEvent, Selector, UpdateListener};
 
 /// Print the changes of keys as they happen
 ///
@@ -20,12 +20,19 @@ use crate::{ConnectionState, Error, ErrorCode, KeyChange, KeyChangeListener, Key
 /// newest is never missed.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The keys
-    #[arg(required = true, value_name = "KEY")]
+    /// The keys; $lock/NAME shows who holds a lock
+    #[arg(required_unless_present_any = ["prefix", "all"], value_name = "KEY")]
     keys: Vec<String>,
+    /// Every key that begins with this, those to come included; may be given several times
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Vec<String>,
+    /// Every key
+    #[arg(long)]
+    all: bool,
     /// Print each change as one JSON object a line: key, value, version, updated_at (ms since
-    /// 1970), author, snapshot (a current value rather than a change), replaced (older changes
-    /// that this one stands for)
+    /// 1970), author, expires_at, reason (expired, peer-left or cleared, for a key that is gone and was
+    /// not removed), snapshot (a current value rather than a change), replaced (older changes that this
+    /// one stands for)
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -42,6 +49,9 @@ enum End {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     arguments.keys.iter().try_for_each(|key| names::check_key(key))?;
+    arguments.prefix.iter().try_for_each(|prefix| names::check_prefix(prefix))?;
+    let mut selector = Selector { keys: arguments.keys.clone(), prefixes: arguments.prefix.clone() };
+    selector.prefixes.extend(arguments.all.then(String::new));
     let (ended, mut ends) = unbounded_channel();
     let reporter = Reporter { ended: ended.clone(), lost: false };
     // Until it has joined, a signal ends this process as it ends any other.
@@ -50,8 +60,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let runtime = runtime.map_err(|error| Failure::system("starting", &error))?;
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(|error| Failure::system("watching for signals", &error))?;
-        let keys: Vec<&str> = arguments.keys.iter().map(|key| &**key).collect();
-        connection.store.listen(&keys, Printer { json: arguments.json, ended }).map_err(Failure::from)?.detach();
+        let printer = Printer { json: arguments.json, ended };
+        connection.store.listen_to(&selector, printer).map_err(Failure::from)?.detach();
         let outcome = tokio::select! {
             _ = signals.next() => Ok(()),
             end = ends.recv() => match end {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
@@ -28,9 +28,9 @@ macro_rules! put {
 mod store;
 
 pub use store::{
-    parse_keys, parse_lease, parse_states, parse_usage, write_acquire, write_key_list, write_keys_result,
-    write_lease_result, write_method, write_read, write_release, write_renew, write_states_result, write_transact,
-    write_usage_result, write_write, Snapshot, Usage,
+    parse_keys, parse_lease, parse_states, parse_transaction, parse_usage, write_acquire, write_key_list,
+    write_keys_result, write_lease_result, write_method, write_read, write_release, write_renew, write_states_result,
+    write_transact, write_usage_result, write_write, Snapshot, Usage,
 };
 use store::{AcquireParams, HeldParams, PrefixParams, ReadParams, TransactParams, WriteParams};
 
@@ -334,7 +334,7 @@ pub fn write_state(out: &mut Vec<u8>, change: &Change, replaced: u64) {
 }
 
 /// What the wire calls a cause; writes are nothing special.
-fn reason(cause: Cause) -> Option<&'static str> {
+pub fn reason(cause: Cause) -> Option<&'static str> {
     match cause {
         Cause::Written => None,
         Cause::Expired => Some("expired"),

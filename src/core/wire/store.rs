@@ -238,6 +238,11 @@ impl<'a> CheckParams<'a> {
     }
 }
 
+/// Reads the params of `transact`, with their braces.
+pub fn parse_transaction(text: &str) -> Result<Transaction<'_>, Error> {
+    object::<TransactParams<'_>>("the transaction", text)?.read()
+}
+
 /// Writes the params of `transact`, for [`write_request`].
 pub fn write_transact(out: &mut Vec<u8>, transaction: &Transaction<'_>) {
     put!(out, "\"checks\":[");
@@ -344,7 +349,7 @@ pub(super) struct PrefixParams<'a> {
 }
 
 /// How much of its limits a store uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Usage {
     /// The store's revision.
     pub revision: u64,
