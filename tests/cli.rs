@@ -427,6 +427,34 @@ fn wrong_configuration_is_told_with_its_place() {
 }
 
 #[test]
+fn rules_are_read_again_on_sighup_and_a_mistake_leaves_the_old_ones() {
+    let rule = |right: &str| format!("[[rule]]\nroles = [\"guest\"]\nkeys = [\"a\"]\nallow = [\"read\", {right}]\n");
+    let path = file("rules", &rule("\"create\""));
+    let server = Serving::start(&["--rules", path.to_str().expect("a path"), "--linger", "1h"]);
+    server.run(&["set", "a", "1"]);
+    let refused = server.run(&["set", "a", "2"]);
+    assert_eq!(refused.code(), 1);
+    assert!(refused.stderr.contains("FORBIDDEN (211): no rule allows the role \"guest\" to write"), "{refused:?}");
+    std::fs::write(&path, rule("\"write\"")).expect("written");
+    server.process.signal("HUP");
+    server.process.stderr.with("the rules were read again");
+    server.output(&["set", "a", "2", "--if-version", "1"]);
+    std::fs::write(&path, rule("\"wrote\"")).expect("written");
+    server.process.signal("HUP");
+    let told = server.process.stderr.with("the old rules stay in force");
+    assert!(
+        told.contains("line 4: \\\"wrote\\\" is no right") || told.contains("line 4: \"wrote\" is no right"),
+        "{told}"
+    );
+    server.output(&["set", "a", "3", "--if-version", "2"]);
+    let wrong = run(sstore(&["serve", "--port", "0", "--rules", path.to_str().expect("a path")]));
+    assert!(
+        wrong.code() == 2 && wrong.stderr.contains("INVALID_CONFIG") && wrong.stderr.contains("line 4"),
+        "{wrong:?}"
+    );
+}
+
+#[test]
 fn a_port_in_use_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port().to_string();

@@ -178,6 +178,17 @@ fn answers_about_several_keys_are_read_as_they_were_written() {
     let usage = Usage { revision: 1, keys: 2, max_keys: 3, bytes: 4, max_bytes: 5, max_value_bytes: 6 };
     let text = written(|out| write_usage_result(out, &id, &usage));
     assert_eq!(parse_usage(&body(&text)).expect("usage"), usage);
+    let refusal = Error::new(ErrorCode::Forbidden, "no rule allows it");
+    let text = written(|out| write_listen_revoked(out, ["a", "b\"c"].into_iter(), &refusal));
+    let ServerMessage::ListenRevoked { keys, error } = server(&text) else { panic!("{text}") };
+    assert_eq!(
+        (keys, error.code(), error.message()),
+        (vec!["a".into(), "b\"c".into()], ErrorCode::Forbidden, "no rule allows it")
+    );
+    let text = written(|out| write_token_expiring(out, 5));
+    assert!(matches!(server(&text), ServerMessage::TokenExpiring { expires_at: 5 }));
+    let text = written(|out| write_renew_token(out, 1, "a.b.c"));
+    assert!(matches!(request(&text), ClientMessage::RenewToken { token } if token == "a.b.c"));
     let lease = Lease { name: "l".into(), token: 7, expires_at: 8 };
     let text = written(|out| write_lease_result(out, &id, &lease));
     assert_eq!(parse_lease(&body(&text)).expect("a lease"), lease);
@@ -397,9 +408,9 @@ fn peers_and_answers_are_read_as_they_were_written() {
             assert!(matches!(server(&frame), ServerMessage::PeerJoined(read) if read == info));
             let frame = written(|out| write_peer_update(out, peer));
             assert!(matches!(server(&frame), ServerMessage::PeerUpdated(read) if read == info));
-            let frame = written(|out| write_peer_list(out, &room));
+            let frame = written(|out| write_peer_list(out, &room, None));
             assert!(matches!(server(&frame), ServerMessage::PeerList(read) if read == [info.clone()]));
-            let frame = written(|out| write_peer_list_result(out, &raw("3"), &room));
+            let frame = written(|out| write_peer_list_result(out, &raw("3"), &room, None));
             match server(&frame) {
                 ServerMessage::Result { id: 3, body } => assert_eq!(parse_peer_list(body).expect("a list"), [info]),
                 other => panic!("{other:?}"),
@@ -818,7 +829,7 @@ fn valid_frames() -> Vec<String> {
         written(|out| write_state_result(out, &id, &state)),
         written(|out| write_join_result(out, &id, &room, peer, true)),
         written(|out| write_error(out, Some(&id), &Error::conflict(Arc::new(change("k", Value::from(1), 2, None))))),
-        written(|out| write_peer_list(out, &room)),
+        written(|out| write_peer_list(out, &room, None)),
         written(|out| write_peer_join(out, peer)),
         written(|out| write_peer_leave(out, "p1", true)),
     ]

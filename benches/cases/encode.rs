@@ -44,5 +44,5 @@ fn snapshot() -> Work {
 
 fn peer_list() -> Work {
     let (room, _) = room(PEERS);
-    writing(PEERS * 200, move |out| wire::write_peer_list(out, black_box(&room)))
+    writing(PEERS * 200, move |out| wire::write_peer_list(out, black_box(&room), None))
 }

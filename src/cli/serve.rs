@@ -10,7 +10,7 @@ use super::exit::Failure;
 use super::logs;
 use super::output;
 use super::settings::Settings;
-use super::signals::Signals;
+use super::signals::{Reload, Signals};
 use crate::{Error, ErrorCode, Server, ServerOptions};
 
 /// What stopping may take beyond the time that connections are given: threads end after it.
@@ -23,7 +23,7 @@ const OTHER_DESCRIPTORS: u64 = 64;
 /// Host rooms
 ///
 /// When connections are accepted, one line with the server's URL is printed on stdout; logs go to
-/// stderr. SIGTERM or SIGINT stops the server: clients are told to come back in a moment, and the
+/// stderr. SIGHUP reads the rules again. SIGTERM or SIGINT stops the server: clients are told to come back in a moment, and the
 /// exit code is 0. A second signal ends it at once, with 128 and the signal's number.
 ///
 /// Every setting can be given as a flag, as an environment variable, or in a TOML file (its name
@@ -52,12 +52,13 @@ pub(super) fn run(mut arguments: Arguments, matches: Option<&ArgMatches>) -> Res
     raise_descriptor_limit(options.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::system("starting", &error))?;
-    runtime.block_on(serve(options))
+    runtime.block_on(serve(options, settings))
 }
 
-async fn serve(options: ServerOptions) -> Result<(), Failure> {
+async fn serve(options: ServerOptions, settings: &Settings) -> Result<(), Failure> {
     // First, so that a signal that comes right after the line on stdout is not missed.
-    let mut signals = Signals::new().map_err(|error| Failure::system("watching for signals", &error))?;
+    let failed = |error: io::Error| Failure::system("watching for signals", &error);
+    let (mut signals, mut reload) = (Signals::new().map_err(failed)?, Reload::new().map_err(failed)?);
     let patience = Duration::from_millis(options.shutdown_ms) + STOP_MARGIN;
     let server = Server::start(options)?;
     match output::write_line(&server.url()) {
@@ -67,7 +68,18 @@ async fn serve(options: ServerOptions) -> Result<(), Failure> {
         }
         _ => {}
     }
-    signals.next().await;
+    loop {
+        tokio::select! {
+            _ = signals.next() => break,
+            () = reload.next() => match settings.rules() {
+                Ok(rules) => {
+                    tracing::info!(rules = rules.is_some(), "the rules were read again");
+                    server.set_rules(rules);
+                }
+                Err(failure) => tracing::error!(%failure, "the old rules stay in force"),
+            },
+        }
+    }
     tracing::info!("stopping; another signal ends this at once");
     let stopped = tokio::task::spawn_blocking(move || server.stop_wait(patience));
     tokio::select! {

@@ -1,6 +1,7 @@
 //! What `sstore serve` can be told: each setting once, for the flag, the environment and the file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
@@ -11,6 +12,7 @@ use super::exit::Failure;
 use super::logs::{Filter, LogFormat};
 use super::span::Span;
 use super::DEFAULT_PORT;
+use crate::core::rules::Rules;
 use crate::{Error, ErrorCode, Limits, ServerOptions};
 
 /// The environment variable with the secret itself. It is no flag: arguments are public.
@@ -67,6 +69,12 @@ settings! {
     /// may join every room
     #[arg(long, env = "SSTORE_SECRET_FILE", value_name = "FILE", help_heading = "Who may join")]
     secret_file: Option<PathBuf>,
+
+    /// TOML file with rules: which roles may read, write, create, remove and lock what; see
+    /// docs/rules.md. Without one everybody may do everything. SIGHUP reads it again; if it has an error,
+    /// the old rules stay in force
+    #[arg(long, env = "SSTORE_RULES", value_name = "FILE", help_heading = "Who may do what")]
+    rules: Option<PathBuf>,
 
     /// Largest value, in bytes of compact JSON
     #[arg(long, env = "SSTORE_MAX_VALUE_BYTES", value_name = "BYTES", help_heading = "Rooms", default_value_t = limits().max_value_bytes)]
@@ -167,12 +175,23 @@ impl Settings {
         }
     }
 
+    /// What the rules file says, if there is one.
+    pub(super) fn rules(&self) -> Result<Option<Arc<Rules>>, Failure> {
+        let Some(path) = &self.rules else { return Ok(None) };
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| invalid(format!("{shown} cannot be read: {}", error.kind())))?;
+        let rules = Rules::from_toml(&text).map_err(|error| invalid(format!("{shown}, {}", error.message())))?;
+        Ok(Some(Arc::new(rules)))
+    }
+
     /// What the server is started with.
     pub(super) fn server_options(&self, matches: &ArgMatches) -> Result<ServerOptions, Failure> {
         Ok(ServerOptions {
             address: self.address.clone(),
             port: self.port,
             secret: self.secret(matches)?,
+            rules: self.rules()?,
             limits: Limits {
                 max_value_bytes: self.max_value_bytes,
                 max_keys: self.max_keys,

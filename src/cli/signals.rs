@@ -43,3 +43,28 @@ impl Signals {
         130
     }
 }
+
+/// SIGHUP, which asks a server to read its files again. From its making on it no longer ends the process.
+pub(super) struct Reload {
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Reload {
+    /// Inside a runtime only.
+    pub(super) fn new() -> io::Result<Reload> {
+        Ok(Reload {
+            #[cfg(unix)]
+            hang_up: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one; for ever where there is none.
+    pub(super) async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.hang_up.recv().await.is_some() {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}

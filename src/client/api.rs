@@ -13,7 +13,7 @@ use super::dispatch::{lock, may_wait, wait, Dispatcher, Item, ListenerCell, Upda
 use super::listener::{ConnectionState, UpdateListener};
 use super::lock::Locks;
 use super::options::{Address, ClientOptions};
-use super::requests::{Answer, RequestKind, Requests, Waiting};
+use super::requests::{Answer, Expected, RequestKind, Requests, Waiting};
 use super::runtime::NetworkThread;
 use super::store::Store;
 use super::task;
@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) listening: Mutex<Listening>,
     pub(crate) requests: Mutex<Requests>,
     pub(crate) locks: Locks,
+    /// What the next connection is made with: that of the options, or a fresher one.
+    pub(crate) token: Mutex<Option<String>>,
     pub(crate) status: Mutex<Status>,
     pub(crate) status_changed: Condvar,
     /// Tells the network task that there is something to send, or that the client is closed.
@@ -213,6 +215,7 @@ impl Client {
         let (options, address) = options.checked()?;
         let network = NetworkThread::get()?;
         let dispatcher = Dispatcher::start(Box::new(listener), options.wake.clone(), options.thread_hooks.clone())?;
+        let token = Mutex::new(options.token.clone());
         let shared = Arc::new(Shared {
             options,
             address,
@@ -220,6 +223,7 @@ impl Client {
             listening: Mutex::default(),
             requests: Mutex::default(),
             locks: Locks::default(),
+            token,
             status: Mutex::new(Status {
                 state: ConnectionState::Connecting,
                 joined: false,
@@ -280,6 +284,23 @@ impl Client {
             wire::write_introduction(out, id, "peer-update", name.as_deref(), metadata.as_deref());
         };
         Action::new(&self.shared, kind, checked, write, |_| Ok(()))
+    }
+
+    /// Hands in a fresh token before the old one expires, without a break: for the same room and user, maybe
+    /// with another role. From now on this client connects with it.
+    ///
+    /// Errors: `UNAUTHORIZED`, `TOKEN_EXPIRED`, after which the old one counts; `INVALID_ARGUMENT` when the
+    /// server is open.
+    pub fn renew_token(&self, token: &str) -> Action<()> {
+        let checked = super::options::check_token(token);
+        let (sent, shared) = (token.to_owned(), self.shared.clone());
+        let write = move |out: &mut Vec<u8>, id| wire::write_renew_token(out, id, &sent);
+        let token = token.to_owned();
+        let kept = move |_| {
+            *lock(&shared.token) = Some(token);
+            Ok(())
+        };
+        Action::new(&self.shared, RequestKind::Write(Expected::Nothing), checked, write, kept)
     }
 
     /// Leaves the room: everybody is told, the keys listened to fall silent, the client closes.

@@ -16,6 +16,7 @@ use super::options::{Hook, ThreadHooks};
 use super::pool::{Pool, Turn};
 use super::store::Store;
 use crate::core::replica::{KeyEvent, ListenerId};
+use crate::core::room::Time;
 use crate::core::wire::PeerInfo;
 use crate::{Error, ErrorCode};
 
@@ -144,6 +145,8 @@ pub(crate) enum UpdateNotice {
     State(ConnectionState, Option<Error>),
     Peer(PeerChange, Arc<PeerInfo>),
     Error(Error),
+    /// When, in server time.
+    TokenExpiring(Time),
 }
 
 /// One thing to be done where callbacks run.
@@ -424,6 +427,7 @@ impl Dispatcher {
             UpdateNotice::State(state, error) => listener.on_connection_state(*state, error.as_ref()),
             UpdateNotice::Peer(change, peer) => listener.on_peer(*change, peer),
             UpdateNotice::Error(error) => listener.on_error(error),
+            UpdateNotice::TokenExpiring(at) => listener.on_token_expiring(*at),
         });
         if well {
             *lock(&self.update_listener) = Some(listener);

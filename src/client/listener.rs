@@ -49,6 +49,13 @@ pub trait UpdateListener: Send {
         let _ = (change, peer);
     }
 
+    /// The token expires at this server time, in milliseconds since 1970, and the client is closed with
+    /// `TOKEN_EXPIRED` soon after, unless [`Client::renew_token`](super::Client::renew_token) hands in a
+    /// fresh one. Told 30 s before, or at once when less is left.
+    fn on_token_expiring(&mut self, expires_at: u64) {
+        let _ = expires_at;
+    }
+
     /// Something went wrong that no request is waiting for, such as `SESSION_LOST`.
     fn on_error(&mut self, error: &Error) {
         let _ = error;

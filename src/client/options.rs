@@ -106,9 +106,7 @@ impl ClientOptions {
             self.peer_id = crate::ids::uuid()?;
         }
         names::check_peer_id(&self.peer_id)?;
-        if self.token.as_deref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(Error::new(ErrorCode::Unauthorized, "the token has characters a JWT cannot have"));
-        }
+        self.token.as_deref().map_or(Ok(()), check_token)?;
         let times = [self.request_timeout_ms, self.connect_timeout_ms, self.reconnect_min_ms, self.heartbeat_ms];
         if times.contains(&0) || self.reconnect_max_ms < self.reconnect_min_ms || self.max_pending == 0 {
             let message = "time-outs and max_pending must be above 0, and reconnect_max_ms not below reconnect_min_ms";
@@ -116,6 +114,14 @@ impl ClientOptions {
         }
         Ok((self, address))
     }
+}
+
+/// A token must fit a header.
+pub(crate) fn check_token(token: &str) -> Result<(), Error> {
+    if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::Unauthorized, "the token has characters a JWT cannot have"))
 }
 
 /// Where the server is, taken apart.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::FutureExt;
 use serde_json::value::RawValue;
 
-use super::api::{addressed, Completion, Outcome, Shared};
+use super::api::{addressed, Completion, Listening, Outcome, Shared};
 use super::dispatch::{lock, Item, ListenerCell, UpdateNotice};
 use super::listener::{ConnectionState, PeerChange};
 use super::requests::{Answer, Expected, RequestKind};
@@ -18,7 +18,7 @@ use super::runtime::NetworkThread;
 use super::socket::{Ended, Socket};
 use super::store::Store;
 use super::transport::{self, Opened};
-use crate::core::replica::{KeyEvent, Notice};
+use crate::core::replica::{KeyEvent, ListenerId, Notice};
 use crate::core::room::Change;
 use crate::core::wire::{self, Known, PeerInfo, ServerMessage};
 use crate::core::write::LockGuard;
@@ -146,7 +146,8 @@ impl<'a> Task<'a> {
             let listening = lock(&shared.listening);
             (listening.replica.generation(), transport::ListenSet::of(&listening.replica))
         };
-        let opening = transport::open(&shared.options, &shared.address, self.join_id, &set);
+        let token = lock(&shared.token).clone();
+        let opening = transport::open(&shared.options, token.as_deref(), &shared.address, self.join_id, &set);
         let mut opening = std::pin::pin!(opening);
         let opened = loop {
             tokio::select! {
@@ -289,6 +290,14 @@ impl<'a> Task<'a> {
             }
             ServerMessage::Result { id, body } => return self.answered(id, Ok(body)),
             ServerMessage::Refused { id: Some(id), error } => return self.answered(id, Err(error)),
+            ServerMessage::ListenRevoked { keys, error } => {
+                let mut listening = lock(&self.shared.listening);
+                let revoked = listening.replica.naming(&keys);
+                self.end_listeners(&mut listening, revoked, &error);
+            }
+            ServerMessage::TokenExpiring { expires_at } => {
+                self.shared.dispatcher.push(Item::Update(UpdateNotice::TokenExpiring(expires_at)));
+            }
             ServerMessage::PeerList(list) => self.peers_listed(list),
             ServerMessage::PeerJoined(peer) | ServerMessage::PeerUpdated(peer) => self.peer_changed(peer),
             ServerMessage::PeerLeft { peer_id } => {
@@ -355,6 +364,11 @@ impl<'a> Task<'a> {
         if refused.is_empty() {
             refused = listening.cells.keys().copied().collect();
         }
+        self.end_listeners(&mut listening, refused, error);
+    }
+
+    /// Ends listeners that the server does not let listen.
+    fn end_listeners(&self, listening: &mut Listening, refused: Vec<ListenerId>, error: &Error) {
         for id in refused {
             listening.replica.remove(id);
             if let Some(cell) = listening.cells.remove(&id) {

@@ -36,12 +36,13 @@ pub(crate) struct Opened {
 /// Opens a connection and joins by its query, with the listen set if it is short enough.
 pub(crate) async fn open(
     options: &ClientOptions,
+    token: Option<&str>,
     address: &Address,
     join_id: u64,
     set: &ListenSet,
 ) -> Result<Opened, Error> {
     let limit = Duration::from_millis(options.connect_timeout_ms);
-    match tokio::time::timeout(limit, connect(options, address, join_id, set)).await {
+    match tokio::time::timeout(limit, connect(options, token, address, join_id, set)).await {
         Ok(opened) => opened,
         Err(_) => {
             let message = format!("no connection within {} ms", options.connect_timeout_ms);
@@ -50,7 +51,13 @@ pub(crate) async fn open(
     }
 }
 
-async fn connect(options: &ClientOptions, address: &Address, join_id: u64, set: &ListenSet) -> Result<Opened, Error> {
+async fn connect(
+    options: &ClientOptions,
+    token: Option<&str>,
+    address: &Address,
+    join_id: u64,
+    set: &ListenSet,
+) -> Result<Opened, Error> {
     let stream = reach(address).await?;
     // Small messages are sent as they come.
     let _ = stream.set_nodelay(true);
@@ -58,7 +65,7 @@ async fn connect(options: &ClientOptions, address: &Address, join_id: u64, set: 
     let url = joining_url(options, address, join_id, listening.then_some(set));
     let unusable = |_| Error::new(ErrorCode::InvalidUrl, "the URL cannot be requested");
     let mut request = url.into_client_request().map_err(unusable)?;
-    if let Some(token) = &options.token {
+    if let Some(token) = token {
         let value = HeaderValue::from_str(&format!("Bearer {token}"));
         let mut value = value.map_err(|_| Error::from(ErrorCode::Unauthorized))?;
         value.set_sensitive(true);

@@ -56,6 +56,13 @@ pub const MAX_TTL_MS: u64 = 365 * 86_400_000;
 /// Most checks and writes of a transaction together: each key of a full store checked and written.
 pub const MAX_TRANSACTION_PARTS: usize = 200;
 
+/// Most rules of a room. They are tried one after the other, so they bound what each request costs; an
+/// app with this many has a rule for each of its keys.
+pub const MAX_RULES: usize = 1_000;
+
+/// Most patterns of one rule: as many as a store has keys.
+pub const MAX_PATTERNS_PER_RULE: usize = 100;
+
 /// The limits of one room's store and the times that bound a session.
 ///
 /// The defaults are those of the hosted original, so that an app moves over unchanged.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`room`] | the room state machine: `apply(time, command) -> (reply, events)` |
 //! | [`write`](mod@write), [`merge`] | what can be asked of a store |
+//! | [`rules`] | who may do what |
 //! | [`replica`] | a client's copy of the keys it listens to |
 //! | [`wire`] | the JSON-RPC messages, parsed and written |
 //! | [`value`], [`names`] | values as compact JSON text; the rules for keys, rooms and names |
@@ -20,6 +21,7 @@ pub mod merge;
 pub mod names;
 pub mod replica;
 pub mod room;
+pub mod rules;
 pub mod value;
 pub mod wire;
 pub mod write;

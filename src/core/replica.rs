@@ -252,20 +252,19 @@ impl Replica {
         // What is not in the snapshot though a prefix means it is gone.
         let mut found = FxHashSet::default();
         for (change, replaced) in states {
+            if self.prefixes.is_empty() {
+                // As a rule keys are listened to by their names.
+                self.answered(change, replaced, generation, &mut waiting, notices);
+                continue;
+            }
             if !self.keys.contains_key(&change.key) && self.is_covered(&change.key, generation) {
                 self.track(&change.key);
                 if let Some(tracked) = self.keys.get_mut(&change.key) {
                     tracked.since = generation;
                 }
             }
-            let Some(tracked) = self.keys.get(&change.key) else { continue };
-            if tracked.named_by > 0 && tracked.since > generation {
-                continue;
-            }
-            if !self.prefixes.is_empty() {
-                found.insert(change.key.clone());
-            }
-            self.answered(change, replaced, &mut waiting, notices);
+            found.insert(change.key.clone());
+            self.answered(change, replaced, generation, &mut waiting, notices);
         }
         if !self.prefixes.is_empty() {
             let is_gone = |key: &Arc<str>, tracked: &Tracked| {
@@ -275,10 +274,10 @@ impl Replica {
                 self.keys.iter().filter(|(key, tracked)| is_gone(key, tracked)).map(|(key, _)| key.clone()).collect();
             gone.sort_unstable();
             for key in gone {
-                self.answered(Arc::new(Change::absent(key)), 0, &mut waiting, notices);
+                self.answered(Arc::new(Change::absent(key)), 0, generation, &mut waiting, notices);
             }
+            self.keys.retain(|_, tracked| !tracked.is_idle());
         }
-        self.keys.retain(|_, tracked| !tracked.is_idle());
         for listener in waiting {
             self.complete_snapshot(listener, notices);
         }
@@ -295,10 +294,14 @@ impl Replica {
         &mut self,
         change: Arc<Change>,
         replaced: u64,
+        generation: u64,
         waiting: &mut Vec<ListenerId>,
         notices: &mut Vec<Notice>,
     ) {
         let Some(tracked) = self.keys.get_mut(&change.key) else { return };
+        if tracked.named_by > 0 && tracked.since > generation {
+            return;
+        }
         let same_session = tracked.session == self.session;
         let first = tracked.state.is_none();
         // A key that a prefix finds only now is new to those who have had their snapshot.
@@ -329,19 +332,8 @@ impl Replica {
 
     /// A change was notified, or acknowledged to this client; whichever comes first counts.
     pub fn changed(&mut self, change: &Arc<Change>, replaced: u64, notices: &mut Vec<Notice>) {
-        if !self.keys.contains_key(&change.key) {
-            // Before its snapshot a prefix has no keys; and what is gone already is no news.
-            let is_answered = self
-                .prefixes
-                .iter()
-                .any(|(prefix, covered)| covered.answered && names::begins_with(&change.key, prefix));
-            if !is_answered || change.value.is_null() {
-                return;
-            }
-            self.track(&change.key);
-            if let Some(tracked) = self.keys.get_mut(&change.key) {
-                tracked.state = Some(Arc::new(Change::absent(change.key.clone())));
-            }
+        if !self.prefixes.is_empty() && !self.find(change) {
+            return;
         }
         let Some(tracked) = self.keys.get_mut(&change.key) else { return };
         let newer = match &tracked.state {
@@ -362,6 +354,23 @@ impl Replica {
         if tracked.is_idle() {
             self.keys.remove(&change.key);
         }
+    }
+
+    /// Tracks a key that a prefix means, now that it is there. Returns whether a change of it matters.
+    fn find(&mut self, change: &Change) -> bool {
+        if self.keys.contains_key(&change.key) {
+            return true;
+        }
+        let mut answered = self.prefixes.iter().filter(|(_, covered)| covered.answered);
+        // Before its snapshot a prefix has no keys; and what is gone already is no news.
+        if change.value.is_null() || !answered.any(|(prefix, _)| names::begins_with(&change.key, prefix)) {
+            return false;
+        }
+        self.track(&change.key);
+        if let Some(tracked) = self.keys.get_mut(&change.key) {
+            tracked.state = Some(Arc::new(Change::absent(change.key.clone())));
+        }
+        true
     }
 
     /// What the replica holds of a key; `None` if no listener has it, or nothing is known yet.
@@ -393,6 +402,12 @@ impl Replica {
             .iter()
             .filter(|(_, one)| !one.live && (one.keys.iter().any(waits) || one.prefixes.iter().any(prefix_waits)));
         waiting.map(|(id, _)| *id).collect()
+    }
+
+    /// Listeners that name one of these keys.
+    pub fn naming(&self, keys: &[String]) -> Vec<ListenerId> {
+        let names = |one: &Listener| one.keys.iter().any(|own| keys.iter().any(|key| **key == **own));
+        self.listeners.iter().filter(|(_, one)| names(one)).map(|(id, _)| *id).collect()
     }
 
     fn complete_snapshot(&mut self, listener: ListenerId, notices: &mut Vec<Notice>) {

@@ -189,7 +189,7 @@ impl Batch {
 pub(super) struct Filter<'a> {
     /// The peer; none for a connection that is not in the room.
     pub peer: Option<PeerHandle>,
-    /// News of peers with a lower number are older than it is.
+    /// News of peers with a lower number are older than it is; all are for one that may not know of them.
     pub news_from: u64,
     /// One bit for each of the batch's topics that it listens to.
     pub topics: &'a [u64],

@@ -58,6 +58,12 @@ pub(super) struct Connection {
     /// When it was last heard of.
     pub heard_at: Cell<Time>,
     pub pinged_at: Cell<Time>,
+    /// Whether it may know who else is in the room.
+    pub sees_peers: Cell<bool>,
+    /// When its token expires; `Time::MAX` without one.
+    pub expires_at: Cell<Time>,
+    /// Whether it was told that its token is about to expire.
+    pub warned: Cell<bool>,
     /// In the states `Closing` and `Ending`: when the socket is shut down at the latest.
     pub close_by: Cell<Time>,
     /// Index in the shard's list.
@@ -81,10 +87,22 @@ impl Connection {
             state: Cell::new(State::Open),
             heard_at: Cell::new(now),
             pinged_at: Cell::new(now),
+            sees_peers: Cell::new(true),
+            expires_at: Cell::new(Time::MAX),
+            warned: Cell::new(false),
             close_by: Cell::new(Time::MAX),
             outbox: RefCell::default(),
             resume: Signal::default(),
             _ticket: ticket,
+        }
+    }
+
+    /// The number of the first news of peers that it is told.
+    pub fn hears_news_from(&self) -> u64 {
+        if self.sees_peers.get() {
+            self.news_from.get()
+        } else {
+            u64::MAX
         }
     }
 

@@ -11,6 +11,7 @@ use super::token::Verifier;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::{Limits, MAX_REQUEST_ID_BYTES};
 use crate::core::names::{self, KeyList};
+use crate::core::room::Time;
 
 /// What a request head asks for.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Admission {
     pub peer_id: Option<String>,
     pub user_id: String,
     pub role: String,
+    /// When the token expires; `Time::MAX` without one.
+    pub expires_at: Time,
     pub name: Option<String>,
     pub metadata: Option<String>,
     /// The id of the join that is part of the query, as JSON.
@@ -134,7 +137,7 @@ fn admission(
 ) -> Result<Admission, Response> {
     let query = query(head.query);
     let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
-    let (room, user_id, role) = match verifier {
+    let (room, user_id, role, expires_at) = match verifier {
         Some(verifier) => {
             let bearer = head.header("authorization").and_then(bearer);
             let token = bearer.or(query.token.as_deref());
@@ -147,11 +150,12 @@ fn admission(
                 let error = Error::new(ErrorCode::Unauthorized, "the token is for another room");
                 return Err(unauthorized(error));
             }
-            (claims.room_id, claims.user_id, claims.role)
+            let expires_at = claims.expires_at();
+            (claims.room_id, claims.user_id, claims.role, expires_at)
         }
         None => {
             let role = query.role.map_or_else(|| DEFAULT_ROLE.to_owned(), Cow::into_owned);
-            (owned(query.room).unwrap_or_default(), owned(query.user_id).unwrap_or_default(), role)
+            (owned(query.room).unwrap_or_default(), owned(query.user_id).unwrap_or_default(), role, Time::MAX)
         }
     };
     let admission = Admission {
@@ -159,6 +163,7 @@ fn admission(
         peer_id: owned(query.peer),
         user_id,
         role,
+        expires_at,
         name: owned(query.name),
         metadata: owned(query.data),
         join: query.join.as_deref().map(join_id).transpose().map_err(bad_parameter)?,

@@ -18,6 +18,7 @@
 //! | `options` | what a server can be told; every bound with its reason |
 //! | `acceptor` | new sockets, up to the point where their room is known |
 //! | `http`, `handshake`, `token` | a request head, what it asks for, and whether that is granted |
+//! | `rules` | rules from a file |
 //! | `shard` | a loop: its rooms, its connections, flusher, timers, stopping |
 //! | `room_host`, `requests` | one room with its members, and what they ask of it |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
@@ -35,6 +36,7 @@ mod outbox;
 mod plan;
 mod requests;
 mod room_host;
+mod rules;
 mod shard;
 mod signal;
 mod stream;
@@ -50,6 +52,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::core::error::{Error, ErrorCode};
+use crate::core::rules::Rules;
 
 pub use options::ServerOptions;
 use shard::{Shared, ToShard};
@@ -125,6 +128,16 @@ impl Server {
             rooms: self.shared.rooms.load(Ordering::Relaxed),
             peers: self.shared.peers.load(Ordering::Relaxed),
             connections: self.shared.connections.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Puts other rules in force, in every room, without dropping a connection; `None`: everybody may do
+    /// everything. Whoever may no longer read a key stops hearing of it; who listens to it by its name is
+    /// told `FORBIDDEN`. Returns before all rooms have them.
+    pub fn set_rules(&self, rules: Option<Arc<Rules>>) {
+        for shard in &self.shared.shards {
+            // Fails when that loop has ended already.
+            let _ = shard.send(ToShard::Rules(rules.clone()));
         }
     }
 

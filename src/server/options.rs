@@ -1,9 +1,11 @@
 //! What a server can be told, and every number that bounds it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::{Limits, MAX_KEY_BYTES};
+use crate::core::rules::Rules;
 
 /// Largest HTTP request head, in bytes. Other servers take 8 to 16 KiB; a token and a listen set
 /// in the query stay well below.
@@ -53,6 +55,10 @@ pub(super) const COPIED_BYTES: usize = 1_024;
 /// How far the clocks of token issuer and server may differ, in seconds.
 pub(super) const TOKEN_LEEWAY_S: u64 = 5;
 
+/// How long before its token expires a connection is told, in milliseconds: time to ask an app's server for
+/// another.
+pub(super) const TOKEN_WARNING_MS: u64 = 30_000;
+
 /// How long the acceptor rests when the system has no descriptor left, in milliseconds.
 pub(super) const ACCEPT_PAUSE_MS: u64 = 100;
 
@@ -82,6 +88,9 @@ pub struct ServerOptions {
     /// The secret that tokens (HS256 JWTs) are signed with. Without one the server is open:
     /// everybody may join every room. Default none.
     pub secret: Option<String>,
+    /// Who may do what, by role. Default none: everybody may do everything. See
+    /// [`Server::set_rules`](super::Server::set_rules) for later ones.
+    pub rules: Option<Arc<Rules>>,
     /// The limits of each room.
     pub limits: Limits,
     /// Threads that serve rooms; a room lives on one of them. 0, the default: one per core.
@@ -112,6 +121,7 @@ impl Default for ServerOptions {
             address: "127.0.0.1".into(),
             port: 0,
             secret: None,
+            rules: None,
             limits: Limits::default(),
             threads: 0,
             ping_interval_ms: 15_000,
@@ -132,6 +142,7 @@ impl std::fmt::Debug for ServerOptions {
             .field("address", &self.address)
             .field("port", &self.port)
             .field("secret", &self.secret.as_ref().map(|_| "(set)"))
+            .field("rules", &self.rules.as_ref().map(|_| "(set)"))
             .field("limits", &self.limits)
             .field("threads", &self.threads)
             .field("ping_interval_ms", &self.ping_interval_ms)

@@ -84,7 +84,7 @@ impl Plan {
             0 => &[],
             mask => self.masks.get((mask - 1) * self.words..mask * self.words).unwrap_or(&[]),
         };
-        Filter { peer, news_from: connection.news_from.get(), topics }
+        Filter { peer, news_from: connection.hears_news_from(), topics }
     }
 
     /// Empties it, but keeps the memory for the next.

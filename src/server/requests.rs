@@ -25,13 +25,11 @@ impl Inner {
             let Some((peer, _)) = self.join(connection, Some(id), None, None, now) else { return };
             let keys: Vec<&str> = admission.listen.iter().flat_map(|keys| keys.iter()).collect();
             let prefixes: Vec<&str> = admission.prefixes.iter().flat_map(|prefixes| prefixes.iter()).collect();
-            let listens = if admission.listen.is_some() || admission.prefixes.is_some() {
-                self.apply(now, Command::Listen { peer, keys: &keys, prefixes: &prefixes })
-            } else {
-                Ok(Reply::Done)
-            };
-            return match listens {
-                Ok(_) => self.answer_snapshot(connection, peer),
+            if admission.listen.is_none() && admission.prefixes.is_none() {
+                return self.answer_snapshot(connection, peer);
+            }
+            return match self.listen(connection, peer, &keys, &prefixes, now) {
+                Ok(()) => self.answer_snapshot(connection, peer),
                 // The handshake has checked the keys, so this is a fault; the client is told.
                 Err(error) => self.answer(connection, |out| wire::write_error(out, None, &error)),
             };
@@ -175,10 +173,10 @@ impl Inner {
                 // What was said so far is filtered by the old set.
                 self.bring_up_to_date(connection);
                 let (keys, prefixes) = (texts(&keys), texts(&prefixes));
-                let reply = self.apply(now, Command::Listen { peer, keys: &keys, prefixes: &prefixes });
-                let listens = reply.is_ok();
-                self.done(connection, id, reply.map(drop));
-                if listens {
+                let listens = self.listen(connection, peer, &keys, &prefixes, now);
+                let is_ok = listens.is_ok();
+                self.done(connection, id, listens);
+                if is_ok {
                     self.answer_snapshot(connection, peer);
                 }
             }
@@ -190,9 +188,16 @@ impl Inner {
             ClientMessage::PeerList => {
                 if let Some(id) = id {
                     self.tell_news(now);
-                    self.answer_from_room(connection, |out, room| wire::write_peer_list_result(out, id, room));
+                    let own = Some(peer).filter(|_| !connection.sees_peers.get());
+                    self.answer_from_room(connection, |out, room| wire::write_peer_list_result(out, id, room, own));
                 }
             }
+            ClientMessage::RenewToken { token } => match (self.renew_token(connection, peer, &token, now), id) {
+                (Ok(expires_at), Some(id)) => {
+                    self.answer(connection, |out| wire::write_token_result(out, id, expires_at));
+                }
+                (outcome, _) => self.done(connection, id, outcome.map(drop)),
+            },
             ClientMessage::Leave => {
                 // Who goes need not hear what others said last, but its own writes come before
                 // their results.
@@ -205,6 +210,49 @@ impl Inner {
             }
             ClientMessage::Join { .. } | ClientMessage::Ping { .. } | ClientMessage::Ignored => {}
         }
+    }
+
+    /// Listens to what may be read of this; the client is told what may not, key by key.
+    fn listen(
+        &mut self,
+        connection: &Rc<Connection>,
+        peer: PeerHandle,
+        keys: &[&str],
+        prefixes: &[&str],
+        now: Time,
+    ) -> Result<(), Error> {
+        let refusal = |key: &&str| self.room.check_read(peer, key).err().filter(|e| e.code() == ErrorCode::Forbidden);
+        let (refused, keys): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| refusal(key).is_some());
+        let error = refused.first().and_then(refusal);
+        self.apply(now, Command::Listen { peer, keys: &keys, prefixes })?;
+        if let Some(error) = error {
+            self.answer(connection, |out| wire::write_listen_revoked(out, refused.iter().copied(), &error));
+        }
+        Ok(())
+    }
+
+    /// A fresh token on the same connection: for the same room and user, maybe with another role.
+    fn renew_token(
+        &mut self,
+        connection: &Rc<Connection>,
+        peer: PeerHandle,
+        token: &str,
+        now: Time,
+    ) -> Result<Time, Error> {
+        let shared = self.shard.shared.clone();
+        let verifier = shared
+            .verifier
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorCode::InvalidArgument, "this server is open and takes no tokens"))?;
+        let claims = verifier.verify(token)?;
+        let is_same = self.room.peer(peer).is_some_and(|known| *known.identity.user_id == *claims.user_id);
+        if !is_same || *claims.room_id != **self.room.name() {
+            return Err(Error::new(ErrorCode::Unauthorized, "the token is for another room or another user"));
+        }
+        connection.expires_at.set(claims.expires_at());
+        connection.warned.set(false);
+        self.change_role(connection, peer, &claims.role, now);
+        Ok(claims.expires_at())
     }
 
     fn state(&mut self, connection: &Rc<Connection>, id: Option<&RawValue>, reply: Result<Reply, Error>) {

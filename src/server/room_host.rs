@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use crate::core::error::{Error, ErrorCode};
 use crate::core::room::{Change, Command, Event, GroupHandle, KeySlot, Peer, PeerHandle, Reply, Room, Time};
+use crate::core::rules::Rules;
 use crate::core::wire;
 
 use super::batch::{Batch, Concern};
@@ -208,7 +209,7 @@ impl RoomHost {
 
 impl Inner {
     fn new(shard: Rc<Shard>, name: Arc<str>) -> Inner {
-        let room = Room::new(name, shard.shared.limits.clone());
+        let room = Room::new(name, shard.shared.limits.clone()).with_rules(shard.rules.borrow().clone());
         Inner {
             shard,
             room,
@@ -309,6 +310,18 @@ impl Inner {
                     self.told = Some(change);
                 }
             }
+            Event::ListeningChanged { peer, revoked } => {
+                self.snapshot = None;
+                let member = self.members.get(peer.slot as usize).and_then(Option::clone);
+                if let Some(connection) = member.filter(|connection| connection.peer.get() == Some(peer)) {
+                    let refusal = revoked.first().and_then(|key| self.room.check_read(peer, key).err());
+                    if let Some(error) = refusal {
+                        let keys = revoked.iter().map(|key| &**key);
+                        self.answer(&connection, |out| wire::write_listen_revoked(out, keys, &error));
+                    }
+                    self.answer_snapshot(&connection, peer);
+                }
+            }
             Event::LockGranted { wait, lease, .. } => {
                 if let Some((connection, id)) = self.waits.remove(&wait) {
                     self.answer(&connection, |out| wire::write_lease_result(out, &id, &lease));
@@ -324,6 +337,35 @@ impl Inner {
                 self.news.forget();
                 self.members = Vec::new();
             }
+        }
+    }
+
+    /// Puts other rules in force.
+    pub fn set_rules(&mut self, rules: Option<Arc<Rules>>, now: Time) {
+        // What was said so far goes to whom the old rules allow it.
+        self.freeze();
+        // Fails for nobody: there is no one who asked.
+        let _ = self.apply(now, Command::SetRules { rules });
+        let members: Vec<Rc<Connection>> = self.members.iter().flatten().cloned().collect();
+        members.iter().for_each(|connection| self.look_again(connection));
+    }
+
+    /// Gives a peer another role, by a fresh token.
+    pub fn change_role(&mut self, connection: &Rc<Connection>, peer: PeerHandle, role: &str, now: Time) {
+        self.bring_up_to_date(connection);
+        if self.apply(now, Command::ChangeRole { peer, role }).is_ok() {
+            self.look_again(connection);
+        }
+    }
+
+    /// Whether a peer may know of the others may have changed: then it is told who they are, or that there
+    /// is nobody.
+    fn look_again(&mut self, connection: &Rc<Connection>) {
+        let Some(peer) = connection.peer.get() else { return };
+        let sees = self.room.sees_peers(peer);
+        if connection.sees_peers.replace(sees) != sees {
+            connection.news_from.set(self.news.next_number());
+            self.answer_peer_list(connection);
         }
     }
 
@@ -397,6 +439,7 @@ impl Inner {
         // What happened before is in the peer list and the snapshot it is sent.
         connection.outbox.borrow_mut().cursor = self.outgoing.position();
         connection.news_from.set(self.news.next_number());
+        connection.sees_peers.set(self.room.sees_peers(peer));
         true
     }
 
@@ -457,15 +500,19 @@ impl Inner {
         }
     }
 
-    /// Everybody in the room.
+    /// Everybody in the room, or the peer alone if it may not know of others.
     pub fn answer_peer_list(&mut self, connection: &Rc<Connection>) {
+        if !connection.sees_peers.get() {
+            let own = connection.peer.get();
+            return self.answer_from_room(connection, |out, room| wire::write_peer_list(out, room, own));
+        }
         if self.room.peer_count() <= SMALL_PEER_LIST {
-            return self.answer_from_room(connection, wire::write_peer_list);
+            return self.answer_from_room(connection, |out, room| wire::write_peer_list(out, room, None));
         }
         let room = &self.room;
         let list = self.peer_list.get_or_insert_with(|| {
             let mut frame = Vec::new();
-            frames::write_text(&mut frame, |out| wire::write_peer_list(out, room));
+            frames::write_text(&mut frame, |out| wire::write_peer_list(out, room, None));
             frame.shrink_to_fit();
             Rc::new(frame)
         });
@@ -632,8 +679,9 @@ impl Inner {
             parked.push_answer(frame);
         }
         if missed.peers {
+            let own = connection.peer.get().filter(|_| !connection.sees_peers.get());
             let mut frame = Vec::new();
-            frames::write_text(&mut frame, |out| wire::write_peer_list(out, &self.room));
+            frames::write_text(&mut frame, |out| wire::write_peer_list(out, &self.room, own));
             parked.push_answer(frame);
         }
     }

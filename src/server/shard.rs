@@ -16,13 +16,15 @@ use tokio::task::{spawn_local, yield_now, LocalSet};
 use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::Limits;
 use crate::core::room::{Event, Time};
+use crate::core::rules::Rules;
+use crate::core::wire;
 
 use super::acceptor;
 use super::clock::Clock;
 use super::connection::{Connection, Identity, Reader, State};
 use super::handshake::{Admission, LastListen};
 use super::options::{
-    ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, ROOMS_PER_TURN, WRITES_PER_TURN,
+    ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
 };
 use super::outbox::Segment;
 use super::plan::Spares;
@@ -64,6 +66,8 @@ pub(super) enum ToShard {
         rest: Vec<u8>,
         ticket: Ticket,
     },
+    /// The rules in force from now on.
+    Rules(Option<Arc<Rules>>),
     Stop,
 }
 
@@ -142,6 +146,8 @@ pub(super) struct Shard {
     /// Lent to the connection that is read from.
     pub buffer: RefCell<Box<[u8]>>,
     pub last_listen: RefCell<LastListen>,
+    /// The rules in force.
+    pub rules: RefCell<Option<Arc<Rules>>>,
     /// Lent to the connection that is written to.
     pub segments: RefCell<Vec<Segment>>,
     /// Lent to the room that applies a command.
@@ -161,6 +167,7 @@ pub(super) struct Shard {
 impl Shard {
     fn new(shared: Arc<Shared>, index: usize) -> Shard {
         Shard {
+            rules: RefCell::new(shared.options.rules.clone()),
             shared,
             index,
             rooms: RefCell::default(),
@@ -202,6 +209,16 @@ impl Shard {
         let host = Rc::new(RoomHost::new(self.clone(), name, self.next_room.get()));
         self.rooms.borrow_mut().insert(host.name.clone(), host.clone());
         host
+    }
+
+    /// Puts other rules in force, in every room.
+    fn set_rules(&self, rules: Option<Arc<Rules>>) {
+        self.rules.replace(rules.clone());
+        let hosts: Vec<Rc<RoomHost>> = self.rooms.borrow().values().cloned().collect();
+        let now = self.now();
+        for host in hosts {
+            host.turn(|inner| inner.set_rules(rules.clone(), now));
+        }
     }
 
     fn drop_if_unused(&self, host: &RoomHost) {
@@ -304,6 +321,7 @@ impl Shard {
         };
         let host = self.room(&admission.room);
         let connection = Rc::new(Connection::new(host.clone(), socket.into(), identity, ticket));
+        connection.expires_at.set(admission.expires_at);
         let index = self.connections.borrow_mut().insert(connection.clone());
         connection.index.set(index);
         if self.connections.borrow().len() == 1 {
@@ -344,6 +362,17 @@ impl Shard {
                     continue;
                 }
                 State::Closing | State::Ending | State::Closed => continue,
+            }
+            let left = connection.expires_at.get().saturating_sub(now);
+            if left == 0 {
+                let code = close_code(ErrorCode::TokenExpired);
+                connection.host.turn(|inner| inner.close(&connection, now, code, "the token has expired"));
+                continue;
+            }
+            if left <= TOKEN_WARNING_MS && !connection.warned.replace(true) {
+                let expires_at = connection.expires_at.get();
+                let warn = |out: &mut Vec<u8>| wire::write_token_expiring(out, expires_at);
+                connection.host.turn(|inner| inner.answer(&connection, warn));
             }
             let progress_at = connection.outbox.borrow().parked.as_ref().map(|parked| parked.progress_at);
             let silent = now.saturating_sub(connection.heard_at.get());
@@ -447,6 +476,7 @@ pub(super) fn run(
                         shard.enter(socket, &admission, rest, ticket);
                     }
                 }
+                ToShard::Rules(rules) => shard.set_rules(rules),
                 ToShard::Stop => break,
             }
         }

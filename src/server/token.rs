@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::options::TOKEN_LEEWAY_S;
 use crate::core::error::{Error, ErrorCode};
+use crate::core::room::Time;
 
 /// What a token says.
 #[derive(Debug, Deserialize)]
@@ -13,6 +14,15 @@ pub(super) struct Claims {
     pub room_id: String,
     pub user_id: String,
     pub role: String,
+    /// Seconds since 1970.
+    exp: u64,
+}
+
+impl Claims {
+    /// When a connection with this token ends.
+    pub fn expires_at(&self) -> Time {
+        self.exp.saturating_add(TOKEN_LEEWAY_S).saturating_mul(1_000)
+    }
 }
 
 /// Checks tokens against one secret.

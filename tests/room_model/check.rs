@@ -286,9 +286,9 @@ impl<S: Subject> Run<'_, S> {
                 },
                 room::Event::Changed { change, .. } => model::Event::Changed(plain(change)),
                 room::Event::SessionEnded => model::Event::SessionEnded,
-                room::Event::LockGranted { .. } | room::Event::LockRefused { .. } => {
-                    unreachable!("no step takes a lock")
-                }
+                room::Event::LockGranted { .. }
+                | room::Event::LockRefused { .. }
+                | room::Event::ListeningChanged { .. } => unreachable!("no step has locks or rules"),
             })
             .collect();
         let total: usize = expected.iter().map(Vec::len).sum();

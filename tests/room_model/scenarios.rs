@@ -89,6 +89,7 @@ impl Scene {
                 };
                 format!("{}={} #{}{cause} to [{}]", change.key, change.value.json(), change.version, to.join(" "))
             }
+            Event::ListeningChanged { peer, revoked } => format!("{} listens anew without {revoked:?}", id(&peer)),
             Event::LockGranted { wait, peer, lease } => {
                 format!("{} holds {} as {} (wait {wait})", id(&peer), lease.name, lease.token)
             }

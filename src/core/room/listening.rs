@@ -15,6 +15,8 @@ pub(super) struct Group {
     names: KeyList,
     /// The prefixes, sorted.
     prefixes: KeyList,
+    /// What its members may read of them: those with the same view may read the same.
+    view: Arc<str>,
     /// The keys that are named, in their order, then those that begin with a prefix.
     keys: Vec<Link>,
     /// Slots of the peers.
@@ -36,6 +38,8 @@ struct Link {
 struct Selection<'a> {
     keys: &'a [&'a str],
     prefixes: &'a [&'a str],
+    /// What may be read of them.
+    view: &'a str,
 }
 
 /// Sorts a list that is not sorted, so that the same set is the same group whatever the order it came in.
@@ -103,17 +107,22 @@ impl Room {
     pub(super) fn listen(&mut self, peer: PeerHandle, keys: &[&str], prefixes: &[&str]) -> Result<Reply, Error> {
         let most = self.limits.max_listened_keys;
         let session = self.session_of(peer)?;
-        let mut wanted = Selection { keys, prefixes };
+        let view = session.view(peer.slot, prefixes);
+        let mut wanted = Selection { keys, prefixes, view: &view };
         let mut found = session.find_group(wanted);
         let (mut key_space, mut prefix_space) = (Vec::new(), Vec::new());
         if found.is_err() {
-            wanted = Selection { keys: sorted(keys, &mut key_space), prefixes: sorted(prefixes, &mut prefix_space) };
+            wanted.keys = sorted(keys, &mut key_space);
+            wanted.prefixes = sorted(prefixes, &mut prefix_space);
             found = session.find_group(wanted);
         }
         if found.is_err() {
             // The keys of a group that exists were checked when it began.
             wanted.keys.iter().try_for_each(|key| names::check_key(key))?;
             wanted.prefixes.iter().try_for_each(|prefix| names::check_prefix(prefix))?;
+        }
+        if session.rules.is_some() {
+            wanted.keys.iter().try_for_each(|key| session.check_right(peer, Right::Read, key))?;
         }
         let count = wanted.keys.len() + wanted.prefixes.len();
         if count > most {
@@ -125,23 +134,23 @@ impl Room {
             Ok(group) if before.is_some_and(|(before, _)| before == group) => return Ok(Reply::Done),
             _ if count == 0 => None,
             Ok(group) => Some(group),
-            Err(place) => Some(session.add_group(place, wanted)),
+            Err(place) => Some(session.add_group(place, wanted, peer.slot)),
         };
-        // Keys that are in both sets keep their slots: the new group holds them already.
-        session.leave_group(peer.slot);
-        if let Some(group) = group {
-            let members = &mut session.groups[group as usize].members;
-            session.peers[peer.slot as usize].listens = Some((group, members.len() as u32));
-            members.push(peer.slot);
-        }
+        session.move_to(peer.slot, group);
         Ok(Reply::Done)
     }
 }
 
 impl Group {
-    /// The place among the groups: by what they name, then by their prefixes.
-    fn cmp<'a>(&'a self, keys: impl Iterator<Item = &'a str>, prefixes: impl Iterator<Item = &'a str>) -> Ordering {
-        self.names.iter().cmp(keys).then_with(|| self.prefixes.iter().cmp(prefixes))
+    /// The place among the groups: by what they name, then by their prefixes, then by what may be read.
+    fn cmp<'a>(
+        &'a self,
+        keys: impl Iterator<Item = &'a str>,
+        prefixes: impl Iterator<Item = &'a str>,
+        view: &str,
+    ) -> Ordering {
+        let by_keys = self.names.iter().cmp(keys);
+        by_keys.then_with(|| self.prefixes.iter().cmp(prefixes)).then_with(|| (*self.view).cmp(view))
     }
 }
 
@@ -171,11 +180,71 @@ impl Session {
         self.key_index.insert(key.clone(), slot);
         for nth in 0..self.prefix_groups.len() {
             let group = self.prefix_groups[nth];
-            if self.groups[group as usize].prefixes.iter().any(|prefix| names::begins_with(&key, prefix)) {
+            if self.is_found_by(&self.groups[group as usize], &key) {
                 self.link(group, slot, false);
             }
         }
         slot
+    }
+
+    /// Whether a prefix of a group means a key, and its members may read it: what one may, all may.
+    fn is_found_by(&self, group: &Group, key: &str) -> bool {
+        let may_read = |rules: &Arc<Rules>| {
+            group.members.first().is_some_and(|member| rules.allows(self.caller(*member), Right::Read, key))
+        };
+        group.prefixes.iter().any(|prefix| names::begins_with(key, prefix)) && self.rules.as_ref().is_none_or(may_read)
+    }
+
+    /// What tells those apart that may read different keys of these prefixes.
+    fn view(&self, peer: u32, prefixes: &[&str]) -> String {
+        match &self.rules {
+            // Keys that are named are refused or not; of prefixes it matters what is found.
+            Some(rules) if !prefixes.is_empty() => {
+                // A view of other rules may have the same name.
+                format!("{}:{}", self.rules_generation, rules.view(self.caller(peer)))
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// Everybody listens to what the rules allow by now.
+    pub(super) fn regroup_all(&mut self, events: &mut Vec<Event>) {
+        let slots: Vec<u32> = self.peers.iter().map(|(slot, _)| slot as u32).collect();
+        slots.into_iter().for_each(|slot| self.regroup(slot, events));
+    }
+
+    /// A peer listens to what the rules allow by now, of what it listened to.
+    pub(super) fn regroup(&mut self, peer: u32, events: &mut Vec<Event>) {
+        let Some((before, _)) = self.peers[peer as usize].listens else { return };
+        let handle = PeerHandle { slot: peer, serial: self.peers[peer as usize].serial };
+        let (names, prefixes) =
+            (self.groups[before as usize].names.clone(), self.groups[before as usize].prefixes.clone());
+        let (keys, revoked): (Vec<&str>, Vec<&str>) = names.iter().partition(|key| self.may(handle, Right::Read, key));
+        let prefixes: Vec<&str> = prefixes.iter().collect();
+        if revoked.is_empty() && prefixes.is_empty() {
+            return;
+        }
+        let view = self.view(peer, &prefixes);
+        let wanted = Selection { keys: &keys, prefixes: &prefixes, view: &view };
+        let group = match self.find_group(wanted) {
+            _ if keys.is_empty() && prefixes.is_empty() => None,
+            Ok(group) => Some(group),
+            Err(place) => Some(self.add_group(place, wanted, peer)),
+        };
+        self.move_to(peer, group);
+        let revoked = revoked.into_iter().map(Arc::from).collect();
+        events.push(Event::ListeningChanged { peer: handle, revoked });
+    }
+
+    /// A peer listens with another group, or with none.
+    fn move_to(&mut self, peer: u32, group: Option<u32>) {
+        // Keys that are in both sets keep their slots: the new group holds them already.
+        self.leave_group(peer);
+        if let Some(group) = group {
+            let members = &mut self.groups[group as usize].members;
+            self.peers[peer as usize].listens = Some((group, members.len() as u32));
+            members.push(peer);
+        }
     }
 
     /// A group listens to a key from now on.
@@ -222,26 +291,25 @@ impl Session {
             }
             self.forget_key_if_unused(slot);
         }
-        if self.fading.capacity() > 0 {
-            self.fading = Vec::new();
-        }
+        self.fading = Vec::new();
     }
 
     /// The group that listens to exactly this, which is sorted; or where it belongs in the index.
     fn find_group(&self, wanted: Selection<'_>) -> Result<u32, usize> {
         let place = self.group_index.binary_search_by(|group| {
-            self.groups[*group as usize].cmp(wanted.keys.iter().copied(), wanted.prefixes.iter().copied())
+            self.groups[*group as usize].cmp(wanted.keys.iter().copied(), wanted.prefixes.iter().copied(), wanted.view)
         });
         place.map(|place| self.group_index[place])
     }
 
-    /// Adds a group without members, at its place in the index.
-    fn add_group(&mut self, place: usize, wanted: Selection<'_>) -> u32 {
+    /// Adds a group for a peer, still without members, at its place in the index.
+    fn add_group(&mut self, place: usize, wanted: Selection<'_>, peer: u32) -> u32 {
         self.next_group_serial = self.next_group_serial.wrapping_add(1);
         let group = self.groups.insert(Group {
             serial: self.next_group_serial,
             names: wanted.keys.iter().copied().collect(),
             prefixes: wanted.prefixes.iter().copied().collect(),
+            view: wanted.view.into(),
             keys: Vec::with_capacity(wanted.keys.len()),
             members: Vec::new(),
         }) as u32;
@@ -251,9 +319,11 @@ impl Session {
             self.link(group, slot, true);
         }
         if !wanted.prefixes.is_empty() {
+            let may_read = |rules: &Arc<Rules>, key: &str| rules.allows(self.caller(peer), Right::Read, key);
             let is_wanted = |key: &str| {
                 wanted.prefixes.iter().any(|prefix| names::begins_with(key, prefix))
                     && wanted.keys.binary_search(&key).is_err()
+                    && self.rules.as_ref().is_none_or(|rules| may_read(rules, key))
             };
             let matching = self.key_index.iter().filter(|(key, _)| is_wanted(key)).map(|(_, slot)| *slot);
             for slot in matching.collect::<Vec<_>>() {
@@ -279,7 +349,7 @@ impl Session {
 
     fn end_group(&mut self, index: u32) {
         let gone = &self.groups[index as usize];
-        let order = |other: &u32| self.groups[*other as usize].cmp(gone.names.iter(), gone.prefixes.iter());
+        let order = |other: &u32| self.groups[*other as usize].cmp(gone.names.iter(), gone.prefixes.iter(), &gone.view);
         if let Ok(place) = self.group_index.binary_search_by(order) {
             self.group_index.remove(place);
         }

@@ -71,6 +71,7 @@ impl Room {
             let message = format!("a lock is waited for {MAX_LOCK_WAIT_MS} ms at most");
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
+        session.check_right(peer, Right::Lock, name)?;
         let key = key_of(name);
         let slot = session.key_index.get(&*key).copied();
         if let Some(held) = slot.and_then(|slot| session.keys[slot.index as usize].state.clone()) {

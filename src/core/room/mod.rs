@@ -24,6 +24,7 @@ use slab::Slab;
 use super::error::{Error, ErrorCode};
 use super::limits::Limits;
 use super::names;
+use super::rules::{Caller, Right, Rules};
 use super::value::Value;
 use super::write::{LockGuard, Transaction, Write};
 
@@ -255,6 +256,19 @@ pub enum Command<'a> {
         /// ([`LOCK_KEY_PREFIX`]) are meant only by a prefix that begins with `$`.
         prefixes: &'a [&'a str],
     },
+    /// From now on these rules are in force, or none. Whoever may no longer read what it listens to hears
+    /// of it no more: [`Event::ListeningChanged`].
+    SetRules {
+        /// The rules; `None`: everybody may do everything.
+        rules: Option<Arc<Rules>>,
+    },
+    /// The peer has another role, by a fresh token.
+    ChangeRole {
+        /// Who.
+        peer: PeerHandle,
+        /// Its role from now on.
+        role: &'a str,
+    },
     /// Nothing but time has passed.
     Tick,
 }
@@ -315,6 +329,14 @@ pub enum Event {
         change: Arc<Change>,
         /// Whether the event that follows is a change of the same revision, which belongs to this one.
         more: bool,
+    },
+    /// What a peer may read is not what it was: its listen set is another from now on, and what it knows
+    /// must be told anew.
+    ListeningChanged {
+        /// Who.
+        peer: PeerHandle,
+        /// Keys it named that it may no longer read; they are no longer in the set.
+        revoked: Vec<Arc<str>>,
     },
     /// A peer that waited holds the lock now.
     LockGranted {
@@ -387,6 +409,10 @@ enum Due {
 
 #[derive(Debug, Default)]
 struct Session {
+    /// Those of the room.
+    rules: Option<Arc<Rules>>,
+    /// Counts the rules this session has had.
+    rules_generation: u32,
     id: Arc<str>,
     started_at: Time,
     revision: u64,
@@ -440,6 +466,7 @@ struct Session {
 pub struct Room {
     name: Arc<str>,
     limits: Arc<Limits>,
+    rules: Option<Arc<Rules>>,
     session: Option<Session>,
     /// The last serial numbers of peers, keys and groups that sessions before this one gave out: a
     /// handle of a session that is over must not be taken for one of the next.
@@ -449,7 +476,12 @@ pub struct Room {
 impl Room {
     /// A room without a session.
     pub fn new(name: impl Into<Arc<str>>, limits: Arc<Limits>) -> Room {
-        Room { name: name.into(), limits, session: None, last_serials: (0, 0, 0) }
+        Room { name: name.into(), limits, rules: None, session: None, last_serials: (0, 0, 0) }
+    }
+
+    /// The same with rules.
+    pub fn with_rules(self, rules: Option<Arc<Rules>>) -> Room {
+        Room { rules, ..self }
     }
 
     /// Applies one command at a time, appending to `events` what happened, in order.
@@ -457,7 +489,7 @@ impl Room {
     /// A command that answers with an error has changed nothing (deadlines that have passed
     /// before it take effect all the same).
     pub fn apply(&mut self, now: Time, command: Command<'_>, events: &mut Vec<Event>) -> Result<Reply, Error> {
-        if let Some(session) = &mut self.session {
+        if let Some(session) = self.session.as_mut().filter(|session| !session.fading.is_empty()) {
             session.forget_faded_keys();
         }
         self.pass_time(now, events);
@@ -481,11 +513,31 @@ impl Room {
             Command::Release { peer, lock } => self.release(now, peer, &lock, events),
             Command::Read { peer, keys, prefixes } => self.read(peer, keys, prefixes),
             Command::Get { peer, key } => {
-                self.session_of(peer)?;
+                let session = self.session_of(peer)?;
                 names::check_key(key)?;
+                session.check_right(peer, Right::Read, key)?;
                 Ok(Reply::State(self.state(key)))
             }
             Command::Listen { peer, keys, prefixes } => self.listen(peer, keys, prefixes),
+            Command::SetRules { rules } => {
+                self.rules = rules;
+                if let Some(session) = &mut self.session {
+                    session.rules = self.rules.clone();
+                    session.rules_generation = session.rules_generation.wrapping_add(1);
+                    session.regroup_all(events);
+                }
+                Ok(Reply::Done)
+            }
+            Command::ChangeRole { peer, role } => {
+                let session = self.session_of(peer)?;
+                names::check_role(role)?;
+                if *session.peers[peer.slot as usize].role != *role {
+                    session.peers[peer.slot as usize].role = role.into();
+                    events.push(Event::PeerUpdated(peer));
+                    session.regroup(peer.slot, events);
+                }
+                Ok(Reply::Done)
+            }
             Command::Tick => Ok(Reply::Done),
         }
     }
@@ -508,6 +560,18 @@ impl Room {
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whether a peer may read a key; `FORBIDDEN` names the rule that says no.
+    pub fn check_read(&self, peer: PeerHandle, key: &str) -> Result<(), Error> {
+        let (Some(session), Some(_)) = (&self.session, self.peer(peer)) else { return Ok(()) };
+        session.check_right(peer, Right::Read, key)
+    }
+
+    /// Whether a peer may know who else is in the room.
+    pub fn sees_peers(&self, peer: PeerHandle) -> bool {
+        let role = self.peer(peer).map_or("", |peer| &peer.role);
+        self.rules.as_ref().is_none_or(|rules| rules.sees_peers(role))
     }
 
     /// Whether there is a session.
@@ -586,12 +650,7 @@ impl Room {
     }
 
     fn session_of(&mut self, peer: PeerHandle) -> Result<&mut Session, Error> {
-        match &mut self.session {
-            Some(session) if session.peers.get(peer.slot as usize).is_some_and(|p| p.serial == peer.serial) => {
-                Ok(session)
-            }
-            _ => Err(ErrorCode::NotJoined.into()),
-        }
+        Session::of(&mut self.session, peer)
     }
 
     fn pass_time(&mut self, now: Time, events: &mut Vec<Event>) {
@@ -634,7 +693,7 @@ impl Room {
         let session = self.session.get_or_insert_with(|| {
             events.push(Event::SessionStarted);
             let serials = (next_serial, next_key_serial, next_group_serial);
-            Session::new(new_session_id, now, serials)
+            Session { rules: self.rules.clone(), ..Session::new(new_session_id, now, serials) }
         });
         session.linger_until = None;
         session.next_serial = session.next_serial.wrapping_add(1);
@@ -752,6 +811,17 @@ impl Room {
 }
 
 impl Session {
+    /// The session that a peer is in.
+    #[inline]
+    fn of(session: &mut Option<Session>, peer: PeerHandle) -> Result<&mut Session, Error> {
+        match session {
+            Some(session) if session.peers.get(peer.slot as usize).is_some_and(|p| p.serial == peer.serial) => {
+                Ok(session)
+            }
+            _ => Err(ErrorCode::NotJoined.into()),
+        }
+    }
+
     fn new(id: &str, started_at: Time, serials: (u32, u32, u32)) -> Session {
         let (next_serial, next_key_serial, next_group_serial) = serials;
         Session {
@@ -774,6 +844,21 @@ impl Session {
             "" => self.empty.clone(),
             text => text.into(),
         }
+    }
+
+    /// Who a peer is, as far as the rules are concerned.
+    fn caller(&self, peer: u32) -> Caller<'_> {
+        let Peer { role, identity, .. } = &self.peers[peer as usize];
+        Caller { role, peer_id: &identity.peer_id, user_id: &identity.user_id }
+    }
+
+    /// Refuses with `FORBIDDEN` what the rules do not allow.
+    fn check_right(&self, peer: PeerHandle, right: Right, key: &str) -> Result<(), Error> {
+        self.rules.as_ref().map_or(Ok(()), |rules| rules.check(self.caller(peer.slot), right, key))
+    }
+
+    fn may(&self, peer: PeerHandle, right: Right, key: &str) -> bool {
+        self.rules.as_ref().is_none_or(|rules| rules.allows(self.caller(peer.slot), right, key))
     }
 
     /// Where a peer is in the index, or where it belongs.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::core::limits::{MAX_TRANSACTION_PARTS, MAX_TTL_MS};
-use crate::core::merge;
+use crate::core::merge::{self, Merge};
 use crate::core::write::{Check, Expiry, Operation};
 
 /// What a key is about to become.
@@ -45,8 +45,8 @@ impl Room {
         lock: Option<LockGuard<'_>>,
         events: &mut Vec<Event>,
     ) -> Result<Reply, Error> {
-        let limits = self.limits.clone();
-        let session = self.session_of(peer)?;
+        let limits = &*self.limits;
+        let session = Session::of(&mut self.session, peer)?;
         check_writable(&write.key)?;
         if let Some(lock) = &lock {
             session.check_lock(lock)?;
@@ -61,16 +61,17 @@ impl Room {
             deadline: entry.map_or(0, |entry| entry.deadline),
             owner: entry.and_then(|entry| entry.owner),
         };
+        session.check_write(peer, &write, current.value.is_some())?;
         if write.expected.is_some_and(|expected| expected != current.version) {
-            return Err(Error::conflict(before.unwrap_or_else(absent)));
+            return Err(session.conflict(peer, &before.unwrap_or_else(absent)));
         }
-        let Some(staged) = stage(now, peer, write.operation, write.expiry, write.bound, &current, &limits)? else {
+        let Some(staged) = stage(now, peer, write.operation, write.expiry, write.bound, &current, limits)? else {
             return Ok(Reply::State(before.unwrap_or_else(absent)));
         };
         let freed = before.as_ref().map_or(0, |before| before.value.json().len() + write.key.len());
         let used = if staged.value.is_null() { 0 } else { staged.value.json().len() + write.key.len() };
         if !staged.value.is_null() {
-            check_room_for(session.stored + usize::from(before.is_none()), session.bytes - freed + used, &limits)?;
+            check_room_for(session.stored + usize::from(before.is_none()), session.bytes - freed + used, limits)?;
         }
         let slot = slot.unwrap_or_else(|| session.add_key(&write.key));
         let author = session.peers[peer.slot as usize].identity.clone();
@@ -94,7 +95,7 @@ impl Room {
         }
         let session = self.session_of(peer)?;
         for (nth, check) in checks.iter().enumerate() {
-            session.check(check).map_err(|error| error.at_check(nth))?;
+            session.check(peer, check).map_err(|error| error.at_check(nth))?;
         }
         let mut parts: Vec<Part<'_>> = Vec::new();
         let mut places: BTreeMap<Cow<'_, str>, usize> = BTreeMap::new();
@@ -155,10 +156,13 @@ impl Room {
                 format!("{} keys at once; {most} are enough", keys.len()),
             ));
         }
+        keys.iter().try_for_each(|key| session.check_right(peer, Right::Read, key))?;
         let named = keys.iter().map(|key| session.state(key).cloned().ok_or(*key));
         let mut states: Vec<Arc<Change>> =
             named.map(|state| state.unwrap_or_else(|key| Arc::new(Change::absent(key.into())))).collect();
-        let is_meant = |key: &str| prefixes.iter().any(|prefix| names::begins_with(key, prefix));
+        let is_meant = |key: &str| {
+            prefixes.iter().any(|prefix| names::begins_with(key, prefix)) && session.may(peer, Right::Read, key)
+        };
         let matching = session.key_index.iter().filter(|(key, _)| is_meant(key) && !keys.contains(&&***key));
         states.extend(matching.filter_map(|(_, slot)| session.keys[slot.index as usize].state.clone()));
         Ok(Reply::States { revision: session.revision, states })
@@ -243,7 +247,7 @@ impl Session {
         self.state(key).is_some()
     }
 
-    fn check(&self, check: &Check<'_>) -> Result<(), Error> {
+    fn check(&self, peer: PeerHandle, check: &Check<'_>) -> Result<(), Error> {
         let key = match check {
             Check::Lock(lock) => return self.check_lock(lock).map(drop),
             Check::Version { key, .. } | Check::Exists { key } | Check::Absent { key } | Check::Equals { key, .. } => {
@@ -251,6 +255,7 @@ impl Session {
             }
         };
         names::check_key(key)?;
+        self.check_right(peer, Right::Read, key)?;
         let state = self.state(key);
         let holds = match check {
             Check::Version { version, .. } => state.map_or(0, |state| state.version) == *version,
@@ -263,6 +268,32 @@ impl Session {
         }
         let current = self.state(key).cloned().unwrap_or_else(|| Arc::new(Change::absent((&**key).into())));
         Err(Error::from(ErrorCode::CheckFailed).with_current(current))
+    }
+
+    /// What the rules say of a write: who merges must be able to read as well, because the result tells the
+    /// value.
+    fn check_write(&self, peer: PeerHandle, write: &Write<'_>, exists: bool) -> Result<(), Error> {
+        if self.rules.is_none() {
+            return Ok(());
+        }
+        let right = match &write.operation {
+            Operation::Set(value) | Operation::Merge(Merge::Patch(value)) if value.is_null() => Right::Remove,
+            _ if exists => Right::Write,
+            _ => Right::Create,
+        };
+        self.check_right(peer, right, &write.key)?;
+        match write.operation {
+            Operation::Set(_) => Ok(()),
+            Operation::Merge(_) | Operation::Touch => self.check_right(peer, Right::Read, &write.key),
+        }
+    }
+
+    /// A conflict, with what the key holds for one who may read it.
+    fn conflict(&self, peer: PeerHandle, current: &Arc<Change>) -> Error {
+        if self.may(peer, Right::Read, &current.key) {
+            return Error::conflict(current.clone());
+        }
+        ErrorCode::VersionConflict.into()
     }
 
     fn stage_part<'a>(
@@ -298,9 +329,11 @@ impl Session {
                 }
             }
         };
+        self.check_write(peer, &write, current.value.is_some())?;
         if write.expected.is_some_and(|expected| expected != current.version) {
             let state = self.state(&write.key).cloned();
-            return Err(Error::conflict(state.unwrap_or_else(|| Arc::new(Change::absent((&*write.key).into())))));
+            let state = state.unwrap_or_else(|| Arc::new(Change::absent((&*write.key).into())));
+            return Err(self.conflict(peer, &state));
         }
         let staged = stage(now, peer, write.operation, write.expiry, write.bound, &current, limits)?;
         let changed = staged.is_some();

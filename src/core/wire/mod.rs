@@ -16,7 +16,7 @@ use crate::core::canonical;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::MAX_REQUEST_ID_BYTES;
 use crate::core::names;
-use crate::core::room::{Author, Cause, Change, Peer, Room, Time};
+use crate::core::room::{Author, Cause, Change, Peer, PeerHandle, Room, Time};
 use crate::core::value::Value;
 use crate::core::write::{LockGuard, Transaction, Write};
 
@@ -115,6 +115,11 @@ pub enum ClientMessage<'a> {
     },
     /// `usage {}`
     Usage,
+    /// `renew-token {token}`
+    RenewToken {
+        /// A fresh token.
+        token: Cow<'a, str>,
+    },
     /// `get-metadata {key}`
     Get {
         /// The key.
@@ -172,6 +177,12 @@ struct PeerParams<'a> {
 struct KeyParams<'a> {
     #[serde(borrow)]
     key: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct TokenParams<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -233,6 +244,10 @@ fn parse_method<'a>(method: &str, params: Option<&'a RawValue>) -> Result<Client
             Ok(ClientMessage::Keys { prefix })
         }
         "usage" => Ok(ClientMessage::Usage),
+        "renew-token" => {
+            let TokenParams { token } = read(method, params)?;
+            Ok(ClientMessage::RenewToken { token })
+        }
         "get-metadata" => {
             let KeyParams { key } = read(method, params)?;
             Ok(ClientMessage::Get { key })
@@ -480,9 +495,10 @@ pub fn write_peer_leave(out: &mut Vec<u8>, peer_id: &str, connection_lost: bool)
     put!(out, ",\"reason\":", if connection_lost { "\"connection-lost\"" } else { "\"left\"" }, "}}");
 }
 
-fn peer_list_body(out: &mut Vec<u8>, room: &Room) {
+fn peer_list_body(out: &mut Vec<u8>, room: &Room, only: Option<PeerHandle>) {
     put!(out, "{\"peers\":{");
-    for (index, (_, peer)) in room.peers().enumerate() {
+    let told = room.peers().filter(|(handle, _)| only.is_none_or(|only| *handle == only));
+    for (index, (_, peer)) in told.enumerate() {
         if index > 0 {
             put!(out, ",");
         }
@@ -499,16 +515,45 @@ fn peer_list_body(out: &mut Vec<u8>, room: &Room) {
     put!(out, "}}");
 }
 
-/// `peer-list` as a notification: everybody in the room, the receiver included.
-pub fn write_peer_list(out: &mut Vec<u8>, room: &Room) {
+/// `peer-list` as a notification: everybody in the room, the receiver included; or the receiver alone, if it
+/// may not know of others.
+pub fn write_peer_list(out: &mut Vec<u8>, room: &Room, only: Option<PeerHandle>) {
     put!(out, "{\"method\":\"peer-list\",\"params\":");
-    peer_list_body(out, room);
+    peer_list_body(out, room, only);
     put!(out, "}");
 }
 
 /// The same as the answer to a request.
-pub fn write_peer_list_result(out: &mut Vec<u8>, id: &RawValue, room: &Room) {
-    result(out, id, |out| peer_list_body(out, room));
+pub fn write_peer_list_result(out: &mut Vec<u8>, id: &RawValue, room: &Room, only: Option<PeerHandle>) {
+    result(out, id, |out| peer_list_body(out, room, only));
+}
+
+/// `on-listen-revoked`: the rules do not allow to read these keys, or no longer; they are not listened to.
+/// The error is that of the first.
+pub fn write_listen_revoked<'a>(out: &mut Vec<u8>, keys: impl Iterator<Item = &'a str>, error: &Error) {
+    put!(out, "{\"method\":\"on-listen-revoked\",\"params\":{\"keys\":");
+    write_key_array(out, keys);
+    put!(out, ",\"code\":");
+    number(out, error.code().number() as u64);
+    put!(out, ",\"message\":");
+    string(out, error.message());
+    put!(out, "}}");
+}
+
+/// `on-token-expiring`: when the connection will end unless it is given a fresh token.
+pub fn write_token_expiring(out: &mut Vec<u8>, expires_at: Time) {
+    put!(out, "{\"method\":\"on-token-expiring\",\"params\":{\"expires_at\":");
+    number(out, expires_at);
+    put!(out, "}}");
+}
+
+/// The answer to `renew-token`.
+pub fn write_token_result(out: &mut Vec<u8>, id: &RawValue, expires_at: Time) {
+    result(out, id, |out| {
+        put!(out, "{\"expires_at\":");
+        number(out, expires_at);
+        put!(out, "}");
+    });
 }
 
 /// `on-policy-change`, which the original's web client waits for before it joins: one role that
@@ -603,6 +648,14 @@ pub fn write_introduction(out: &mut Vec<u8>, id: u64, method: &str, name: Option
     });
 }
 
+/// Writes `renew-token`.
+pub fn write_renew_token(out: &mut Vec<u8>, id: u64, token: &str) {
+    request(out, id, "renew-token", |out| {
+        put!(out, "\"token\":");
+        string(out, token);
+    });
+}
+
 /// Writes `leave`, `peer-list` or `ping`, which need nothing.
 pub fn write_bare(out: &mut Vec<u8>, id: u64, method: &str) {
     request(out, id, method, |_| {});
@@ -637,6 +690,18 @@ pub enum ServerMessage<'a> {
         states: States,
         /// Whether these are the current states of all keys listened to.
         snapshot: bool,
+    },
+    /// These keys may not be read, or no longer, and are not listened to.
+    ListenRevoked {
+        /// The keys.
+        keys: Vec<String>,
+        /// Why the first of them may not.
+        error: Error,
+    },
+    /// The token expires, and the connection ends with it unless a fresh one is handed in.
+    TokenExpiring {
+        /// When, in server time.
+        expires_at: Time,
     },
     /// Everybody in the room.
     PeerList(Vec<PeerInfo>),
@@ -782,6 +847,23 @@ struct WirePeerList<'a> {
 }
 
 #[derive(Deserialize)]
+struct WireKeys {
+    keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct WireRevoked {
+    keys: Vec<String>,
+    code: i32,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct WireExpiry {
+    expires_at: u64,
+}
+
+#[derive(Deserialize)]
 struct WirePeerLeave<'a> {
     #[serde(borrow)]
     peer_id: Cow<'a, str>,
@@ -870,6 +952,14 @@ pub fn parse_server_message<'a>(text: &'a str, known: &mut Known) -> Result<Serv
         "on-metadata-change" => {
             let WireChanges { values, snapshot } = read(method, params)?;
             ServerMessage::Changes { states: changes(values, known)?, snapshot }
+        }
+        "on-listen-revoked" => {
+            let WireRevoked { keys, code, message } = read(method, params)?;
+            let code = ErrorCode::from_number(code).unwrap_or(ErrorCode::Unknown);
+            ServerMessage::ListenRevoked { keys, error: Error::new(code, message) }
+        }
+        "on-token-expiring" => {
+            ServerMessage::TokenExpiring { expires_at: read::<WireExpiry>(method, params)?.expires_at }
         }
         "peer-list" => ServerMessage::PeerList(peer_list(params)?),
         "on-peer-join" => ServerMessage::PeerJoined(read::<WirePeer<'_>>(method, params)?.info()),

@@ -418,11 +418,7 @@ pub fn write_keys_result(out: &mut Vec<u8>, id: &RawValue, revision: u64, states
 
 /// Reads the result of `key-list`.
 pub fn parse_keys(body: &RawValue) -> Result<Vec<String>, Error> {
-    #[derive(Deserialize)]
-    struct Keys {
-        keys: Vec<String>,
-    }
-    read::<Keys>("the result", Some(body)).map(|list| list.keys)
+    read::<WireKeys>("the result", Some(body)).map(|list| list.keys)
 }
 
 /// Writes `read-metadata`.

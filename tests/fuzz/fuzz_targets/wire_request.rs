@@ -60,9 +60,11 @@ fn apply(
             Command::UpdatePeer { peer, name: name.as_deref(), metadata: metadata.as_deref() }
         }
         ClientMessage::Leave => Command::Leave { peer },
-        ClientMessage::PeerList | ClientMessage::Ping { .. } | ClientMessage::Usage | ClientMessage::Ignored => {
-            Command::Tick
-        }
+        ClientMessage::PeerList
+        | ClientMessage::Ping { .. }
+        | ClientMessage::Usage
+        | ClientMessage::RenewToken { .. }
+        | ClientMessage::Ignored => Command::Tick,
     };
     room.apply(now, command, events)
 }
@@ -104,7 +106,7 @@ fuzz_target!(|data: &[u8]| {
                         wire::write_states_result(&mut answer, id, revision, &states);
                     }
                     Ok(Reply::Lock(lease)) => wire::write_lease_result(&mut answer, id, &lease),
-                    Ok(_) => wire::write_peer_list(&mut answer, &room),
+                    Ok(_) => wire::write_peer_list(&mut answer, &room, None),
                 }
                 // Changes of one revision follow each other.
                 let revisions = events.iter().filter(|event| matches!(event, Event::Changed { more: false, .. })).count();
