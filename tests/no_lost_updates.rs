@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::net::TcpListener;
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -12,6 +13,9 @@ use sessionstore::{
     Cause, Check, Client, ClientOptions, Error, ErrorCode, Expiry, KeyChange, Lock, LockOptions, Merge, Selector,
     Server, Store, Transaction, Value, Write,
 };
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::Message;
+
 use support::{patient, server, server_with, Cable, SAFETY};
 
 fn join(url: &str, name: &str) -> (Client, Store) {
@@ -325,15 +329,49 @@ fn a_holder_that_is_cut_off_learns_that_its_lock_is_lost_before_another_gets_it(
     assert_eq!(late, ErrorCode::LockLost);
 }
 
+/// A server as plain as can be, which grants a lock and then says what it is asked.
+fn granting(answers: &'static [&'static str]) -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let (asked, requests) = mpsc::channel();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut join_id = String::new();
+        #[allow(clippy::result_large_err)] // The type is tungstenite's.
+        let read_id = |request: &Request, response: Response| {
+            let query = request.uri().query().unwrap_or("").split('&');
+            join_id = query.filter_map(|pair| pair.strip_prefix("join=")).collect();
+            Ok(response)
+        };
+        let mut socket = tungstenite::accept_hdr(stream, read_id).unwrap();
+        let welcome = r#""result":{"peer_id":"p","session_id":"s","revision":0}"#;
+        socket.send(Message::text(format!("{{\"id\":\"{join_id}\",{welcome}}}"))).unwrap();
+        socket.send(Message::text(r#"{"method":"peer-list","params":{"peers":{}}}"#)).unwrap();
+        let mut answers = answers.iter();
+        while let Ok(Message::Text(text)) = socket.read() {
+            let request: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let _ = asked.send(request["method"].as_str().unwrap().to_owned());
+            let Some(answer) = answers.next() else { continue };
+            socket.send(Message::text(format!("{{\"id\":{},{answer}}}", request["id"]))).unwrap();
+        }
+    });
+    (url, requests)
+}
+
 #[test]
-fn a_lock_is_renewed_for_as_long_as_its_holder_is_connected() {
-    let server = server();
-    let ((_a, ada), (_b, bob)) = (join(&server.url(), "ada"), join(&server.url(), "bob"));
-    let (held, lost) = lock(&ada, "presenter", LockOptions { ttl_ms: 1_000, wait_ms: 0 }).unwrap();
-    // Three times as long as it lasts without being renewed, bob waits for it in vain.
-    let vain = lock(&bob, "presenter", LockOptions { wait_ms: 3_000, ..LockOptions::default() }).unwrap_err();
-    assert_eq!(vain, ErrorCode::LockHeld);
-    assert!(held.is_held() && lost.try_recv().is_err());
+fn a_lock_is_renewed_until_the_server_says_that_it_is_lost() {
+    let (url, requests) = granting(&[
+        r#""result":{"name":"presenter","token":5,"expires_at":1}"#,
+        r#""result":{"name":"presenter","token":5,"expires_at":2}"#,
+        r#""error":{"code":900,"message":"a fault"}"#,
+    ]);
+    let (_client, store) = join(&url, "ada");
+    let (held, lost) = lock(&store, "presenter", LockOptions { ttl_ms: 3_000, wait_ms: 0 }).unwrap();
+    assert!(held.is_held() && held.token() == 5);
+    let asked: Vec<String> = (0..3).map(|_| next(&requests)).collect();
+    assert_eq!(asked, ["lock-acquire", "lock-renew", "lock-renew"]);
+    assert_eq!(lost.recv_timeout(SAFETY).unwrap(), ErrorCode::Internal);
+    assert!(!held.is_held());
 }
 
 #[test]
