@@ -54,10 +54,23 @@
  * nothing may use a handle while or after it is freed). Nothing global in your process changes: no
  * signal handlers, no exit handlers, no logging. All clients share one network thread and the threads
  * that run callbacks, see below. In a child process after fork() every call that returns a code returns
- * SESSIONSTORE_FORKED, and freeing a client, store, subscription or server does nothing.
+ * SESSIONSTORE_FORKED, and freeing a client, store, subscription, lock or server does nothing.
  *
  * Functions whose name ends in `_wait` block, up to `timeout_ms` milliseconds. All others return at
  * once.
+ *
+ *
+ * CHANGING THE SAME KEYS
+ *
+ * Who reads a value, changes it and sets all of it undoes what somebody else did meanwhile. Instead:
+ *   - one key each: `hand/<peer id>`, listened to by its prefix with `sessionstore_store_listen_to`;
+ *   - `sessionstore_store_add` and `sessionstore_store_write` change a value on the server: add to a number,
+ *     patch an object, put into an array or take out of it;
+ *   - `sessionstore_store_update` computes a value anew until nobody was faster, and
+ *     `sessionstore_store_set_if_version` does one such step;
+ *   - `sessionstore_store_transact` checks and writes several keys together or not at all;
+ *   - `sessionstore_store_lock` lets one at a time do something.
+ * A key may go by itself after a time, or with the peer that wrote it: `sessionstore_write_options`.
  *
  *
  * CALLBACKS
@@ -71,7 +84,8 @@
  * Callbacks of one client never overlap and come in order, on a dispatch thread, never on a network
  * thread, and with no lock of the library held. Inside one, every call that does not block is
  * legal, also cancelling or freeing the very subscription or client that is calling. A `_wait` inside a
- * callback of any client returns SESSIONSTORE_WOULD_DEADLOCK at once. `_cancel` asks a listener to stop;
+ * callback of any client returns SESSIONSTORE_WOULD_DEADLOCK at once. (The updater of
+ * `sessionstore_store_update_wait` is called on the thread that waits, and this holds inside it too.) `_cancel` asks a listener to stop;
  * `_cancel_wait` returns after its `on_drop`. A callback must not let a C++ exception out.
  *
  * Dispatch threads are shared by all clients: one, and as many more as there are cores when many clients
@@ -127,6 +141,18 @@
 #define SESSIONSTORE_WAKE_HOOK_INIT {(uint32_t)sizeof(sessionstore_wake_hook), 0, NULL, NULL, NULL}
 #define SESSIONSTORE_THREAD_HOOKS_INIT \
     {(uint32_t)sizeof(sessionstore_thread_hooks), 0, NULL, NULL, NULL, NULL}
+#define SESSIONSTORE_WRITE_OPTIONS_INIT {(uint32_t)sizeof(sessionstore_write_options), 0, 0, 0, 0, NULL}
+#define SESSIONSTORE_UPDATER_INIT {(uint32_t)sizeof(sessionstore_updater), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_LOCK_OPTIONS_INIT {(uint32_t)sizeof(sessionstore_lock_options), 0, 0, 0}
+#define SESSIONSTORE_LOCK_LISTENER_INIT {(uint32_t)sizeof(sessionstore_lock_listener), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_LOCK_RESULT_INIT {(uint32_t)sizeof(sessionstore_lock_result), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_EVENT_LIST_RESULT_INIT \
+    {(uint32_t)sizeof(sessionstore_event_list_result), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_SELECTOR_INIT \
+    {(uint32_t)sizeof(sessionstore_selector), 0, NULL, NULL, 0, NULL, NULL, 0}
+#define SESSIONSTORE_KEY_LIST_RESULT_INIT {(uint32_t)sizeof(sessionstore_key_list_result), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_USAGE_INIT {(uint32_t)sizeof(sessionstore_usage), 0, 0, 0, 0, 0, 0, 0}
+#define SESSIONSTORE_USAGE_RESULT_INIT {(uint32_t)sizeof(sessionstore_usage_result), 0, NULL, NULL, NULL}
 
 
 // Success.
@@ -324,6 +350,18 @@
 // An object.
 #define SESSIONSTORE_KIND_OBJECT 6
 
+// A peer wrote the key; if the value is `null`, a peer removed it. Also of a key that was never set.
+#define SESSIONSTORE_CAUSE_WRITTEN 0
+
+// The key's time to live ran out. The value is `null`, and there is no author.
+#define SESSIONSTORE_CAUSE_EXPIRED 1
+
+// The key was bound to a peer that is gone, who is the author. The value is `null`.
+#define SESSIONSTORE_CAUSE_PEER_LEFT 2
+
+// The session in which the key was set is over, and its store was cleared. The value is `null`.
+#define SESSIONSTORE_CAUSE_CLEARED 3
+
 // Stands for 0 in an options field in which 0 means the default, such as a grace period of 0.
 #define SESSIONSTORE_ZERO UINT32_MAX
 
@@ -352,6 +390,51 @@
 // instead of trying on. For programs that rather end than wait.
 #define SESSIONSTORE_CLIENT_FAIL_FAST 1
 
+// Replaces the value; `null` removes the key. What is not said of the key's expiry and of its peer is
+// forgotten: it stays until it is removed.
+#define SESSIONSTORE_OPERATION_SET 1
+
+// Adds a number, which may be negative, to the key's number; an absent key counts as 0. Two integers
+// (`int64_t`) are added exactly, others as `double`.
+#define SESSIONSTORE_OPERATION_ADD 2
+
+// A JSON merge patch (RFC 7396): members of an object are set, members that are `null` are removed, at
+// every depth. An absent key counts as an empty object.
+#define SESSIONSTORE_OPERATION_PATCH 3
+
+// Adds each value of a JSON array to the key's array unless it is in it. An absent key counts as an empty
+// array, here and below.
+#define SESSIONSTORE_OPERATION_SET_ADD 4
+
+// Removes each value of a JSON array from the key's array; that one is not in it is fine.
+#define SESSIONSTORE_OPERATION_SET_REMOVE 5
+
+// Appends the values of a JSON array to the key's array, then drops the oldest, which are the first, until
+// at most `cap` are left.
+#define SESSIONSTORE_OPERATION_APPEND 6
+
+// Leaves the value as it is and gives the key the expiry that the options say. `KEY_ABSENT` if there is
+// none.
+#define SESSIONSTORE_OPERATION_TOUCH 7
+
+// Flag of a write's options: only if the key has the version `if_version` now.
+#define SESSIONSTORE_WRITE_IF_VERSION 1
+
+// Flag of a write's options: the key goes when this peer leaves, or its grace period ends.
+#define SESSIONSTORE_WRITE_BOUND 2
+
+// Flag of a write's options: the key goes with no peer.
+#define SESSIONSTORE_WRITE_UNBOUND 4
+
+// Flag of a write's options: the key goes by itself when it did before this write, or never.
+#define SESSIONSTORE_WRITE_KEEP_EXPIRY 8
+
+// Flag of a write's options: the key does not go by itself.
+#define SESSIONSTORE_WRITE_NEVER_EXPIRES 16
+
+// Flag of a selector: every key of the store.
+#define SESSIONSTORE_SELECT_ALL 1
+
 // A client: one peer in one room.
 typedef struct sessionstore_client sessionstore_client;
 
@@ -369,6 +452,21 @@ typedef struct sessionstore_error sessionstore_error;
 // keeps one.
 typedef struct sessionstore_event sessionstore_event;
 
+// The states of several keys at one revision of the store: what a transaction wrote, or a read found. It
+// never changes, is counted by reference, and may be used from any thread.
+typedef struct sessionstore_event_list sessionstore_event_list;
+
+// Names of keys, in alphabetical order. It never changes, is counted by reference, and may be used from any
+// thread.
+typedef struct sessionstore_key_list sessionstore_key_list;
+
+// A lock that this client holds, or held. It is counted by reference; freeing the last reference releases
+// the lock. It may outlive its client, with which the lock ends.
+//
+// While the client is connected it renews the lock by itself. Who holds a lock is shown to everybody by the
+// key `$lock/` and its name, which can be listened to as any other.
+typedef struct sessionstore_lock sessionstore_lock;
+
 // A peer as it was when it was told of. It never changes, is counted by reference, and may be used
 // from any thread.
 //
@@ -385,8 +483,18 @@ typedef struct sessionstore_server sessionstore_server;
 // which its calls answer `CLOSED`.
 typedef struct sessionstore_store sessionstore_store;
 
-// A listener that was registered with `sessionstore_store_listen`.
+// A listener that was registered with `sessionstore_store_listen` or `sessionstore_store_listen_to`.
 typedef struct sessionstore_subscription sessionstore_subscription;
+
+// Checks and writes that happen together or not at all.
+//
+// The checks look at the store as it was before. The writes are made in their order, and each sees what
+// those before it did; all of them have one revision, and those who listen hear of each key once. The
+// room's limits hold for the result as a whole.
+//
+// A transaction is only a description: it belongs to no store, is not used up by being sent, and may be
+// added to and sent again.
+typedef struct sessionstore_transaction sessionstore_transaction;
 
 // A JSON value. It never changes, is counted by reference, and may be used from any thread.
 //
@@ -571,6 +679,175 @@ typedef struct {
   void (*on_refused)(void *ctx, const sessionstore_error *error);
 } sessionstore_key_change_listener;
 
+// On which condition a key is written, and how long it stays. Begin with
+// `SESSIONSTORE_WRITE_OPTIONS_INIT`; what stays 0 or NULL is not said: after a set the key stays for good,
+// after every other operation as long as it did before.
+typedef struct {
+  // Set by `SESSIONSTORE_WRITE_OPTIONS_INIT`.
+  uint32_t struct_size;
+  // Any of `SESSIONSTORE_WRITE_…`.
+  uint32_t flags;
+  // With `SESSIONSTORE_WRITE_IF_VERSION`: the version the key must have, 0 meaning that it must be
+  // absent. Otherwise 0.
+  uint64_t if_version;
+  // After how many milliseconds the key goes by itself, at most a year (31,536,000,000). 0: not said.
+  uint64_t ttl_ms;
+  // With `SESSIONSTORE_OPERATION_APPEND`: the most values the array may have afterwards. 0: only the
+  // room's limits bound it.
+  uint64_t cap;
+  // If not NULL, a lock whose grant must hold; otherwise `LOCK_LOST`. Borrowed until the call returns.
+  const sessionstore_lock *lock;
+} sessionstore_write_options;
+
+// Computes the new value of a key from its state.
+typedef struct {
+  // Set by `SESSIONSTORE_UPDATER_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it.
+  void (*on_drop)(void *ctx);
+  // The key has this state; returns the value it is to have, which becomes the library's, or NULL to
+  // leave the key as it is. (A value of the kind null removes it.) The event is borrowed. Called again
+  // whenever somebody else was faster, so it should do nothing but compute. Must not be NULL.
+  sessionstore_value *(*on_update)(void *ctx, const sessionstore_event *current);
+} sessionstore_updater;
+
+// How a lock is taken. Begin with `SESSIONSTORE_LOCK_OPTIONS_INIT`; what stays 0 has its default.
+typedef struct {
+  // Set by `SESSIONSTORE_LOCK_OPTIONS_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // How long the lock outlives its last renewal, in milliseconds, 1,000 to 300,000: so long it stays
+  // taken when its holder vanishes. Default 15,000.
+  uint32_t ttl_ms;
+  // How long to wait for it behind those who came before, in milliseconds, at most 300,000. Default 0:
+  // `LOCK_HELD` at once.
+  uint32_t wait_ms;
+} sessionstore_lock_options;
+
+// Hears of the loss of a lock. Members that are NULL are not called.
+typedef struct {
+  // Set by `SESSIONSTORE_LOCK_LISTENER_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it. It comes when the lock was lost, released or refused.
+  void (*on_drop)(void *ctx);
+  // The lock is lost: `LOCK_LOST` when it could not be renewed in time, `SESSION_LOST`, or what the
+  // client ended with, such as `CLOSED`. Called once, and never after a release. The error is borrowed.
+  void (*on_lost)(void *ctx, const sessionstore_error *error);
+} sessionstore_lock_listener;
+
+// Hears how a request for a lock ended.
+typedef struct {
+  // Set by `SESSIONSTORE_LOCK_RESULT_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it.
+  void (*on_drop)(void *ctx);
+  // The request ended; called exactly once if the call that took this succeeded, otherwise never.
+  // `error` is NULL on success, `lock` otherwise. Both are borrowed: if nobody retains the lock with
+  // `sessionstore_lock_retain`, it is released when this returns.
+  void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_lock *lock);
+} sessionstore_lock_result;
+
+// Hears how one request for several keys ended.
+typedef struct {
+  // Set by `SESSIONSTORE_EVENT_LIST_RESULT_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it.
+  void (*on_drop)(void *ctx);
+  // The request ended; called exactly once if the call that took this succeeded, otherwise never.
+  // `error` is NULL on success, `list` otherwise. Both are borrowed.
+  void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_event_list *list);
+} sessionstore_event_list_result;
+
+// Which keys are listened to, or read: single keys, every key that begins with one of some texts, or all.
+// Begin with `SESSIONSTORE_SELECTOR_INIT`. Everything is copied.
+//
+// Keys that show locks (`$lock/…`) are meant only by a prefix that begins with `$`.
+typedef struct {
+  // Set by `SESSIONSTORE_SELECTOR_INIT`.
+  uint32_t struct_size;
+  // 0 or `SESSIONSTORE_SELECT_ALL`.
+  uint32_t flags;
+  // Single keys, absent ones included.
+  const char *const *keys;
+  // Their lengths in bytes, or NULL when all end with NUL.
+  const size_t *key_lens;
+  // How many they are.
+  size_t key_count;
+  // And every key that is set and begins with one of these.
+  const char *const *prefixes;
+  // Their lengths in bytes, or NULL when all end with NUL.
+  const size_t *prefix_lens;
+  // How many they are.
+  size_t prefix_count;
+} sessionstore_selector;
+
+// Hears which keys are set.
+typedef struct {
+  // Set by `SESSIONSTORE_KEY_LIST_RESULT_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it.
+  void (*on_drop)(void *ctx);
+  // The request ended; called exactly once if the call that took this succeeded, otherwise never.
+  // `error` is NULL on success, `list` otherwise. Both are borrowed.
+  void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_key_list *list);
+} sessionstore_key_list_result;
+
+// How much of its limits a store uses. Begin with `SESSIONSTORE_USAGE_INIT`.
+typedef struct {
+  // Set by `SESSIONSTORE_USAGE_INIT`; the library sets it to how much of the struct it has filled.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // The store's revision: how many times it has changed.
+  uint64_t revision;
+  // Keys that are set.
+  uint64_t keys;
+  // The most there may be.
+  uint64_t max_keys;
+  // Bytes of keys and values together.
+  uint64_t bytes;
+  // The most there may be.
+  uint64_t max_bytes;
+  // The most bytes of one value.
+  uint64_t max_value_bytes;
+} sessionstore_usage;
+
+// Hears how much of its limits a store uses.
+typedef struct {
+  // Set by `SESSIONSTORE_USAGE_RESULT_INIT`.
+  uint32_t struct_size;
+  // 0.
+  uint32_t flags;
+  // Yours; passed to every call.
+  void *ctx;
+  // The last call: nothing uses `ctx` after it.
+  void (*on_drop)(void *ctx);
+  // The request ended; called exactly once if the call that took this succeeded, otherwise never.
+  // `error` is NULL on success, `usage` otherwise. Both are borrowed; `usage` can be copied.
+  void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_usage *usage);
+} sessionstore_usage_result;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -588,9 +865,18 @@ const char *sessionstore_error_message(const sessionstore_error *error);
 // 1 if the same call may succeed later without being changed, otherwise 0.
 int32_t sessionstore_error_is_retryable(const sessionstore_error *error);
 
-// For `SESSIONSTORE_VERSION_CONFLICT`, what the key holds now; otherwise NULL. Borrowed from the
-// error; `sessionstore_event_retain` keeps it.
+// For `SESSIONSTORE_VERSION_CONFLICT`, and for `SESSIONSTORE_CHECK_FAILED` of a key, what the key holds
+// now; for `SESSIONSTORE_LOCK_HELD`, the key that shows who holds the lock; otherwise NULL. Borrowed from
+// the error; `sessionstore_event_retain` keeps it.
 const sessionstore_event *sessionstore_error_current(const sessionstore_error *error);
+
+// Which check of a transaction failed, counted from 0 in the order in which they were added; -1 when it
+// was none.
+int32_t sessionstore_error_check(const sessionstore_error *error);
+
+// Which write of a transaction was refused, counted from 0 in the order in which they were added; -1 when
+// it was none.
+int32_t sessionstore_error_write(const sessionstore_error *error);
 
 // Frees an error. NULL is fine.
 void sessionstore_error_free(sessionstore_error *error);
@@ -697,9 +983,17 @@ uint64_t sessionstore_event_version(const sessionstore_event *event);
 // is 0.
 uint64_t sessionstore_event_updated_at(const sessionstore_event *event);
 
-// The id of the peer that made the change; `""` when the version is 0. Known also after that peer
+// Why the key has this state: one of `SESSIONSTORE_CAUSE_…`. Tells a key that was removed (the value is
+// `null`, the cause `SESSIONSTORE_CAUSE_WRITTEN`) from one that expired or went with its peer.
+int32_t sessionstore_event_cause(const sessionstore_event *event);
+
+// When the key goes by itself: server time in milliseconds since 1970-01-01 UTC; 0 for never.
+uint64_t sessionstore_event_expires_at(const sessionstore_event *event);
+
+// The id of the peer that made the change; `""` when the version is 0, or the key expired. Known also after that peer
 // has left. Lives as long as the event. `len_out` may be NULL.
-const char *sessionstore_event_author_peer_id(const sessionstore_event *event, size_t *len_out);
+const char *sessionstore_event_author_peer_id(const sessionstore_event *event,
+                                              size_t *len_out);
 
 // The user id of the peer that made the change, from its token; `""` if it has none. Lives as long
 // as the event. `len_out` may be NULL.
@@ -721,6 +1015,22 @@ sessionstore_event *sessionstore_event_retain(const sessionstore_event *event);
 
 // Frees one reference to an event. NULL is fine.
 void sessionstore_event_free(sessionstore_event *event);
+
+// How many events are in the list; 0 for NULL.
+size_t sessionstore_event_list_count(const sessionstore_event_list *list);
+
+// One event of the list, borrowed from it; NULL beyond its end. `sessionstore_event_retain` keeps it.
+const sessionstore_event *sessionstore_event_list_get(const sessionstore_event_list *list,
+                                                      size_t index);
+
+// The revision of the store at which the keys had these states; 0 for NULL.
+uint64_t sessionstore_event_list_revision(const sessionstore_event_list *list);
+
+// Another reference to the same list, to be freed too. NULL for NULL.
+sessionstore_event_list *sessionstore_event_list_retain(const sessionstore_event_list *list);
+
+// Frees one reference to a list; the last one also frees the list's events. NULL is fine.
+void sessionstore_event_list_free(sessionstore_event_list *list);
 
 // The peer's id, unique in the room, with a NUL after it. Lives as long as the peer object, as do
 // the other texts here. `len_out` may be NULL.
@@ -907,6 +1217,62 @@ sessionstore_store *sessionstore_store_retain(const sessionstore_store *store);
 // Frees one reference to a store. It stops nothing. NULL is fine.
 void sessionstore_store_free(sessionstore_store *store);
 
+// Asks the server for a key's current state; an absent key has the value `null`. Otherwise as
+// `sessionstore_store_set`.
+int32_t sessionstore_store_get(const sessionstore_store *store,
+                               const char *key,
+                               size_t key_len,
+                               const sessionstore_action_result *result,
+                               sessionstore_error **error_out);
+
+// The same, waiting for the result, which is what `event_out` is for: it must not be NULL. Free the
+// event with `sessionstore_event_free`.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback.
+int32_t sessionstore_store_get_wait(const sessionstore_store *store,
+                                    const char *key,
+                                    size_t key_len,
+                                    uint32_t timeout_ms,
+                                    sessionstore_event **event_out,
+                                    sessionstore_error **error_out);
+
+// Gives what this client knows of a key it listens to, without asking the server: no round trip, and
+// no waiting for callbacks. `*event_out` is NULL when no listener has the key, or its first value is
+// still under way.
+//
+// Errors: `INVALID_UTF8`, `NULL_ARGUMENT`.
+int32_t sessionstore_store_cached(const sessionstore_store *store,
+                                  const char *key,
+                                  size_t key_len,
+                                  sessionstore_event **event_out,
+                                  sessionstore_error **error_out);
+
+// Listens to `count` keys: the listener first gets the current value of each (`null` when absent),
+// then `on_snapshot_end`, then every change.
+//
+// `key_lens` has the keys' lengths in bytes, or is NULL when all end with NUL. `listener` is consumed,
+// also when the call fails. `subscription_out` may be NULL: the listener then stays for as long as the
+// client does. Any number of listeners may have the same keys.
+//
+// Errors: `INVALID_KEY`, `INVALID_ARGUMENT` when there are no keys, `INVALID_UTF8`, `NULL_ARGUMENT`,
+// `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`. If the server refuses
+// (`TOO_MANY_LISTENED_KEYS`), the listener's `on_refused` hears of it.
+//
+// ```c
+// const char *keys[] = {"spotlight", "pinned"};
+// sessionstore_key_change_listener listener = SESSIONSTORE_KEY_CHANGE_LISTENER_INIT;
+// listener.on_key_changed = on_key_changed;
+// sessionstore_subscription *subscription = NULL;
+// sessionstore_store_listen(store, keys, NULL, 2, &listener, &subscription, NULL);
+// ```
+int32_t sessionstore_store_listen(const sessionstore_store *store,
+                                  const char *const *keys,
+                                  const size_t *key_lens,
+                                  size_t count,
+                                  const sessionstore_key_change_listener *listener,
+                                  sessionstore_subscription **subscription_out,
+                                  sessionstore_error **error_out);
+
 // Sets a key to a JSON value, given as text; `null` removes the key.
 //
 // `result` may be NULL; it is consumed, also when the call fails. On success it has the key's new
@@ -1036,61 +1402,435 @@ int32_t sessionstore_store_remove_wait(const sessionstore_store *store,
                                        sessionstore_event **event_out,
                                        sessionstore_error **error_out);
 
-// Asks the server for a key's current state; an absent key has the value `null`. Otherwise as
+// Sets a key to a JSON value only if it has this version now, 0 meaning that it is absent. Otherwise as
 // `sessionstore_store_set`.
-int32_t sessionstore_store_get(const sessionstore_store *store,
+//
+// Further error of the request: `VERSION_CONFLICT`, whose `sessionstore_error_current` has what the key
+// holds. `sessionstore_store_update` does this until it lands.
+int32_t sessionstore_store_set_if_version(const sessionstore_store *store,
+                                          const char *key,
+                                          size_t key_len,
+                                          const char *json,
+                                          size_t json_len,
+                                          uint64_t version,
+                                          const sessionstore_action_result *result,
+                                          sessionstore_error **error_out);
+
+// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+//
+// ```c
+// sessionstore_error *error = NULL;
+// if (sessionstore_store_set_if_version_wait(store, "turn", SESSIONSTORE_NUL_TERMINATED, "\"o\"",
+//                                            SESSIONSTORE_NUL_TERMINATED, sessionstore_event_version(seen),
+//                                            10000, NULL, &error) == SESSIONSTORE_VERSION_CONFLICT)
+//     printf("it is %s already\n", sessionstore_event_json(sessionstore_error_current(error), NULL));
+// sessionstore_error_free(error);
+// ```
+int32_t sessionstore_store_set_if_version_wait(const sessionstore_store *store,
+                                               const char *key,
+                                               size_t key_len,
+                                               const char *json,
+                                               size_t json_len,
+                                               uint64_t version,
+                                               uint32_t timeout_ms,
+                                               sessionstore_event **event_out,
+                                               sessionstore_error **error_out);
+
+// Adds an integer, which may be negative, to a key's number, exactly; an absent key counts as 0. However
+// many peers add at once, none of it is lost. Otherwise as `sessionstore_store_set`; the state that the
+// result has holds the sum.
+//
+// Further errors of the request: `WRONG_TYPE` when the key holds something else, `NUMBER_OVERFLOW`.
+//
+// ```c
+// sessionstore_store_add(store, "votes/yes", SESSIONSTORE_NUL_TERMINATED, 1, NULL, NULL);
+// ```
+int32_t sessionstore_store_add(const sessionstore_store *store,
                                const char *key,
                                size_t key_len,
+                               int64_t amount,
                                const sessionstore_action_result *result,
                                sessionstore_error **error_out);
 
-// The same, waiting for the result, which is what `event_out` is for: it must not be NULL. Free the
-// event with `sessionstore_event_free`.
+// The same, waiting for the result. `event_out`, which may be NULL, is given the key's new state.
 //
-// Further errors: `WOULD_DEADLOCK` inside a callback.
-int32_t sessionstore_store_get_wait(const sessionstore_store *store,
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_add_wait(const sessionstore_store *store,
                                     const char *key,
                                     size_t key_len,
+                                    int64_t amount,
                                     uint32_t timeout_ms,
                                     sessionstore_event **event_out,
                                     sessionstore_error **error_out);
 
-// Gives what this client knows of a key it listens to, without asking the server: no round trip, and
-// no waiting for callbacks. `*event_out` is NULL when no listener has the key, or its first value is
-// still under way.
+// Does one of `SESSIONSTORE_OPERATION_…` to a key, on the server: nobody has to read a value, change it
+// and write all of it back, and nobody's change is lost.
 //
-// Errors: `INVALID_UTF8`, `NULL_ARGUMENT`.
-int32_t sessionstore_store_cached(const sessionstore_store *store,
-                                  const char *key,
-                                  size_t key_len,
-                                  sessionstore_event **event_out,
-                                  sessionstore_error **error_out);
-
-// Listens to `count` keys: the listener first gets the current value of each (`null` when absent),
-// then `on_snapshot_end`, then every change.
+// `json` is the value that is set or added, the patch, or, for `SET_ADD`, `SET_REMOVE` and `APPEND`, an
+// array of values; NULL with length 0 for `TOUCH`. `options` may be NULL. `result` may be NULL; it is
+// consumed, also when the call fails. On success it has the key's state after it.
 //
-// `key_lens` has the keys' lengths in bytes, or is NULL when all end with NUL. `listener` is consumed,
-// also when the call fails. `subscription_out` may be NULL: the listener then stays for as long as the
-// client does. Any number of listeners may have the same keys.
-//
-// Errors: `INVALID_KEY`, `INVALID_ARGUMENT` when there are no keys, `INVALID_UTF8`, `NULL_ARGUMENT`,
-// `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`. If the server refuses
-// (`TOO_MANY_LISTENED_KEYS`), the listener's `on_refused` hears of it.
+// Errors of the call: those of `sessionstore_store_set`; `WRONG_TYPE` when `json` should be an array;
+// `INVALID_ARGUMENT` for an operation that does not exist, and for options that contradict each other or
+// do not fit the operation; `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`. Errors of the request: those of
+// `sessionstore_store_set`; `WRONG_TYPE` when the key holds something that the operation is not for;
+// `NUMBER_OVERFLOW`, `KEY_ABSENT`, `VERSION_CONFLICT`, `LOCK_LOST`; `INVALID_ARGUMENT` for a `ttl_ms` that
+// is too long.
 //
 // ```c
-// const char *keys[] = {"spotlight", "pinned"};
-// sessionstore_key_change_listener listener = SESSIONSTORE_KEY_CHANGE_LISTENER_INIT;
-// listener.on_key_changed = on_key_changed;
-// sessionstore_subscription *subscription = NULL;
-// sessionstore_store_listen(store, keys, NULL, 2, &listener, &subscription, NULL);
+// sessionstore_write_options options = SESSIONSTORE_WRITE_OPTIONS_INIT;
+// options.cap = 3;
+// sessionstore_store_write(store, "pinned", SESSIONSTORE_NUL_TERMINATED, SESSIONSTORE_OPERATION_APPEND,
+//                          "[\"Welcome!\"]", SESSIONSTORE_NUL_TERMINATED, &options, NULL, NULL);
 // ```
-int32_t sessionstore_store_listen(const sessionstore_store *store,
-                                  const char *const *keys,
-                                  const size_t *key_lens,
-                                  size_t count,
-                                  const sessionstore_key_change_listener *listener,
-                                  sessionstore_subscription **subscription_out,
+int32_t sessionstore_store_write(const sessionstore_store *store,
+                                 const char *key,
+                                 size_t key_len,
+                                 int32_t operation,
+                                 const char *json,
+                                 size_t json_len,
+                                 const sessionstore_write_options *options,
+                                 const sessionstore_action_result *result,
+                                 sessionstore_error **error_out);
+
+// The same, waiting for the result. `event_out`, which may be NULL, is given the key's state after it.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_write_wait(const sessionstore_store *store,
+                                      const char *key,
+                                      size_t key_len,
+                                      int32_t operation,
+                                      const char *json,
+                                      size_t json_len,
+                                      const sessionstore_write_options *options,
+                                      uint32_t timeout_ms,
+                                      sessionstore_event **event_out,
+                                      sessionstore_error **error_out);
+
+// Reads a key, has its new value computed, and sets it if nobody changed it meanwhile; otherwise again, with
+// what it holds by then. For what no operation of `sessionstore_store_write` does.
+//
+// The updater is called on a dispatch thread. It is consumed, also when the call fails, and so is `result`,
+// which may be NULL; on success it has the key's state after the update. No further attempt is made after
+// the client's `request_timeout_ms`.
+//
+// Errors of the call: `INVALID_KEY`, `INVALID_UTF8`, `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`,
+// `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors of the request: `VERSION_CONFLICT` when others were
+// faster until the time ran out, and nothing was changed; those of `sessionstore_store_set`.
+//
+// ```c
+// static sessionstore_value *doubled(void *ctx, const sessionstore_event *current) {
+//     int64_t stakes = 1;
+//     sessionstore_value *next = NULL;
+//     (void)ctx;
+//     sessionstore_value_get_integer(sessionstore_event_value(current), &stakes, NULL);
+//     sessionstore_value_from_integer(stakes * 2, &next, NULL);
+//     return next;
+// }
+//
+// sessionstore_updater updater = SESSIONSTORE_UPDATER_INIT;
+// updater.on_update = doubled;
+// sessionstore_store_update(store, "stakes", SESSIONSTORE_NUL_TERMINATED, &updater, NULL, NULL);
+// ```
+int32_t sessionstore_store_update(const sessionstore_store *store,
+                                  const char *key,
+                                  size_t key_len,
+                                  const sessionstore_updater *updater,
+                                  const sessionstore_action_result *result,
                                   sessionstore_error **error_out);
+
+// The same, waiting for the result: the updater is called on this thread, before this returns. It is a
+// callback all the same: a `_wait` inside it returns `WOULD_DEADLOCK`. No further attempt is made after
+// `timeout_ms`. `event_out`, which may be NULL, is given the key's state after the update.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_update_wait(const sessionstore_store *store,
+                                       const char *key,
+                                       size_t key_len,
+                                       const sessionstore_updater *updater,
+                                       uint32_t timeout_ms,
+                                       sessionstore_event **event_out,
+                                       sessionstore_error **error_out);
+
+// Takes a lock of the room, which is this client's until it is released, lost, or its last handle is
+// freed.
+//
+// `options` and `listener` may be NULL, `result` may not. Listener and result are consumed, also when the
+// call fails. When the lock is refused, the listener's `on_drop` comes before the result.
+//
+// Errors of the call: `INVALID_LOCK` unless the name has 1 to 200 bytes and no control characters;
+// `INVALID_UTF8`, `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors
+// of the request: `LOCK_HELD`, after as much waiting as was asked for, whose `sessionstore_error_current`
+// shows by whom; `INVALID_ARGUMENT` for times out of their range; `TOO_MANY_LOCKS`; `TIMEOUT`,
+// `CONNECTION_LOST` and `CLOSED`, after which the lock is given back, or ends with its time.
+//
+// ```c
+// static void on_lock(void *ctx, const sessionstore_error *error, const sessionstore_lock *lock) {
+//     if (error == NULL) ((struct app *)ctx)->presenter = sessionstore_lock_retain(lock);
+// }
+//
+// sessionstore_lock_options options = SESSIONSTORE_LOCK_OPTIONS_INIT;
+// sessionstore_lock_result result = SESSIONSTORE_LOCK_RESULT_INIT;
+// options.wait_ms = 60000;
+// result.ctx = &app;
+// result.on_result = on_lock;
+// sessionstore_store_lock(store, "presenter", SESSIONSTORE_NUL_TERMINATED, &options, NULL, &result, NULL);
+// ```
+int32_t sessionstore_store_lock(const sessionstore_store *store,
+                                const char *name,
+                                size_t name_len,
+                                const sessionstore_lock_options *options,
+                                const sessionstore_lock_listener *listener,
+                                const sessionstore_lock_result *result,
+                                sessionstore_error **error_out);
+
+// The same, waiting for the lock, which is what `lock_out` is for: it must not be NULL. Free the lock with
+// `sessionstore_lock_free`, which releases it. `timeout_ms` bounds the whole call and should be more than
+// the `wait_ms` of the options. When the call fails, the listener's `on_drop` is called before it returns.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_lock_wait(const sessionstore_store *store,
+                                     const char *name,
+                                     size_t name_len,
+                                     const sessionstore_lock_options *options,
+                                     const sessionstore_lock_listener *listener,
+                                     uint32_t timeout_ms,
+                                     sessionstore_lock **lock_out,
+                                     sessionstore_error **error_out);
+
+// The lock's name, with a NUL after it. Lives as long as the lock object. `len_out` may be NULL.
+const char *sessionstore_lock_name(const sessionstore_lock *lock, size_t *len_out);
+
+// The fencing token of this grant: larger than that of every grant before it in the session. Who guards
+// something outside the room can refuse tokens that are smaller than one it has seen. 0 for NULL.
+uint64_t sessionstore_lock_token(const sessionstore_lock *lock);
+
+// 1 while the lock is held as far as this client knows: it was neither released nor lost. 0 otherwise, for
+// NULL, and in a forked child. What must not be written by one who has lost the lock without knowing yet is
+// written with the lock in its options.
+int32_t sessionstore_lock_is_held(const sessionstore_lock *lock);
+
+// Gives the lock up: the next who waits gets it. From here on it is not held any more, and its listener's
+// `on_drop` comes on a dispatch thread. `result` may be NULL; it is consumed, also when the call fails. The
+// handle is still to be freed.
+//
+// Errors of the call, after which it is held as before: `CLOSED`, `QUEUE_FULL`, `NULL_ARGUMENT`,
+// `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`. Errors of the request: `LOCK_LOST` if it was not held any more;
+// `TIMEOUT`, `CONNECTION_LOST`, after which it ends with its time at the latest.
+int32_t sessionstore_lock_release(const sessionstore_lock *lock,
+                                  const sessionstore_action_result *result,
+                                  sessionstore_error **error_out);
+
+// The same, waiting until it is free. Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is
+// sent.
+int32_t sessionstore_lock_release_wait(const sessionstore_lock *lock,
+                                       uint32_t timeout_ms,
+                                       sessionstore_error **error_out);
+
+// Another reference to the same lock, to be freed too. NULL for NULL.
+sessionstore_lock *sessionstore_lock_retain(const sessionstore_lock *lock);
+
+// Frees one reference to a lock; the last one releases the lock in the background if it is still held. It
+// never blocks and is legal anywhere, in callbacks too. NULL is fine.
+void sessionstore_lock_free(sessionstore_lock *lock);
+
+// Makes an empty transaction. Free it with `sessionstore_transaction_free`. Error: `NULL_ARGUMENT`.
+//
+// ```c
+// sessionstore_transaction *turn = NULL;
+// sessionstore_transaction_new(&turn, NULL);
+// sessionstore_transaction_check_equals(turn, "turn", SESSIONSTORE_NUL_TERMINATED,
+//                                       "\"x\"", SESSIONSTORE_NUL_TERMINATED, NULL);
+// sessionstore_transaction_write(turn, "board/4", SESSIONSTORE_NUL_TERMINATED, SESSIONSTORE_OPERATION_SET,
+//                                "\"x\"", SESSIONSTORE_NUL_TERMINATED, NULL, NULL);
+// sessionstore_transaction_write(turn, "turn", SESSIONSTORE_NUL_TERMINATED, SESSIONSTORE_OPERATION_SET,
+//                                "\"o\"", SESSIONSTORE_NUL_TERMINATED, NULL, NULL);
+// sessionstore_store_transact(store, turn, NULL, NULL);
+// sessionstore_transaction_free(turn);
+// ```
+int32_t sessionstore_transaction_new(sessionstore_transaction **transaction_out,
+                                     sessionstore_error **error_out);
+
+// Adds a check: the key has this version; 0: it is absent. Errors, here and for the other checks:
+// `INVALID_UTF8`, `NULL_ARGUMENT`. What breaks the rules for keys is refused when the transaction is sent.
+int32_t sessionstore_transaction_check_version(sessionstore_transaction *transaction,
+                                               const char *key,
+                                               size_t key_len,
+                                               uint64_t version,
+                                               sessionstore_error **error_out);
+
+// Adds a check: the key is set.
+int32_t sessionstore_transaction_check_exists(sessionstore_transaction *transaction,
+                                              const char *key,
+                                              size_t key_len,
+                                              sessionstore_error **error_out);
+
+// Adds a check: the key is not set.
+int32_t sessionstore_transaction_check_absent(sessionstore_transaction *transaction,
+                                              const char *key,
+                                              size_t key_len,
+                                              sessionstore_error **error_out);
+
+// Adds a check: the key holds this JSON value, whatever its spelling: the order of members and the escapes
+// in strings make no difference; numbers are the same when they are written alike, so 1 and 1.0 differ.
+// `null`: the key is absent. Further error: `INVALID_JSON`.
+int32_t sessionstore_transaction_check_equals(sessionstore_transaction *transaction,
+                                              const char *key,
+                                              size_t key_len,
+                                              const char *json,
+                                              size_t json_len,
+                                              sessionstore_error **error_out);
+
+// Adds a check: the lock is held under this grant. The lock is not kept: it may be freed, after which the
+// check fails, as it does when the lock is lost, with `LOCK_LOST`.
+int32_t sessionstore_transaction_check_lock(sessionstore_transaction *transaction,
+                                            const sessionstore_lock *lock,
+                                            sessionstore_error **error_out);
+
+// Adds a write, as `sessionstore_store_write` has it, which says what `operation`, `json` and `options` are.
+// A lock in the options is refused with `INVALID_ARGUMENT`: in a transaction it is a check. Other errors:
+// those of the call of `sessionstore_store_write`, but for its store.
+int32_t sessionstore_transaction_write(sessionstore_transaction *transaction,
+                                       const char *key,
+                                       size_t key_len,
+                                       int32_t operation,
+                                       const char *json,
+                                       size_t json_len,
+                                       const sessionstore_write_options *options,
+                                       sessionstore_error **error_out);
+
+// Frees a transaction; one that was sent goes on. NULL is fine.
+void sessionstore_transaction_free(sessionstore_transaction *transaction);
+
+// Sends a transaction as it is now: all of its checks hold and all of its writes are made, in one revision,
+// or nothing is changed.
+//
+// `result` may be NULL; it is consumed, also when the call fails. On success it has the state of each key
+// that is written, in the order of their first writes, and this client's listeners were told before it.
+//
+// Errors of the call: `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`.
+// Errors of the request: `CHECK_FAILED`, or `LOCK_LOST`, whose `sessionstore_error_check` says which check,
+// and `sessionstore_error_current` what the key holds; what a write of it is refused with, whose
+// `sessionstore_error_write` says which; `INVALID_ARGUMENT` for more than 200 checks and writes; `TIMEOUT`,
+// `CONNECTION_LOST`, `CLOSED`, after which it may have been made.
+int32_t sessionstore_store_transact(const sessionstore_store *store,
+                                    const sessionstore_transaction *transaction,
+                                    const sessionstore_event_list_result *result,
+                                    sessionstore_error **error_out);
+
+// The same, waiting for the result. `list_out`, which may be NULL, is given the states; free them with
+// `sessionstore_event_list_free`.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+int32_t sessionstore_store_transact_wait(const sessionstore_store *store,
+                                         const sessionstore_transaction *transaction,
+                                         uint32_t timeout_ms,
+                                         sessionstore_event_list **list_out,
+                                         sessionstore_error **error_out);
+
+// Listens to all keys that a selector means: first come the current values of its single keys (`null` when
+// absent) and of every key that is set and begins with one of its prefixes, then `on_snapshot_end`, then
+// every change, of keys that come later too. Otherwise as `sessionstore_store_listen`.
+//
+// ```c
+// const char *prefixes[] = {"hand/"};
+// sessionstore_selector hands = SESSIONSTORE_SELECTOR_INIT;
+// hands.prefixes = prefixes;
+// hands.prefix_count = 1;
+// sessionstore_store_listen_to(store, &hands, &listener, &subscription, NULL);
+// ```
+int32_t sessionstore_store_listen_to(const sessionstore_store *store,
+                                     const sessionstore_selector *selector,
+                                     const sessionstore_key_change_listener *listener,
+                                     sessionstore_subscription **subscription_out,
+                                     sessionstore_error **error_out);
+
+// Asks the server for the states of several keys at one revision: the single keys of the selector in their
+// order, absent ones with the value `null`, then those its prefixes mean in alphabetical order.
+//
+// `result` may be NULL; it is consumed, also when the call fails.
+//
+// Errors of the call: `INVALID_KEY`, `INVALID_ARGUMENT` when the selector means nothing, `INVALID_UTF8`,
+// `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors of the request:
+// `TIMEOUT`, `CLOSED`.
+int32_t sessionstore_store_read(const sessionstore_store *store,
+                                const sessionstore_selector *selector,
+                                const sessionstore_event_list_result *result,
+                                sessionstore_error **error_out);
+
+// The same, waiting for the result, which is what `list_out` is for: it must not be NULL. Free the list with
+// `sessionstore_event_list_free`.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback.
+int32_t sessionstore_store_read_wait(const sessionstore_store *store,
+                                     const sessionstore_selector *selector,
+                                     uint32_t timeout_ms,
+                                     sessionstore_event_list **list_out,
+                                     sessionstore_error **error_out);
+
+// Asks the server for the names of the keys that are set and begin with a text, which may be empty, in
+// alphabetical order. `result` may be NULL; it is consumed, also when the call fails.
+//
+// Errors of the call: `INVALID_KEY` for a prefix that no key can have, `INVALID_UTF8`, `NULL_ARGUMENT`,
+// `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors of the request: `TIMEOUT`,
+// `CLOSED`.
+int32_t sessionstore_store_keys(const sessionstore_store *store,
+                                const char *prefix,
+                                size_t prefix_len,
+                                const sessionstore_key_list_result *result,
+                                sessionstore_error **error_out);
+
+// The same, waiting for the result, which is what `list_out` is for: it must not be NULL. Free the list with
+// `sessionstore_key_list_free`.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback.
+int32_t sessionstore_store_keys_wait(const sessionstore_store *store,
+                                     const char *prefix,
+                                     size_t prefix_len,
+                                     uint32_t timeout_ms,
+                                     sessionstore_key_list **list_out,
+                                     sessionstore_error **error_out);
+
+// How many keys are in the list; 0 for NULL.
+size_t sessionstore_key_list_count(const sessionstore_key_list *list);
+
+// One key of the list, with a NUL after it; NULL beyond its end. Lives as long as the list. `len_out` may be
+// NULL.
+const char *sessionstore_key_list_get(const sessionstore_key_list *list,
+                                      size_t index,
+                                      size_t *len_out);
+
+// Another reference to the same list, to be freed too. NULL for NULL.
+sessionstore_key_list *sessionstore_key_list_retain(const sessionstore_key_list *list);
+
+// Frees one reference to a list. NULL is fine.
+void sessionstore_key_list_free(sessionstore_key_list *list);
+
+// Asks the server how much of its limits the store uses. `result` may be NULL; it is consumed, also when the
+// call fails.
+//
+// Errors of the call: `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`.
+// Errors of the request: `TIMEOUT`, `CLOSED`.
+int32_t sessionstore_store_usage(const sessionstore_store *store,
+                                 const sessionstore_usage_result *result,
+                                 sessionstore_error **error_out);
+
+// The same, waiting for the result, which is written to `usage_out`: it must not be NULL, and is begun with
+// `SESSIONSTORE_USAGE_INIT`. On failure it stays as it is.
+//
+// Further errors: `WOULD_DEADLOCK` inside a callback.
+//
+// ```c
+// sessionstore_usage usage = SESSIONSTORE_USAGE_INIT;
+// if (sessionstore_store_usage_wait(store, 10000, &usage, NULL) == SESSIONSTORE_OK)
+//     printf("%llu of %llu keys\n", (unsigned long long)usage.keys, (unsigned long long)usage.max_keys);
+// ```
+int32_t sessionstore_store_usage_wait(const sessionstore_store *store,
+                                      uint32_t timeout_ms,
+                                      sessionstore_usage *usage_out,
+                                      sessionstore_error **error_out);
 
 // Asks the listener to stop, and returns at once. A callback that is running goes on; none begins
 // after it; then `on_drop` is called on a dispatch thread. Cancelling again does nothing.

@@ -16,7 +16,9 @@ fn generated() -> String {
     let config = cbindgen::Config::from_file(root().join("cbindgen.toml")).expect("cbindgen.toml is readable");
     // In a fixed order: errors first, because everything speaks of them, then in the order a reader
     // meets the objects.
-    let files = "error version value event peer callback server client store subscription";
+    let files =
+        "error version value event event_list peer callback server client store set write update lock transaction select \
+                 subscription";
     let builder = files.split(' ').fold(cbindgen::Builder::new().with_config(config), |builder, file| {
         builder.with_src(root().join("src/ffi").join(file).with_extension("rs"))
     });

@@ -374,6 +374,56 @@ fn a_lock_is_renewed_until_the_server_says_that_it_is_lost() {
     assert!(!held.is_held());
 }
 
+/// Does something with a store when it goes.
+struct Goes(Store, mpsc::Sender<Result<(), Error>>);
+
+impl Drop for Goes {
+    fn drop(&mut self) {
+        let _ = self.1.send(self.0.usage().on_result(|_| ()));
+    }
+}
+
+#[test]
+fn who_would_be_told_of_a_loss_goes_with_the_refusal_and_may_use_the_store() {
+    let server = server();
+    let ((_a, ada), (_b, bob)) = (join(&server.url(), "ada"), join(&server.url(), "bob"));
+    let (_first, _) = lock(&ada, "presenter", LockOptions::default()).unwrap();
+    let (gone, heard) = mpsc::channel();
+    let goes = || {
+        let goes = Goes(bob.clone(), gone.clone());
+        move |_| drop(goes)
+    };
+    let refused = bob.lock("presenter", LockOptions::default(), goes()).wait(SAFETY).unwrap_err();
+    assert_eq!(refused, ErrorCode::LockHeld);
+    heard.try_recv().expect("it goes before the wait returns").unwrap();
+    let (told, result) = mpsc::channel();
+    let refusal = bob.lock("presenter", LockOptions::default(), goes());
+    refusal.on_result(move |outcome| drop(told.send(outcome.map(drop)))).unwrap();
+    assert_eq!(result.recv_timeout(SAFETY).unwrap().unwrap_err(), ErrorCode::LockHeld);
+    heard.try_recv().expect("it goes before the result is told").unwrap();
+    drop(bob.lock("presenter", LockOptions::default(), goes()));
+    heard.try_recv().expect("it goes with the request that is not made").unwrap();
+}
+
+#[test]
+fn a_release_that_is_not_sent_releases_nothing() {
+    let server = server();
+    let (_a, ada) = join(&server.url(), "ada");
+    let (first, lost) = lock(&ada, "presenter", LockOptions::default()).unwrap();
+    let first = Arc::new(first);
+    drop(first.release());
+    assert!(first.is_held());
+    let (told, result) = mpsc::channel();
+    let inside = first.clone();
+    let waited = move |_| drop(told.send(inside.release().wait(SAFETY)));
+    ada.usage().on_result(waited).unwrap();
+    assert_eq!(result.recv_timeout(SAFETY).unwrap().unwrap_err(), ErrorCode::WouldDeadlock);
+    assert!(first.is_held());
+    first.release().wait(SAFETY).unwrap();
+    assert!(!first.is_held());
+    assert!(matches!(lost.recv_timeout(SAFETY), Err(mpsc::RecvTimeoutError::Disconnected)), "it goes uncalled");
+}
+
 #[test]
 fn a_lock_that_comes_too_late_is_given_back() {
     let server = server();

@@ -133,10 +133,19 @@ impl ListenerCell {
 /// Runs a piece of the app's code, marking the thread, and keeps a panic from going further.
 /// Returns whether it ended well.
 pub(super) fn guarded(callback: impl FnOnce()) -> bool {
-    let before = IN_CALLBACK.replace(true);
-    let well = catch_unwind(AssertUnwindSafe(callback)).is_ok();
-    IN_CALLBACK.set(before);
-    well
+    catch_unwind(AssertUnwindSafe(|| in_callback(callback))).is_ok()
+}
+
+/// Runs a piece of the app's code, marking the thread: waiting in it is refused.
+pub(super) fn in_callback<T>(callback: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            IN_CALLBACK.set(self.0);
+        }
+    }
+    let _before = Before(IN_CALLBACK.replace(true));
+    callback()
 }
 
 /// What the update listener is told.

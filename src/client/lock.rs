@@ -44,7 +44,63 @@ pub(crate) struct Acquire {
     /// When it was asked for: the lease lasts at least so long from then on, unless it was waited for.
     pub(crate) asked_at: Instant,
     pub(crate) waits: bool,
-    pub(crate) lost: OnLost,
+    pub(crate) wanted: Arc<Wanted>,
+}
+
+/// What becomes of a request for a lock. The function that is told of a loss is the app's: it is dropped
+/// where the result is told, and never by the network task.
+pub(crate) struct Wanted(Mutex<Want>);
+
+enum Want {
+    Wanted(OnLost),
+    Granted(Arc<Held>),
+    /// Nobody waits for it any more, or it was handed over.
+    Over,
+}
+
+impl Wanted {
+    pub(crate) fn new(lost: OnLost) -> Arc<Wanted> {
+        Arc::new(Wanted(Mutex::new(Want::Wanted(lost))))
+    }
+
+    fn become_over(&self) -> Want {
+        std::mem::replace(&mut *lock(&self.0), Want::Over)
+    }
+}
+
+/// The side of whoever is told the result. If it goes without having been given the lock, nobody wants
+/// it any more.
+pub(crate) struct Wanting {
+    shared: Arc<Shared>,
+    wanted: Arc<Wanted>,
+}
+
+impl Wanting {
+    pub(crate) fn new(shared: &Arc<Shared>, acquire: &Acquire) -> Wanting {
+        Wanting { shared: shared.clone(), wanted: acquire.wanted.clone() }
+    }
+
+    /// The lock is handed over.
+    pub(crate) fn lock(self, shared: Arc<Shared>, held: Arc<Held>) -> Lock {
+        drop(self.wanted.become_over());
+        Lock { shared, held }
+    }
+}
+
+impl Drop for Wanting {
+    fn drop(&mut self) {
+        match self.wanted.become_over() {
+            Want::Wanted(lost) => drop(lost),
+            // It came just when it was given up.
+            Want::Granted(held) => {
+                if let Some(lost) = self.shared.locks.take(&held) {
+                    drop(lost);
+                    self.shared.release_unwanted(&held.guard());
+                }
+            }
+            Want::Over => {}
+        }
+    }
 }
 
 /// One grant.
@@ -70,17 +126,40 @@ struct Lease {
 pub(crate) struct Locks(Mutex<Vec<Arc<Held>>>);
 
 impl Locks {
-    /// The server has granted a lock.
-    pub(crate) fn granted(&self, acquire: Acquire, name: Arc<str>, token: u64) -> Arc<Held> {
-        let Acquire { ttl, asked_at, waits, lost } = acquire;
+    /// The server has granted a lock; `None` if nobody waits for it any more.
+    pub(crate) fn granted(&self, acquire: Acquire, name: Arc<str>, token: u64) -> Option<Arc<Held>> {
+        let Acquire { ttl, asked_at, waits, wanted } = acquire;
+        let mut want = lock(&wanted.0);
+        let Want::Wanted(lost) = std::mem::replace(&mut *want, Want::Over) else { return None };
         let now = Instant::now();
         // When the grant was made is not known if it was waited for; the renewal that follows at once tells.
         let (ends_at, renew_at) =
             if waits { (now + ttl, now) } else { (asked_at + ttl, asked_at + ttl / RENEWALS_PER_LEASE) };
         let lease = Lease { ends_at, renew_at, renewing: None, lost: Some(lost) };
         let held = Arc::new(Held { name, token, ttl, lease: Mutex::new(lease) });
+        *want = Want::Granted(held.clone());
+        // While `want` is locked: who gives it up finds it here.
         lock(&self.0).push(held.clone());
-        held
+        Some(held)
+    }
+
+    /// Renews a lock no longer. Returns who would be told of its loss, if it was held.
+    fn take(&self, held: &Arc<Held>) -> Option<OnLost> {
+        self.forget(held);
+        lock(&held.lease).lost.take()
+    }
+
+    /// The same, letting go of who would be told, on a dispatch thread. Returns whether it was held.
+    fn let_go(&self, held: &Arc<Held>, dispatcher: &Dispatcher) -> bool {
+        // Under the lock, so that it comes before the last item; if the client was closed, it was lost.
+        let mut locks = lock(&self.0);
+        locks.retain(|other| !Arc::ptr_eq(other, held));
+        let lost = lock(&held.lease).lost.take();
+        let was_held = lost.is_some();
+        if let Some(lost) = lost {
+            dispatcher.push(Item::Call(Box::new(move || drop(lost))));
+        }
+        was_held
     }
 
     /// When something is to be done about a lock; without a connection none can be renewed.
@@ -141,7 +220,8 @@ impl Locks {
 
     /// All are lost, with the session or with the client.
     pub(crate) fn lose_all(&self, dispatcher: &Dispatcher, error: &Error) {
-        for held in std::mem::take(&mut *lock(&self.0)) {
+        let mut locks = lock(&self.0);
+        for held in locks.drain(..) {
             held.lose(error.clone(), dispatcher);
         }
     }
@@ -184,10 +264,6 @@ pub struct Lock {
 }
 
 impl Lock {
-    pub(super) fn new(shared: Arc<Shared>, held: Arc<Held>) -> Lock {
-        Lock { shared, held }
-    }
-
     /// The lock's name.
     pub fn name(&self) -> &str {
         &self.held.name
@@ -209,28 +285,23 @@ impl Lock {
         lock(&self.held.lease).lost.is_some()
     }
 
-    /// Gives the lock up: the next who waits gets it. The function that would be told of its loss is
-    /// dropped, on a dispatch thread. `LOCK_LOST` if it was lost before.
+    /// Gives the lock up: the next who waits gets it. From when this is sent it is not held any more. The
+    /// function that would be told of its loss is dropped, on a dispatch thread and before the result is
+    /// told. `LOCK_LOST` if it was lost before.
     pub fn release(&self) -> Action<()> {
-        self.let_go();
-        let guard = self.held.guard();
-        let write = move |out: &mut Vec<u8>, id| wire::write_release(out, id, &guard);
+        let (shared, held) = (self.shared.clone(), self.held.clone());
+        let write = move |out: &mut Vec<u8>, id| {
+            shared.locks.let_go(&held, &shared.dispatcher);
+            wire::write_release(out, id, &held.guard());
+        };
         Action::new(&self.shared, RequestKind::Write(Expected::Nothing), Ok(()), write, |_| Ok(()))
-    }
-
-    /// Renews it no longer. Returns whether it was held.
-    fn let_go(&self) -> bool {
-        self.shared.locks.forget(&self.held);
-        let Some(lost) = lock(&self.held.lease).lost.take() else { return false };
-        self.shared.dispatcher.push(Item::Call(Box::new(move || drop(lost))));
-        self.shared.dispatcher.announce();
-        true
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if self.let_go() {
+        if self.shared.locks.let_go(&self.held, &self.shared.dispatcher) {
+            self.shared.dispatcher.announce();
             self.shared.release_unwanted(&self.held.guard());
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::api::{Action, Shared, Subscription};
 use super::dispatch::{lock, ListenerCell};
 use super::listener::KeyChangeListener;
-use super::lock::{Acquire, Lock, LockOptions};
+use super::lock::{Acquire, Lock, LockOptions, Wanted, Wanting};
 use super::requests::{Answer, Expected, RequestKind};
 use super::update::Update;
 use crate::core::merge::Merge;
@@ -162,7 +162,16 @@ impl Store {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn update(&self, key: &str, change: impl FnMut(&Change) -> Option<Value> + Send + 'static) -> Update {
+    pub fn update(&self, key: &str, mut change: impl FnMut(&Change) -> Option<Value> + Send + 'static) -> Update {
+        self.update_shared(key, move |state| change(state))
+    }
+
+    /// The same for one who keeps the states.
+    pub(crate) fn update_shared(
+        &self,
+        key: &str,
+        change: impl FnMut(&Arc<Change>) -> Option<Value> + Send + 'static,
+    ) -> Update {
         Update::new(self.clone(), key, Box::new(change))
     }
 
@@ -206,7 +215,8 @@ impl Store {
     /// to everybody by the key `$lock/` and its name, which can be listened to as any other.
     ///
     /// `lost` is called, once and on a dispatch thread, if the lock is lost: with `LOCK_LOST` when it could
-    /// not be renewed in time, `SESSION_LOST`, or `CLOSED`. It is dropped when the lock is released.
+    /// not be renewed in time, `SESSION_LOST`, or `CLOSED`. It is dropped when the lock is released, and
+    /// when it is refused: before the result is told, or `wait` returns.
     ///
     /// Refused with `LOCK_HELD` ([`Error::current`] shows by whom), after as much waiting as was asked for;
     /// `INVALID_LOCK`, `INVALID_ARGUMENT`, `TOO_MANY_LOCKS`, `FORBIDDEN`. After `TIMEOUT` and
@@ -217,13 +227,14 @@ impl Store {
             ttl: Duration::from_millis(ttl_ms),
             asked_at: Instant::now(),
             waits: wait_ms > 0,
-            lost: Box::new(lost),
+            wanted: Wanted::new(Box::new(lost)),
         };
+        let wanted = Wanting::new(&self.shared, &acquire);
         let (checked, name) = (names::check_lock(name), name.to_owned());
         let write = move |out: &mut Vec<u8>, id| wire::write_acquire(out, id, &name, ttl_ms, wait_ms);
         let shared = self.shared.clone();
         let held = move |answer| match answer {
-            Answer::Lock(held) => Ok(Lock::new(shared, held)),
+            Answer::Lock(held) => Ok(wanted.lock(shared, held)),
             _ => Err(unexpected()),
         };
         let action = Action::new(&self.shared, RequestKind::Acquire(acquire), checked, write, held);

@@ -392,6 +392,7 @@ impl<'a> Task<'a> {
         };
         let kind = std::mem::replace(&mut request.kind, RequestKind::Pause);
         let is_leave = matches!(kind, RequestKind::Leave);
+        let mut unwanted = None;
         let outcome: Outcome = match (kind, answer) {
             (RequestKind::Renew(held), answer) => {
                 self.shared.locks.renewed(&held, answer.map(drop), &self.shared.dispatcher);
@@ -412,9 +413,17 @@ impl<'a> Task<'a> {
                 Expected::Usage => wire::parse_usage(body).map(Answer::Usage),
             }
             .map_err(unreadable),
-            (RequestKind::Acquire(acquire), Ok(body)) => wire::parse_lease(body)
-                .map_err(unreadable)
-                .map(|lease| Answer::Lock(self.shared.locks.granted(acquire, lease.name, lease.token))),
+            (RequestKind::Acquire(acquire), Ok(body)) => {
+                wire::parse_lease(body).map_err(unreadable).and_then(|lease| {
+                    match self.shared.locks.granted(acquire, lease.name.clone(), lease.token) {
+                        Some(held) => Ok(Answer::Lock(held)),
+                        None => {
+                            unwanted = Some(LockGuard { name: lease.name.to_string().into(), token: lease.token });
+                            Err(ErrorCode::Timeout.into())
+                        }
+                    }
+                })
+            }
             (RequestKind::PeerUpdate { name, metadata }, Ok(_)) => {
                 let mut status = lock(&self.shared.status);
                 if let Some(own) = status.peers.get_mut(&*self.shared.options.peer_id) {
@@ -429,6 +438,10 @@ impl<'a> Task<'a> {
         };
         let left = is_leave && outcome.is_ok();
         self.shared.complete(request.completion, outcome);
+        drop((requests, listening));
+        if let Some(guard) = unwanted {
+            self.shared.release_unwanted(&guard);
+        }
         if left {
             return Err(End::Closed(None));
         }

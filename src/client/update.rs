@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::api::Completion;
-use super::dispatch::may_wait;
+use super::dispatch::{in_callback, may_wait};
 use super::requests::RequestKind;
 use super::store::Store;
 use crate::core::room::Change;
@@ -18,7 +18,7 @@ use crate::{Error, ErrorCode};
 const LONGEST_PAUSE_MS: u64 = 128;
 
 /// Computes a key's new value from its state; `None` leaves it.
-type Compute = Box<dyn FnMut(&Change) -> Option<Value> + Send>;
+pub(super) type Compute = Box<dyn FnMut(&Arc<Change>) -> Option<Value> + Send>;
 
 /// An update that is begun once it is told how its result is wanted: by callback
 /// ([`on_result`](Update::on_result)), by waiting ([`wait`](Update::wait)), or by `.await`.
@@ -60,7 +60,8 @@ impl Update {
         })
     }
 
-    /// Begins the update and waits for the result; the function runs on this thread.
+    /// Begins the update and waits for the result; the function runs on this thread. It is a callback
+    /// here too: waiting inside it is refused with `WOULD_DEADLOCK`.
     ///
     /// Errors: those of a set; `WOULD_DEADLOCK` inside a callback, where nothing is sent.
     pub fn wait(self, timeout: Duration) -> Result<Arc<Change>, Error> {
@@ -70,7 +71,7 @@ impl Update {
         let left = || ends_at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
         let mut state = store.get(&key).wait(timeout)?;
         for made in 1.. {
-            let Some(value) = compute(&state) else { break };
+            let Some(value) = in_callback(|| compute(&state)) else { break };
             match store.set_if(&key, value, state.current_version()).wait(left()) {
                 Err(error) if error == ErrorCode::VersionConflict => {
                     let pause = pause_after(made);

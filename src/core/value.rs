@@ -150,6 +150,15 @@ impl Value {
         serde_json::from_str(json).map(Cow::Owned).map_err(not_json)
     }
 
+    /// The elements of an array; `WRONG_TYPE` for anything else.
+    pub fn as_elements(&self) -> Result<Vec<Value>, Error> {
+        if self.kind() != Kind::Array {
+            return Err(self.wrong_type("an array"));
+        }
+        let elements: Vec<&RawValue> = serde_json::from_str(self.json()).map_err(not_json)?;
+        elements.into_iter().map(Value::from_raw).collect()
+    }
+
     fn wrong_type(&self, wanted: &str) -> Error {
         Error::new(ErrorCode::WrongType, format!("the value is {:?}, not {wanted}", self.kind()))
     }
@@ -338,6 +347,9 @@ mod tests {
         assert_eq!(Value::parse(r#""a\n\u00e9""#).unwrap().as_text().unwrap(), "a\né");
         assert_eq!(Value::try_from(f64::NAN).unwrap_err(), ErrorCode::InvalidArgument);
         assert_eq!(Value::try_from(0.5).unwrap().as_number().unwrap(), 0.5);
+        let elements = Value::parse(r#"[1, "a,b", [2]]"#).unwrap().as_elements().unwrap();
+        assert_eq!(elements.iter().map(Value::json).collect::<Vec<_>>(), ["1", r#""a,b""#, "[2]"]);
+        assert_eq!(Value::null().as_elements().unwrap_err(), ErrorCode::WrongType);
     }
 
     proptest! {

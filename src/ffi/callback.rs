@@ -3,9 +3,9 @@
 //! Each begins with the same four fields, so that `on_drop` is found in a struct of any version.
 
 use std::ffi::c_void;
-use std::mem::size_of;
 use std::sync::Arc;
 
+use super::action::Hears;
 use super::client::{
     SESSIONSTORE_PEER_JOINED, SESSIONSTORE_PEER_LEFT, SESSIONSTORE_PEER_UPDATED, SESSIONSTORE_STATE_CLOSED,
     SESSIONSTORE_STATE_CONNECTED, SESSIONSTORE_STATE_CONNECTING, SESSIONSTORE_STATE_RECONNECTING,
@@ -130,11 +130,11 @@ pub struct sessionstore_thread_hooks {
 macro_rules! callback_struct {
     ($type:ty, $name:literal, $last:ident) => {
         // SAFETY: repr(C), beginning with struct_size; integers, pointers and nullable functions.
-        unsafe impl Sized32 for $type {
-            const FIRST_SIZE: usize = std::mem::offset_of!($type, $last) + size_of::<usize>();
+        unsafe impl $crate::ffi::structs::Sized32 for $type {
+            const FIRST_SIZE: usize = std::mem::offset_of!($type, $last) + std::mem::size_of::<usize>();
             const NAME: &'static str = $name;
         }
-        impl Callbacks for $type {
+        impl $crate::ffi::callback::Callbacks for $type {
             fn flags(&self) -> u32 {
                 self.flags
             }
@@ -147,6 +147,8 @@ macro_rules! callback_struct {
         }
     };
 }
+
+pub(super) use callback_struct;
 
 callback_struct!(sessionstore_update_listener, "update listener", on_error);
 callback_struct!(sessionstore_key_change_listener, "key change listener", on_refused);
@@ -195,6 +197,11 @@ impl<C: Callbacks> Taken<C> {
         // SAFETY: as the caller says.
         unsafe { Taken::take(source) }.map(Some)
     }
+
+    /// What the struct says.
+    pub(super) fn known(&self) -> &C {
+        &self.0
+    }
 }
 
 impl<C: Callbacks> Drop for Taken<C> {
@@ -204,7 +211,7 @@ impl<C: Callbacks> Drop for Taken<C> {
 }
 
 /// An error object that lives for one callback.
-fn with_error(error: Option<&Error>, told: impl FnOnce(*const sessionstore_error)) {
+pub(super) fn with_error(error: Option<&Error>, told: impl FnOnce(*const sessionstore_error)) {
     let object = error.map(|error| sessionstore_error::new(error.clone()));
     told(object.as_ref().map_or(std::ptr::null(), |object| object));
 }
@@ -281,22 +288,28 @@ impl KeyChangeListener for Taken<sessionstore_key_change_listener> {
     }
 }
 
-impl Taken<sessionstore_action_result> {
-    /// The function to give to an action.
-    pub(super) fn told<T>(self, state: fn(T) -> Option<Arc<Change>>) -> impl FnOnce(Result<T, Error>) + Send {
-        move |result| {
-            // The whole struct is moved in, so that its `Drop` comes after the call.
-            let taken = self;
-            let Some(told) = taken.0.on_result else { return };
-            let (error, change) = match result {
-                Ok(answer) => (None, state(answer)),
-                Err(error) => (Some(error), None),
-            };
-            let event = change.map(|change| EventHandle::new(plain(change)));
-            let event = event.as_ref().map_or(std::ptr::null(), EventHandle::as_ptr);
-            // SAFETY: the app's function, called as its struct says.
-            with_error(error.as_ref(), |error| unsafe { told(taken.0.ctx, error, event) });
-        }
+impl sessionstore_action_result {
+    fn hear_of(&self, outcome: Result<Option<Arc<Change>>, Error>) {
+        let Some(told) = self.on_result else { return };
+        let (event, error) = match outcome {
+            Ok(change) => (change.map(|change| EventHandle::new(plain(change))), None),
+            Err(error) => (None, Some(error)),
+        };
+        let event = event.as_ref().map_or(std::ptr::null(), EventHandle::as_ptr);
+        // SAFETY: the app's function, called as its struct says.
+        with_error(error.as_ref(), |error| unsafe { told(self.ctx, error, event) });
+    }
+}
+
+impl Hears<Arc<Change>> for sessionstore_action_result {
+    fn hear(&self, outcome: Result<Arc<Change>, Error>) {
+        self.hear_of(outcome.map(Some));
+    }
+}
+
+impl Hears<()> for sessionstore_action_result {
+    fn hear(&self, outcome: Result<(), Error>) {
+        self.hear_of(outcome.map(|()| None));
     }
 }
 

@@ -5,6 +5,7 @@ use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::action::{start, wait};
 use super::callback::{
     sessionstore_action_result, sessionstore_thread_hooks, sessionstore_update_listener, sessionstore_wake_hook,
     state_number, Taken,
@@ -15,7 +16,7 @@ use super::peer::sessionstore_peer_list;
 use super::store::sessionstore_store;
 use super::structs::{check_flags, read, Sized32};
 use super::text::{optional, required, OutText};
-use crate::client::{Client, ClientOptions};
+use crate::client::{Action, Client, ClientOptions};
 use crate::{Error, ErrorCode};
 
 /// The first join is under way.
@@ -254,16 +255,10 @@ pub unsafe extern "C" fn sessionstore_client_update_peer(
     result: *const sessionstore_action_result,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    // SAFETY: consumed whatever follows; a struct as the caller owes.
-    let result = unsafe { Taken::take_optional(result) };
-    // SAFETY: NULL or a live client, as the caller owes.
-    call_on(unsafe { guarded(client) }, error_out, |client| {
-        // SAFETY: texts as the caller owes.
-        let (name, metadata) =
-            unsafe { (changed("name", name, name_len)?, changed("metadata", metadata, metadata_len)?) };
-        let action = client.update_peer(name, metadata);
-        super::store::start(action, result?, |()| None)
-    })
+    // SAFETY: texts as the caller owes.
+    let ask = |client: &Client| unsafe { peer_update(client, name, name_len, metadata, metadata_len) };
+    // SAFETY: NULL or a live client, and a struct, as the caller owes.
+    unsafe { start(guarded(client), result, error_out, ask) }
 }
 
 /// The same, waiting for the result. Further errors: those of the request; `WOULD_DEADLOCK` inside a
@@ -278,13 +273,10 @@ pub unsafe extern "C" fn sessionstore_client_update_peer_wait(
     timeout_ms: u32,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
+    // SAFETY: texts as the caller owes.
+    let ask = |client: &Client| unsafe { peer_update(client, name, name_len, metadata, metadata_len) };
     // SAFETY: NULL or a live client, as the caller owes.
-    call_on(unsafe { guarded(client) }, error_out, |client| {
-        // SAFETY: texts as the caller owes.
-        let (name, metadata) =
-            unsafe { (changed("name", name, name_len)?, changed("metadata", metadata, metadata_len)?) };
-        client.update_peer(name, metadata).wait(Duration::from_millis(timeout_ms.into()))
-    })
+    wait(unsafe { guarded(client) }, timeout_ms, error_out, ask, Ok)
 }
 
 /// Leaves the room: everybody is told at once, instead of after the grace period, and the client
@@ -297,10 +289,8 @@ pub unsafe extern "C" fn sessionstore_client_leave(
     result: *const sessionstore_action_result,
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
-    // SAFETY: consumed whatever follows; a struct as the caller owes.
-    let result = unsafe { Taken::take_optional(result) };
-    // SAFETY: NULL or a live client, as the caller owes.
-    call_on(unsafe { guarded(client) }, error_out, |client| super::store::start(client.leave(), result?, |()| None))
+    // SAFETY: NULL or a live client, and a struct, as the caller owes.
+    unsafe { start(guarded(client), result, error_out, |client| Ok(client.leave())) }
 }
 
 /// The same, waiting until the server has taken the leave. Further errors: `WOULD_DEADLOCK` inside a
@@ -312,9 +302,7 @@ pub unsafe extern "C" fn sessionstore_client_leave_wait(
     error_out: *mut *mut sessionstore_error,
 ) -> i32 {
     // SAFETY: NULL or a live client, as the caller owes.
-    call_on(unsafe { guarded(client) }, error_out, |client| {
-        client.leave().wait(Duration::from_millis(timeout_ms.into()))
-    })
+    wait(unsafe { guarded(client) }, timeout_ms, error_out, |client| Ok(client.leave()), Ok)
 }
 
 /// Poll mode: runs waiting callbacks on this thread, at most `most` of them (0: all that wait), and
@@ -369,6 +357,20 @@ pub unsafe extern "C" fn sessionstore_client_free(client: *mut sessionstore_clie
 unsafe fn guarded<'a>(client: *const sessionstore_client) -> Option<&'a Guarded<Client>> {
     // SAFETY: as the caller says.
     unsafe { client.as_ref() }.map(|client| &client.client)
+}
+
+/// # Safety
+/// Texts as for `required`.
+unsafe fn peer_update(
+    client: &Client,
+    name: *const c_char,
+    name_len: usize,
+    metadata: *const c_char,
+    metadata_len: usize,
+) -> Result<Action<()>, Error> {
+    // SAFETY: as the caller says.
+    let (name, metadata) = unsafe { (changed("name", name, name_len)?, changed("metadata", metadata, metadata_len)?) };
+    Ok(client.update_peer(name, metadata))
 }
 
 /// # Safety

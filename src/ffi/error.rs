@@ -179,14 +179,39 @@ pub unsafe extern "C" fn sessionstore_error_is_retryable(error: *const sessionst
     getter(0, || unsafe { error.as_ref() }.map_or(0, |error| i32::from(error.error.is_retryable())))
 }
 
-/// For `SESSIONSTORE_VERSION_CONFLICT`, what the key holds now; otherwise NULL. Borrowed from the
-/// error; `sessionstore_event_retain` keeps it.
+/// For `SESSIONSTORE_VERSION_CONFLICT`, and for `SESSIONSTORE_CHECK_FAILED` of a key, what the key holds
+/// now; for `SESSIONSTORE_LOCK_HELD`, the key that shows who holds the lock; otherwise NULL. Borrowed from
+/// the error; `sessionstore_event_retain` keeps it.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_error_current(error: *const sessionstore_error) -> *const sessionstore_event {
     getter(std::ptr::null(), || {
         // SAFETY: NULL or a live error, as the caller owes.
         unsafe { error.as_ref() }.and_then(|error| error.current.as_ref()).map_or(std::ptr::null(), EventHandle::as_ptr)
     })
+}
+
+/// Which check of a transaction failed, counted from 0 in the order in which they were added; -1 when it
+/// was none.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_error_check(error: *const sessionstore_error) -> i32 {
+    // SAFETY: NULL or a live error, as the caller owes.
+    unsafe { part(error, Error::check) }
+}
+
+/// Which write of a transaction was refused, counted from 0 in the order in which they were added; -1 when
+/// it was none.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_error_write(error: *const sessionstore_error) -> i32 {
+    // SAFETY: NULL or a live error, as the caller owes.
+    unsafe { part(error, Error::write) }
+}
+
+/// # Safety
+/// NULL or a live error.
+unsafe fn part(error: *const sessionstore_error, number: fn(&Error) -> Option<usize>) -> i32 {
+    // SAFETY: as the caller says.
+    let number = || unsafe { error.as_ref() }.and_then(|error| number(&error.error));
+    getter(-1, || number().and_then(|number| i32::try_from(number).ok()).unwrap_or(-1))
 }
 
 /// Frees an error. NULL is fine.

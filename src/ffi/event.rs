@@ -9,6 +9,16 @@ use super::guard::getter;
 use super::text::OutText;
 use super::value::sessionstore_value;
 use crate::core::replica::KeyEvent;
+use crate::Cause;
+
+/// A peer wrote the key; if the value is `null`, a peer removed it. Also of a key that was never set.
+pub const SESSIONSTORE_CAUSE_WRITTEN: i32 = 0;
+/// The key's time to live ran out. The value is `null`, and there is no author.
+pub const SESSIONSTORE_CAUSE_EXPIRED: i32 = 1;
+/// The key was bound to a peer that is gone, who is the author. The value is `null`.
+pub const SESSIONSTORE_CAUSE_PEER_LEFT: i32 = 2;
+/// The session in which the key was set is over, and its store was cleared. The value is `null`.
+pub const SESSIONSTORE_CAUSE_CLEARED: i32 = 3;
 
 /// One state of one key: what a listener, a get or a set is told. It never changes, is counted by
 /// reference, and may be used from any thread.
@@ -123,7 +133,27 @@ pub unsafe extern "C" fn sessionstore_event_updated_at(event: *const sessionstor
     getter(0, || unsafe { event.as_ref() }.map_or(0, |event| event.event.change.updated_at))
 }
 
-/// The id of the peer that made the change; `""` when the version is 0. Known also after that peer
+/// Why the key has this state: one of `SESSIONSTORE_CAUSE_…`. Tells a key that was removed (the value is
+/// `null`, the cause `SESSIONSTORE_CAUSE_WRITTEN`) from one that expired or went with its peer.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_cause(event: *const sessionstore_event) -> i32 {
+    // SAFETY: NULL or a live event, as the caller owes.
+    getter(SESSIONSTORE_CAUSE_WRITTEN, || match unsafe { event.as_ref() }.map(|event| event.event.change.cause) {
+        None | Some(Cause::Written) => SESSIONSTORE_CAUSE_WRITTEN,
+        Some(Cause::Expired) => SESSIONSTORE_CAUSE_EXPIRED,
+        Some(Cause::PeerLeft) => SESSIONSTORE_CAUSE_PEER_LEFT,
+        Some(Cause::Cleared) => SESSIONSTORE_CAUSE_CLEARED,
+    })
+}
+
+/// When the key goes by itself: server time in milliseconds since 1970-01-01 UTC; 0 for never.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_event_expires_at(event: *const sessionstore_event) -> u64 {
+    // SAFETY: NULL or a live event, as the caller owes.
+    getter(0, || unsafe { event.as_ref() }.map_or(0, |event| event.event.change.expires_at))
+}
+
+/// The id of the peer that made the change; `""` when the version is 0, or the key expired. Known also after that peer
 /// has left. Lives as long as the event. `len_out` may be NULL.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_event_author_peer_id(

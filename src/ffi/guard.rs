@@ -19,6 +19,14 @@ impl<T> Guarded<T> {
         Guarded { object, poisoned: AtomicBool::new(false) }
     }
 
+    /// The object, for calls on another one that use it too.
+    pub(super) fn usable(&self) -> Result<&T, Error> {
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(ErrorCode::Panic.into());
+        }
+        Ok(&self.object)
+    }
+
     /// The object, for getters that cannot fail.
     pub(super) fn get(&self) -> &T {
         &self.object
@@ -43,10 +51,8 @@ pub(super) fn call_on<T>(
 #[inline]
 fn run_on<T>(handle: Option<&Guarded<T>>, body: impl FnOnce(&T) -> Result<(), Error>) -> Result<(), Error> {
     let Some(handle) = handle else { return Err(missing()) };
-    if handle.poisoned.load(Ordering::Acquire) {
-        return Err(ErrorCode::Panic.into());
-    }
-    let outcome = run(|| body(&handle.object));
+    let object = handle.usable()?;
+    let outcome = run(|| body(object));
     if outcome.as_ref().is_err_and(|error| error.code() == ErrorCode::Panic) {
         handle.poisoned.store(true, Ordering::Release);
     }

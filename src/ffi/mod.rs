@@ -8,6 +8,7 @@
 //! | `text` | texts in and out |
 //! | `structs` | structs that grow: `struct_size`, flags, callback structs |
 //! | `callback` | callback structs as Rust listeners whose `Drop` is `on_drop` |
+//! | `action` | requests whose result is told or waited for |
 //!
 //! `include/sessionstore.h` is generated from these files (`make header`) and is the manual: the
 //! doc comments here are written for C programmers.
@@ -16,6 +17,7 @@
 // introduction (cbindgen.toml).
 #![allow(clippy::missing_safety_doc)]
 
+mod action;
 pub mod callback;
 mod guard;
 mod structs;
@@ -24,10 +26,17 @@ mod text;
 pub mod client;
 pub mod error;
 pub mod event;
+pub mod event_list;
+pub mod lock;
 pub mod peer;
+pub mod select;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod set;
 pub mod store;
 pub mod subscription;
+pub mod transaction;
+pub mod update;
 pub mod value;
 pub mod version;
+pub mod write;

@@ -68,6 +68,23 @@ pub(super) unsafe fn read<T: Sized32>(source: *const T) -> Result<Read<T>, Error
     Ok(Read { known: copy, checked })
 }
 
+/// Writes as much of the struct as the caller has, and tells it how much that is.
+///
+/// # Safety
+/// `out` is NULL or points to a struct with `struct_size` bytes as its first field says.
+pub(super) unsafe fn write<T: Sized32>(known: T, out: *mut T) -> Result<(), Error> {
+    // SAFETY: as the caller says.
+    unsafe { read(out.cast_const()) }?;
+    // SAFETY: it was just read, so it has a size, which is in range; so many bytes are on both sides, and the
+    // first four of them are the size.
+    unsafe {
+        let size = (out.cast::<u32>().read_unaligned() as usize).min(size_of::<T>());
+        std::ptr::copy_nonoverlapping(std::ptr::from_ref(&known).cast::<u8>(), out.cast::<u8>(), size);
+        out.cast::<u32>().write_unaligned(size as u32);
+    }
+    Ok(())
+}
+
 /// Refuses flags that this version does not know.
 pub(super) fn check_flags<T: Sized32>(flags: u32, known: u32) -> Result<(), Error> {
     if flags & !known != 0 {

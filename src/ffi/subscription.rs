@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::error::sessionstore_error;
-use super::guard::{call_on, release, Guarded};
+use super::guard::{call_on, give_box, release, Guarded};
 use crate::client::Subscription;
+use crate::Error;
 
-/// A listener that was registered with `sessionstore_store_listen`.
+/// A listener that was registered with `sessionstore_store_listen` or `sessionstore_store_listen_to`.
 pub struct sessionstore_subscription {
     subscription: Guarded<Subscription>,
 }
@@ -15,6 +16,18 @@ impl sessionstore_subscription {
     pub(super) fn new(subscription: Subscription) -> sessionstore_subscription {
         sessionstore_subscription { subscription: Guarded::new(subscription) }
     }
+}
+
+/// Gives the handle of a listener; where it is not wanted, the listener stays for as long as the client does.
+pub(super) fn give_subscription(
+    subscription: Subscription,
+    subscription_out: *mut *mut sessionstore_subscription,
+) -> Result<(), Error> {
+    if subscription_out.is_null() {
+        subscription.detach();
+        return Ok(());
+    }
+    give_box(sessionstore_subscription::new(subscription), subscription_out)
 }
 
 /// Asks the listener to stop, and returns at once. A callback that is running goes on; none begins

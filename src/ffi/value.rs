@@ -217,6 +217,16 @@ pub unsafe extern "C" fn sessionstore_value_free(value: *mut sessionstore_value)
     }
 }
 
+/// Takes over a reference that C gives up; `None` for NULL.
+///
+/// # Safety
+/// `value` is NULL or a reference the caller owned.
+pub(super) unsafe fn take(value: *mut sessionstore_value) -> Option<Value> {
+    // SAFETY: as the caller says; values always come from an Arc.
+    let value = (!value.is_null()).then(|| unsafe { Arc::from_raw(value.cast_const()) });
+    value.map(|value| value.value.clone())
+}
+
 /// # Safety
 /// `value` is NULL or live; `out` is NULL or the place of one T.
 unsafe fn get<T>(

@@ -24,6 +24,10 @@ typedef struct fixture {
     sessionstore_error *error;
     sessionstore_peer_list *list;
     const sessionstore_peer *peer;
+    sessionstore_lock *lock;
+    sessionstore_transaction *transaction;
+    sessionstore_event_list *states;
+    sessionstore_key_list *names;
 
     member freed_client, leaving, leaving_wait;
     sessionstore_server *freed_server, *stopping, *stopping_wait;
@@ -34,6 +38,12 @@ typedef struct fixture {
     sessionstore_error *freed_error;
     sessionstore_peer *freed_peer;
     sessionstore_peer_list *freed_list;
+    sessionstore_lock *freed_lock, *released, *released_wait;
+    sessionstore_transaction *freed_transaction;
+    sessionstore_event_list *freed_states;
+    sessionstore_key_list *freed_names;
+    locking took;
+    listening heard_all;
     listening heard, heard_freed, heard_cancelled, heard_cancelled_wait, heard_new;
     /* Whether the calls of a child process are being made. */
     int in_child;
@@ -295,6 +305,9 @@ SETTER(set_string, "1", TEXT)
 SETTER(set_integer, 1)
 SETTER(set_number, 1.5)
 SETTER(set_boolean, 1)
+SETTER(set_if_version, "1", TEXT, 0)
+SETTER(add, 1)
+SETTER(write, SESSIONSTORE_OPERATION_SET, "1", TEXT, NULL)
 ROW(sessionstore_subscription_cancel) { return sessionstore_subscription_cancel(f->cancelled, NULL); }
 ROW(sessionstore_subscription_cancel_wait) { return sessionstore_subscription_cancel_wait(f->cancelled_wait, PATIENCE, NULL); }
 ROW(sessionstore_subscription_free) {
@@ -352,6 +365,180 @@ ROW(sessionstore_version) {
     return SESSIONSTORE_OK;
 }
 
+ROW(sessionstore_error_check) {
+    CHECK(sessionstore_error_check(f->error) == -1, "the error is of no check");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_error_write) {
+    CHECK(sessionstore_error_write(f->error) == -1, "the error is of no write");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_event_cause) {
+    CHECK(sessionstore_event_cause(f->event) == SESSIONSTORE_CAUSE_WRITTEN, "the event was written");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_event_expires_at) {
+    CHECK(sessionstore_event_expires_at(f->event) == 0, "the key stays");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_event_list_count) {
+    CHECK(sessionstore_event_list_count(f->states) == 1, "a list has its count");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_event_list_get) {
+    CHECK(sessionstore_event_version(sessionstore_event_list_get(f->states, 0)) > 0, "a list has its events");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_event_list_revision) {
+    CHECK(sessionstore_event_list_revision(f->states) > 0, "a list has its revision");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_event_list_free) {
+    sessionstore_event_list_free(f->freed_states);
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_key_list_count) {
+    CHECK(sessionstore_key_list_count(f->names) == 1, "a list has its count");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_key_list_get) {
+    CHECK(strcmp(sessionstore_key_list_get(f->names, 0, NULL), "key") == 0, "a list has its keys");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_key_list_free) {
+    sessionstore_key_list_free(f->freed_names);
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_lock_free) {
+    sessionstore_lock_free(f->freed_lock);
+    sessionstore_lock_free(NULL);
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_lock_is_held) {
+    CHECK(sessionstore_lock_is_held(f->lock) == !f->in_child, "a lock is held, but not by a child");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_lock_name) {
+    CHECK(strcmp(sessionstore_lock_name(f->lock, NULL), "kept") == 0, "a lock has its name");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_lock_token) {
+    CHECK(sessionstore_lock_token(f->lock) > 0, "a lock has its token");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_transaction_free) {
+    sessionstore_transaction_free(f->freed_transaction);
+    sessionstore_transaction_free(NULL);
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_event_list_retain) {
+    sessionstore_event_list *other = sessionstore_event_list_retain(f->states);
+    CHECK(other == f->states, "retaining gives the same object");
+    sessionstore_event_list_free(other);
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_key_list_retain) {
+    sessionstore_key_list *other = sessionstore_key_list_retain(f->names);
+    CHECK(other == f->names, "retaining gives the same object");
+    sessionstore_key_list_free(other);
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_lock_retain) {
+    /* As with the store: in a child the reference is never given back. */
+    sessionstore_lock *other = sessionstore_lock_retain(f->lock);
+    CHECK(other == f->lock, "retaining gives the same object");
+    sessionstore_lock_free(other);
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_lock_release) { return sessionstore_lock_release(f->released, NULL, NULL); }
+ROW(sessionstore_lock_release_wait) { return sessionstore_lock_release_wait(f->released_wait, PATIENCE, NULL); }
+ROW(sessionstore_store_lock) {
+    sessionstore_lock_result result = locking_of(&f->took);
+    sessionstore_lock_listener listener = locking_listener(&f->took);
+    const int32_t code = sessionstore_store_lock(STORE, "new", TEXT, NULL, &listener, &result, NULL);
+    CHECK((code == SESSIONSTORE_OK) != (f->took.drops == 1 && f->took.listener_drops == 1),
+          "structs are consumed by a call that fails");
+    return code;
+}
+ROW(sessionstore_store_lock_wait) {
+    sessionstore_lock *given = f->lock;
+    locking told;
+    sessionstore_lock_listener listener = locking_listener(&told);
+    memset(&told, 0, sizeof told);
+    if (sessionstore_store_lock_wait(STORE, "other", TEXT, NULL, &listener, PATIENCE, &given, NULL) != SESSIONSTORE_OK)
+        CHECK(told.listener_drops == 1 && told.lost == 0, "a listener is consumed by a call that fails");
+    GIVEN(sessionstore_lock_free, sessionstore_store_lock_wait(STORE, "other", TEXT, NULL, NULL, PATIENCE, &given, NULL));
+}
+ROW(sessionstore_store_keys) { return sessionstore_store_keys(STORE, "", TEXT, NULL, NULL); }
+ROW(sessionstore_store_keys_wait) {
+    sessionstore_key_list *given = f->names;
+    GIVEN(sessionstore_key_list_free, sessionstore_store_keys_wait(STORE, "", TEXT, PATIENCE, &given, NULL));
+}
+ROW(sessionstore_store_listen_to) {
+    sessionstore_selector all = SESSIONSTORE_SELECTOR_INIT;
+    sessionstore_subscription *given = f->subscription;
+    sessionstore_key_change_listener listener = listening_listener(&f->heard_all);
+    all.flags = SESSIONSTORE_SELECT_ALL;
+    GIVEN(sessionstore_subscription_free, sessionstore_store_listen_to(STORE, &all, &listener, &given, NULL));
+}
+ROW(sessionstore_store_read) {
+    sessionstore_selector all = SESSIONSTORE_SELECTOR_INIT;
+    all.flags = SESSIONSTORE_SELECT_ALL;
+    return sessionstore_store_read(STORE, &all, NULL, NULL);
+}
+ROW(sessionstore_store_read_wait) {
+    sessionstore_selector all = SESSIONSTORE_SELECTOR_INIT;
+    sessionstore_event_list *given = f->states;
+    all.flags = SESSIONSTORE_SELECT_ALL;
+    GIVEN(sessionstore_event_list_free, sessionstore_store_read_wait(STORE, &all, PATIENCE, &given, NULL));
+}
+ROW(sessionstore_store_transact) { return sessionstore_store_transact(STORE, f->transaction, NULL, NULL); }
+ROW(sessionstore_store_transact_wait) {
+    sessionstore_event_list *given = f->states;
+    GIVEN(sessionstore_event_list_free, sessionstore_store_transact_wait(STORE, f->transaction, PATIENCE, &given, NULL));
+}
+static sessionstore_value *leave_as_it_is(void *ctx, const sessionstore_event *current) {
+    (void)ctx;
+    CHECK(current != NULL, "an updater has the current state");
+    return NULL;
+}
+ROW(sessionstore_store_update) {
+    sessionstore_updater updater = SESSIONSTORE_UPDATER_INIT;
+    updater.on_update = leave_as_it_is;
+    return sessionstore_store_update(STORE, "key", TEXT, &updater, NULL, NULL);
+}
+ROW(sessionstore_store_update_wait) {
+    sessionstore_updater updater = SESSIONSTORE_UPDATER_INIT;
+    sessionstore_event *given = f->event;
+    updater.on_update = leave_as_it_is;
+    GIVEN(sessionstore_event_free, sessionstore_store_update_wait(STORE, "key", TEXT, &updater, PATIENCE, &given, NULL));
+}
+ROW(sessionstore_store_usage) { return sessionstore_store_usage(STORE, NULL, NULL); }
+ROW(sessionstore_store_usage_wait) {
+    sessionstore_usage usage = SESSIONSTORE_USAGE_INIT;
+    const int32_t code = sessionstore_store_usage_wait(STORE, PATIENCE, &usage, NULL);
+    CHECK((code == SESSIONSTORE_OK) == (usage.max_keys > 0), "the usage is written on success only");
+    return code;
+}
+ROW(sessionstore_transaction_new) {
+    sessionstore_transaction *given = f->transaction;
+    GIVEN(sessionstore_transaction_free, sessionstore_transaction_new(&given, NULL));
+}
+ROW(sessionstore_transaction_check_absent) {
+    return sessionstore_transaction_check_absent(f->transaction, "absent", TEXT, NULL);
+}
+ROW(sessionstore_transaction_check_equals) {
+    return sessionstore_transaction_check_equals(f->transaction, "key", TEXT, "[1]", TEXT, NULL);
+}
+ROW(sessionstore_transaction_check_exists) { return sessionstore_transaction_check_exists(f->transaction, "key", TEXT, NULL); }
+ROW(sessionstore_transaction_check_lock) { return sessionstore_transaction_check_lock(f->transaction, f->lock, NULL); }
+ROW(sessionstore_transaction_check_version) {
+    return sessionstore_transaction_check_version(f->transaction, "absent", TEXT, 0, NULL);
+}
+ROW(sessionstore_transaction_write) {
+    return sessionstore_transaction_write(f->transaction, "set", TEXT, SESSIONSTORE_OPERATION_SET, "1", TEXT, NULL, NULL);
+}
+
 typedef struct function {
     const char *name;
     int32_t (*call)(fixture *f);
@@ -388,6 +575,23 @@ static const function functions[] = {
     HAS(sessionstore_value_from_number), HAS(sessionstore_value_from_string), HAS(sessionstore_value_get_boolean),
     HAS(sessionstore_value_get_integer), HAS(sessionstore_value_get_number), HAS(sessionstore_value_get_string),
     HAS(sessionstore_value_json), HAS(sessionstore_value_kind), HAS(sessionstore_value_retain), HAS(sessionstore_version),
+        HAS(sessionstore_error_check), HAS(sessionstore_error_write), HAS(sessionstore_event_cause),
+    HAS(sessionstore_event_expires_at), HAS(sessionstore_event_list_count), HAS(sessionstore_event_list_free),
+    HAS(sessionstore_event_list_get), HAS(sessionstore_event_list_retain), HAS(sessionstore_event_list_revision),
+    HAS(sessionstore_key_list_count), HAS(sessionstore_key_list_free), HAS(sessionstore_key_list_get),
+    HAS(sessionstore_key_list_retain), HAS(sessionstore_lock_free), HAS(sessionstore_lock_is_held),
+    HAS(sessionstore_lock_name), HAS(sessionstore_lock_release), HAS(sessionstore_lock_release_wait),
+    HAS(sessionstore_lock_retain), HAS(sessionstore_lock_token), HAS(sessionstore_store_add),
+    HAS(sessionstore_store_add_wait), HAS(sessionstore_store_keys), HAS(sessionstore_store_keys_wait),
+    HAS(sessionstore_store_listen_to), HAS(sessionstore_store_lock), HAS(sessionstore_store_lock_wait),
+    HAS(sessionstore_store_read), HAS(sessionstore_store_read_wait), HAS(sessionstore_store_set_if_version),
+    HAS(sessionstore_store_set_if_version_wait), HAS(sessionstore_store_transact),
+    HAS(sessionstore_store_transact_wait), HAS(sessionstore_store_update), HAS(sessionstore_store_update_wait),
+    HAS(sessionstore_store_usage), HAS(sessionstore_store_usage_wait), HAS(sessionstore_store_write),
+    HAS(sessionstore_store_write_wait), HAS(sessionstore_transaction_check_absent),
+    HAS(sessionstore_transaction_check_equals), HAS(sessionstore_transaction_check_exists),
+    HAS(sessionstore_transaction_check_lock), HAS(sessionstore_transaction_check_version),
+    HAS(sessionstore_transaction_free), HAS(sessionstore_transaction_new), HAS(sessionstore_transaction_write),
 };
 enum { FUNCTIONS = sizeof functions / sizeof functions[0] };
 
@@ -489,6 +693,8 @@ static sessionstore_error *an_error(void) {
 static void fixture_make(fixture *f, member *live) {
     sessionstore_client_options options = options_for(url, "functions", "Polled");
     sessionstore_wake_hook wake = waking(&f->wake);
+    sessionstore_selector key = SESSIONSTORE_SELECTOR_INIT;
+    const char *keys[] = {"key"};
     memset(f, 0, sizeof *f);
     f->live = live;
     f->server = server;
@@ -522,6 +728,18 @@ static void fixture_make(fixture *f, member *live) {
     OK(sessionstore_client_peers(live->client, &f->freed_list, NULL));
     f->peer = sessionstore_peer_list_get(f->list, 0);
     f->freed_peer = sessionstore_peer_retain(f->peer);
+    f->lock = take_lock(live->store, "kept", NULL);
+    f->freed_lock = take_lock(live->store, "freed", NULL);
+    f->released = take_lock(live->store, "released", NULL);
+    f->released_wait = take_lock(live->store, "released-wait", NULL);
+    OK(sessionstore_transaction_new(&f->transaction, NULL));
+    OK(sessionstore_transaction_new(&f->freed_transaction, NULL));
+    key.keys = keys;
+    key.key_count = 1;
+    OK(sessionstore_store_read_wait(live->store, &key, PATIENCE, &f->states, NULL));
+    OK(sessionstore_store_read_wait(live->store, &key, PATIENCE, &f->freed_states, NULL));
+    OK(sessionstore_store_keys_wait(live->store, "key", TEXT, PATIENCE, &f->names, NULL));
+    OK(sessionstore_store_keys_wait(live->store, "key", TEXT, PATIENCE, &f->freed_names, NULL));
 }
 
 /* What the rows freed, if they were really called for (and not in a child, where it lives on here). */
@@ -535,9 +753,19 @@ static void fixture_free_rest(fixture *f) {
     sessionstore_server_free(f->freed_server);
     sessionstore_subscription_free(f->freed_subscription);
     sessionstore_client_free(f->freed_client.client);
+    sessionstore_lock_free(f->freed_lock);
+    sessionstore_transaction_free(f->freed_transaction);
+    sessionstore_event_list_free(f->freed_states);
+    sessionstore_key_list_free(f->freed_names);
 }
 
 static void fixture_free(fixture *f) {
+    sessionstore_lock_free(f->lock);
+    sessionstore_lock_free(f->released);
+    sessionstore_lock_free(f->released_wait);
+    sessionstore_transaction_free(f->transaction);
+    sessionstore_event_list_free(f->states);
+    sessionstore_key_list_free(f->names);
     sessionstore_peer_list_free(f->list);
     sessionstore_error_free(f->error);
     sessionstore_value_free(f->json);
@@ -596,6 +824,9 @@ static void every_function_inside_a_callback(void) {
     OK(outcome_over(&get));
     CHECK(more.done, "the functions were called");
     listening_over(&f.heard_new);
+    listening_over(&f.heard_all);
+    OK(locking_told(&f.took));
+    locking_over(&f.took, 0);
     WAIT_FOR(f.heard_cancelled_wait.drops == 1, "cancel_wait inside a callback cancels nevertheless");
     WAIT_FOR(f.leaving.updates.state == SESSIONSTORE_STATE_CLOSED, "leaving inside a callback leaves");
     OK(sessionstore_store_get_wait(live.store, "set", TEXT, PATIENCE, &set, NULL));
@@ -632,6 +863,9 @@ static void every_function_inside_a_callback_of_poll_mode(void) {
     }
     OK(outcome_over(&get));
     listening_over(&f.heard_new);
+    listening_over(&f.heard_all);
+    OK(locking_told(&f.took));
+    locking_over(&f.took, 0);
     fixture_free(&f);
     check_works(live.store);
     member_leave(&live);
@@ -661,7 +895,7 @@ static void every_function_in_a_forked_child(void) {
     check_works(f.leaving.store);
     check_works(f.leaving_wait.store);
     CHECK(PEEK(int, f.heard_freed.drops) == 0 && PEEK(int, f.heard_cancelled.drops) == 0, "a child cancels nothing here");
-    CHECK(f.heard_new.drops == 0, "a child's callbacks are its own");
+    CHECK(f.heard_new.drops == 0 && f.heard_all.drops == 0 && f.took.drops == 0, "a child's callbacks are its own");
     fixture_free_rest(&f);
     fixture_free(&f);
     member_leave(&live);

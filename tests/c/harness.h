@@ -367,6 +367,110 @@ static inline int32_t outcome_over(outcome *own) {
     return own->code;
 }
 
+/* A lock that is asked for: its result and its loss, written down. */
+
+typedef struct locking {
+    callback_scope *scope;
+    int results;
+    int drops;
+    int lost;
+    int listener_drops;
+    int after_drop;
+    int32_t code;
+    int32_t lost_code;
+    /* Whether the lock is kept, and the lock. */
+    int keeps;
+    sessionstore_lock *lock;
+    void (*during)(struct locking *own, const sessionstore_lock *lock);
+    void (*during_listener_drop)(struct locking *own);
+    void *more;
+} locking;
+
+static inline void locking_result(void *ctx, const sessionstore_error *error, const sessionstore_lock *lock) {
+    locking *own = (locking *)ctx;
+    scope_enter(own->scope);
+    if (own->during != NULL) own->during(own, lock);
+    harness_lock();
+    own->after_drop += own->drops > 0;
+    own->results++;
+    own->code = sessionstore_error_code(error);
+    if (own->keeps) own->lock = sessionstore_lock_retain(lock);
+    harness_unlock();
+    scope_leave(own->scope);
+}
+
+static inline void locking_drop(void *ctx) {
+    locking *own = (locking *)ctx;
+    harness_lock();
+    own->drops++;
+    harness_unlock();
+}
+
+static inline void locking_lost(void *ctx, const sessionstore_error *error) {
+    locking *own = (locking *)ctx;
+    scope_enter(own->scope);
+    harness_lock();
+    own->after_drop += own->listener_drops > 0;
+    own->lost++;
+    own->lost_code = sessionstore_error_code(error);
+    harness_unlock();
+    scope_leave(own->scope);
+}
+
+static inline void locking_listener_drop(void *ctx) {
+    locking *own = (locking *)ctx;
+    if (own->during_listener_drop != NULL) own->during_listener_drop(own);
+    harness_lock();
+    own->listener_drops++;
+    harness_unlock();
+}
+
+static inline sessionstore_lock_result locking_of(locking *own) {
+    sessionstore_lock_result result = SESSIONSTORE_LOCK_RESULT_INIT;
+    result.ctx = own;
+    result.on_drop = locking_drop;
+    result.on_result = locking_result;
+    return result;
+}
+
+static inline sessionstore_lock_listener locking_listener(locking *own) {
+    sessionstore_lock_listener listener = SESSIONSTORE_LOCK_LISTENER_INIT;
+    listener.ctx = own;
+    listener.on_drop = locking_listener_drop;
+    listener.on_lost = locking_lost;
+    return listener;
+}
+
+/* Waits for the end of a request for a lock and checks that it was told once. */
+static inline int32_t locking_told(locking *own) {
+    WAIT_FOR(own->drops > 0, "a request for a lock ends");
+    harness_lock();
+    CHECK(own->results == 1 && own->drops == 1, "a lock's result came %d times, its on_drop %d times", own->results,
+          own->drops);
+    CHECK(own->after_drop == 0, "a callback came after its on_drop");
+    harness_unlock();
+    return own->code;
+}
+
+/* Waits for the end of a lock's listener, which was told so many times of a loss. */
+static inline void locking_over(locking *own, int lost) {
+    WAIT_FOR(own->listener_drops > 0, "the listener of a lock that ends gets its on_drop");
+    harness_lock();
+    CHECK(own->listener_drops == 1, "on_drop of a lock's listener came %d times", own->listener_drops);
+    CHECK(own->lost == lost, "on_lost came %d times, not %d", own->lost, lost);
+    CHECK(own->after_drop == 0, "a callback came after its on_drop");
+    harness_unlock();
+}
+
+/* Takes a lock that is free. */
+static inline sessionstore_lock *take_lock(const sessionstore_store *store, const char *name, locking *own) {
+    sessionstore_lock_listener listener = locking_listener(own);
+    sessionstore_lock *lock = NULL;
+    OK(sessionstore_store_lock_wait(store, name, TEXT, NULL, own == NULL ? NULL : &listener, PATIENCE, &lock, NULL));
+    CHECK(lock != NULL && sessionstore_lock_is_held(lock), "a lock that was taken is held");
+    return lock;
+}
+
 /* An update listener that writes down what it is told. */
 
 enum { TOLD_STORE = 1, TOLD_STATE, TOLD_PEER, TOLD_ERROR };

@@ -11,6 +11,7 @@ use std::time::Duration;
 use sessionstore::ffi::callback::*;
 use sessionstore::ffi::client::*;
 use sessionstore::ffi::event::*;
+use sessionstore::ffi::set::*;
 use sessionstore::ffi::store::*;
 use sessionstore::ffi::subscription::*;
 use sessionstore::ffi::value::sessionstore_value_get_integer;
