@@ -131,9 +131,9 @@
     {(uint32_t)sizeof(sessionstore_client_options), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
      0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SESSIONSTORE_SERVER_OPTIONS_INIT \
-    {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+    {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL}
 #define SESSIONSTORE_UPDATE_LISTENER_INIT \
-    {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL}
+    {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_key_change_listener), 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_ACTION_RESULT_INIT \
@@ -537,6 +537,10 @@ typedef struct {
   uint32_t ping_interval_ms;
   // After how much silence a connection is closed, in milliseconds. Default 45,000.
   uint32_t idle_timeout_ms;
+  // Rules, as TOML text: which roles may read, write, create, remove and lock what; docs/rules.md has
+  // how they are written. NULL: everybody may do everything. `sessionstore_server_set_rules` changes
+  // them later.
+  const char *rules;
 } sessionstore_server_options;
 
 // Poll mode: tells that there is something for `sessionstore_client_poll`.
@@ -642,6 +646,10 @@ typedef struct {
   // Something went wrong that no request is waiting for, such as `SESSION_LOST`. The error is
   // borrowed.
   void (*on_error)(void *ctx, const sessionstore_error *error);
+  // The token expires at this server time, in milliseconds since 1970. Soon after, the client closes with
+  // `TOKEN_EXPIRED`, unless `sessionstore_client_renew_token` hands in a fresh one. Told 30 s before, or
+  // at once when less is left.
+  void (*on_token_expiring)(void *ctx, uint64_t expires_at);
 } sessionstore_update_listener;
 
 // Hears how one request ended.
@@ -1090,6 +1098,24 @@ int32_t sessionstore_server_stats(const sessionstore_server *server,
                                   uint64_t *connections_out,
                                   sessionstore_error **error_out);
 
+// Puts other rules in force, in every room, without dropping a connection. `rules` is TOML text
+// (docs/rules.md has how it is written); NULL with a length of 0: everybody may do everything.
+//
+// Whoever may no longer read a key stops hearing of it; a listener that names it is told `FORBIDDEN`
+// (`on_refused`). Returns before all rooms have the new rules.
+//
+// Errors: `INVALID_CONFIG` with the line and the reason, after which the old rules stay in force;
+// `INVALID_UTF8`, `NULL_ARGUMENT`.
+//
+// ```c
+// const char *rules = "[[rule]]\nroles = [\"*\"]\nkeys = [\"*\"]\nallow = [\"read\"]\n";
+// sessionstore_server_set_rules(server, rules, SESSIONSTORE_NUL_TERMINATED, NULL);
+// ```
+int32_t sessionstore_server_set_rules(const sessionstore_server *server,
+                                      const char *rules,
+                                      size_t rules_len,
+                                      sessionstore_error **error_out);
+
 // Asks the server to stop, and returns at once: clients are told to come back later, and their rooms
 // end.
 int32_t sessionstore_server_stop(const sessionstore_server *server,
@@ -1172,6 +1198,26 @@ int32_t sessionstore_client_update_peer_wait(const sessionstore_client *client,
                                              size_t name_len,
                                              const char *metadata,
                                              size_t metadata_len,
+                                             uint32_t timeout_ms,
+                                             sessionstore_error **error_out);
+
+// Hands in a fresh token before the old one expires, without a break: for the same room and user, maybe
+// with another role, which counts from then on. From now on the client connects with it. `result` may be
+// NULL.
+//
+// Errors of the call: `UNAUTHORIZED` for what cannot be a token, `INVALID_UTF8`, `NULL_ARGUMENT`, `CLOSED`,
+// `QUEUE_FULL`. Errors of the request: `UNAUTHORIZED`, `TOKEN_EXPIRED`, after which the old token counts;
+// `INVALID_ARGUMENT` when the server is open.
+int32_t sessionstore_client_renew_token(const sessionstore_client *client,
+                                        const char *token,
+                                        size_t token_len,
+                                        const sessionstore_action_result *result,
+                                        sessionstore_error **error_out);
+
+// The same, waiting for the result. Further errors: `WOULD_DEADLOCK` inside a callback; `TIMEOUT`.
+int32_t sessionstore_client_renew_token_wait(const sessionstore_client *client,
+                                             const char *token,
+                                             size_t token_len,
                                              uint32_t timeout_ms,
                                              sessionstore_error **error_out);
 

@@ -156,6 +156,66 @@ fn pinned_text_is_pinned_and_refused() {
     assert_eq!(ana.end().code(), 0);
 }
 
+fn example(name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(compile(&root().join(format!("bindings/c/examples/{name}.c")), name));
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn a_hundred_votes_at_once_add_up() {
+    let server = Serving::start(&[]);
+    let ended = run(example("poll", &[&server.url, "r", "100"]));
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{ended:?}");
+    assert_eq!(ended.stdout, "votes/yes: 34\nvotes/no: 33\nvotes/maybe: 33\n");
+    assert_eq!(run(example("poll", &[&server.url, "r", "none"])).code(), 2);
+}
+
+#[test]
+fn two_players_share_a_board() {
+    let server = Serving::start(&[]);
+    let start = |mark: &str| Running::start(example("tic_tac_toe", &[&server.url, "r", mark]));
+    let (mut x, mut o) = (start("x"), start("o"));
+    assert_eq!((x.stdout.next(), o.stdout.next()), ("board .........".into(), "board .........".into()));
+    o.tell("5");
+    assert_eq!(o.stdout.next(), "it is not your turn");
+    x.tell("5");
+    assert_eq!((x.stdout.next(), o.stdout.next()), ("board ....x....".into(), "board ....x....".into()));
+    o.tell("5");
+    assert_eq!(o.stdout.next(), "that field is taken");
+    o.tell("ten");
+    assert_eq!(o.stdout.next(), "type a field, 1 to 9");
+    // Both at once, whoever is faster: no mark is lost.
+    o.tell("1");
+    x.tell("9");
+    let last = x.stdout.with("o...x...");
+    if last == "board o...x...." {
+        x.tell("9");
+        x.stdout.with("board o...x...x");
+    }
+    o.stdout.with("board o...x...x");
+    assert_eq!((x.end().code(), o.end().code()), (0, 0));
+}
+
+#[test]
+fn the_next_presents_when_the_presenter_is_killed() {
+    let server = Serving::start(&["--grace", "200ms"]);
+    let watching = server.watch(&["slide"]);
+    let start = |name: &str| Running::start(example("presenter", &[&server.url, "r", name]));
+    let mut ana = start("Ana");
+    assert_eq!((ana.stdout.next(), ana.stdout.next()), ("Ana waits".into(), "Ana presents".into()));
+    ana.tell("Welcome");
+    watching.stdout.with("slide = \"Welcome\"");
+    let mut ben = start("Ben");
+    assert_eq!(ben.stdout.next(), "Ben waits");
+    ana.signal("KILL");
+    assert_eq!(ben.stdout.next(), "Ben presents");
+    ben.tell("Thank you");
+    watching.stdout.with("Ben  slide = \"Thank you\"");
+    assert_eq!(ben.end().code(), 0);
+    assert_eq!(server.output(&["keys", "$lock/"]), "", "handed back at the end");
+}
+
 #[test]
 fn the_settings_of_the_manual_are_those_of_the_program() {
     let manual = include_str!("../docs/operate.md");

@@ -48,6 +48,10 @@ pub struct sessionstore_update_listener {
     /// Something went wrong that no request is waiting for, such as `SESSION_LOST`. The error is
     /// borrowed.
     pub on_error: Option<unsafe extern "C" fn(ctx: *mut c_void, error: *const sessionstore_error)>,
+    /// The token expires at this server time, in milliseconds since 1970. Soon after, the client closes with
+    /// `TOKEN_EXPIRED`, unless `sessionstore_client_renew_token` hands in a fresh one. Told 30 s before, or
+    /// at once when less is left.
+    pub on_token_expiring: Option<unsafe extern "C" fn(ctx: *mut c_void, expires_at: u64)>,
 }
 
 /// Hears of changes of some keys. Members that are NULL are not called.
@@ -150,7 +154,7 @@ macro_rules! callback_struct {
 
 pub(super) use callback_struct;
 
-callback_struct!(sessionstore_update_listener, "update listener", on_error);
+callback_struct!(sessionstore_update_listener, "update listener", on_token_expiring);
 callback_struct!(sessionstore_key_change_listener, "key change listener", on_refused);
 callback_struct!(sessionstore_action_result, "action result", on_result);
 callback_struct!(sessionstore_wake_hook, "wake hook", on_wake);
@@ -242,6 +246,13 @@ impl UpdateListener for Taken<sessionstore_update_listener> {
             let peer = Arc::new(sessionstore_peer::new(peer.clone()));
             // SAFETY: the app's function, called as its struct says.
             unsafe { told(self.0.ctx, change, Arc::as_ptr(&peer)) };
+        }
+    }
+
+    fn on_token_expiring(&mut self, expires_at: u64) {
+        if let Some(told) = self.0.on_token_expiring {
+            // SAFETY: the app's function, called as its struct says.
+            unsafe { told(self.0.ctx, expires_at) };
         }
     }
 

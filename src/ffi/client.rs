@@ -279,6 +279,42 @@ pub unsafe extern "C" fn sessionstore_client_update_peer_wait(
     wait(unsafe { guarded(client) }, timeout_ms, error_out, ask, Ok)
 }
 
+/// Hands in a fresh token before the old one expires, without a break: for the same room and user, maybe
+/// with another role, which counts from then on. From now on the client connects with it. `result` may be
+/// NULL.
+///
+/// Errors of the call: `UNAUTHORIZED` for what cannot be a token, `INVALID_UTF8`, `NULL_ARGUMENT`, `CLOSED`,
+/// `QUEUE_FULL`. Errors of the request: `UNAUTHORIZED`, `TOKEN_EXPIRED`, after which the old token counts;
+/// `INVALID_ARGUMENT` when the server is open.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_client_renew_token(
+    client: *const sessionstore_client,
+    token: *const c_char,
+    token_len: usize,
+    result: *const sessionstore_action_result,
+    error_out: *mut *mut sessionstore_error,
+) -> i32 {
+    // SAFETY: NULL or a live client, a text and a struct, as the caller owes.
+    unsafe {
+        start(guarded(client), result, error_out, |client| Ok(client.renew_token(required("token", token, token_len)?)))
+    }
+}
+
+/// The same, waiting for the result. Further errors: `WOULD_DEADLOCK` inside a callback; `TIMEOUT`.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_client_renew_token_wait(
+    client: *const sessionstore_client,
+    token: *const c_char,
+    token_len: usize,
+    timeout_ms: u32,
+    error_out: *mut *mut sessionstore_error,
+) -> i32 {
+    // SAFETY: a text as the caller owes.
+    let ask = |client: &Client| Ok(client.renew_token(unsafe { required("token", token, token_len) }?));
+    // SAFETY: NULL or a live client, as the caller owes.
+    wait(unsafe { guarded(client) }, timeout_ms, error_out, ask, Ok)
+}
+
 /// Leaves the room: everybody is told at once, instead of after the grace period, and the client
 /// closes. `result` may be NULL; it comes before the client's last callback.
 ///

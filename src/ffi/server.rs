@@ -2,12 +2,14 @@
 
 use std::ffi::c_char;
 use std::mem::size_of;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::sessionstore_error;
 use super::guard::{call, call_on, clear, getter, give_box, release, Guarded};
 use super::structs::{check_flags, read, Sized32};
-use super::text::{optional, OutText};
+use super::text::{optional, required, OutText};
+use crate::core::rules::Rules;
 use crate::server::{Server, ServerOptions};
 use crate::{Error, ErrorCode};
 
@@ -52,11 +54,15 @@ pub struct sessionstore_server_options {
     pub ping_interval_ms: u32,
     /// After how much silence a connection is closed, in milliseconds. Default 45,000.
     pub idle_timeout_ms: u32,
+    /// Rules, as TOML text: which roles may read, write, create, remove and lock what; docs/rules.md has
+    /// how they are written. NULL: everybody may do everything. `sessionstore_server_set_rules` changes
+    /// them later.
+    pub rules: *const c_char,
 }
 
 // SAFETY: repr(C), beginning with struct_size; integers and pointers.
 unsafe impl Sized32 for sessionstore_server_options {
-    const FIRST_SIZE: usize = std::mem::offset_of!(sessionstore_server_options, idle_timeout_ms) + size_of::<u32>();
+    const FIRST_SIZE: usize = std::mem::offset_of!(sessionstore_server_options, rules) + size_of::<usize>();
     const NAME: &'static str = "server options";
 }
 
@@ -104,6 +110,10 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
     }
     if !given.secret.is_null() {
         options.secret = Some(secret.to_owned());
+    }
+    if !given.rules.is_null() {
+        // SAFETY: as the caller says.
+        options.rules = Some(Arc::new(Rules::from_toml(unsafe { optional("rules", given.rules)? })?));
     }
     options.port = u16::try_from(given.port)
         .map_err(|_| Error::new(ErrorCode::InvalidArgument, "the port is larger than 65535"))?;
@@ -164,6 +174,38 @@ pub unsafe extern "C" fn sessionstore_server_stats(
             // SAFETY: not NULL, and the caller gave it as the place of one number.
             unsafe { out.write(count as u64) };
         }
+        Ok(())
+    })
+}
+
+/// Puts other rules in force, in every room, without dropping a connection. `rules` is TOML text
+/// (docs/rules.md has how it is written); NULL with a length of 0: everybody may do everything.
+///
+/// Whoever may no longer read a key stops hearing of it; a listener that names it is told `FORBIDDEN`
+/// (`on_refused`). Returns before all rooms have the new rules.
+///
+/// Errors: `INVALID_CONFIG` with the line and the reason, after which the old rules stay in force;
+/// `INVALID_UTF8`, `NULL_ARGUMENT`.
+///
+/// ```c
+/// const char *rules = "[[rule]]\nroles = [\"*\"]\nkeys = [\"*\"]\nallow = [\"read\"]\n";
+/// sessionstore_server_set_rules(server, rules, SESSIONSTORE_NUL_TERMINATED, NULL);
+/// ```
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_server_set_rules(
+    server: *const sessionstore_server,
+    rules: *const c_char,
+    rules_len: usize,
+    error_out: *mut *mut sessionstore_error,
+) -> i32 {
+    // SAFETY: NULL or a live server, as the caller owes.
+    call_on(unsafe { guarded(server) }, error_out, |server| {
+        let rules = match (rules.is_null(), rules_len) {
+            (true, 0) => None,
+            // SAFETY: a text as the caller owes.
+            _ => Some(Arc::new(Rules::from_toml(unsafe { required("rules", rules, rules_len) }?)?)),
+        };
+        server.set_rules(rules);
         Ok(())
     })
 }

@@ -86,6 +86,15 @@ ROW(sessionstore_client_open) {
     }
     GIVEN(sessionstore_client_free, sessionstore_client_open(&options, NULL, &given, NULL));
 }
+ROW(sessionstore_client_renew_token) {
+    return sessionstore_client_renew_token(CLIENT, "a.b.c", SESSIONSTORE_NUL_TERMINATED, NULL, NULL);
+}
+ROW(sessionstore_client_renew_token_wait) {
+    const int32_t code =
+        sessionstore_client_renew_token_wait(CLIENT, "a.b.c", SESSIONSTORE_NUL_TERMINATED, PATIENCE, NULL);
+    /* This server is open and takes no tokens: the answer of a call that was made. */
+    return code == SESSIONSTORE_INVALID_ARGUMENT ? SESSIONSTORE_OK : code;
+}
 ROW(sessionstore_client_peer_id) {
     CHECK(strlen(sessionstore_client_peer_id(CLIENT)) == 36, "a client has its peer id");
     return SESSIONSTORE_OK;
@@ -245,6 +254,7 @@ ROW(sessionstore_server_port) {
     CHECK(sessionstore_server_port(f->server) > 0, "a server has its port");
     return SESSIONSTORE_OK;
 }
+ROW(sessionstore_server_set_rules) { return sessionstore_server_set_rules(f->server, NULL, 0, NULL); }
 ROW(sessionstore_server_start) {
     sessionstore_server *given = f->server;
     GIVEN(sessionstore_server_free, sessionstore_server_start(NULL, &given, NULL));
@@ -548,7 +558,7 @@ typedef struct function {
 static const function functions[] = {
     HAS(sessionstore_client_free), HAS(sessionstore_client_join_wait), HAS(sessionstore_client_leave),
     HAS(sessionstore_client_leave_wait), HAS(sessionstore_client_open), HAS(sessionstore_client_peer_id),
-    HAS(sessionstore_client_peers), HAS(sessionstore_client_poll), HAS(sessionstore_client_state),
+    HAS(sessionstore_client_renew_token), HAS(sessionstore_client_renew_token_wait), HAS(sessionstore_client_peers), HAS(sessionstore_client_poll), HAS(sessionstore_client_state),
     HAS(sessionstore_client_update_peer), HAS(sessionstore_client_update_peer_wait), HAS(sessionstore_code_advice),
     HAS(sessionstore_code_name), HAS(sessionstore_error_code), HAS(sessionstore_error_current),
     HAS(sessionstore_error_free), HAS(sessionstore_error_is_retryable), HAS(sessionstore_error_message),
@@ -560,7 +570,7 @@ static const function functions[] = {
     HAS(sessionstore_peer_joined_at), HAS(sessionstore_peer_list_count), HAS(sessionstore_peer_list_free),
     HAS(sessionstore_peer_list_get), HAS(sessionstore_peer_metadata), HAS(sessionstore_peer_name),
     HAS(sessionstore_peer_retain), HAS(sessionstore_peer_role), HAS(sessionstore_peer_user_id),
-    HAS(sessionstore_server_free), HAS(sessionstore_server_port), HAS(sessionstore_server_start),
+    HAS(sessionstore_server_free), HAS(sessionstore_server_port), HAS(sessionstore_server_set_rules), HAS(sessionstore_server_start),
     HAS(sessionstore_server_stats), HAS(sessionstore_server_stop), HAS(sessionstore_server_stop_wait),
     HAS(sessionstore_server_url), HAS(sessionstore_store_cached), HAS(sessionstore_store_free),
     HAS(sessionstore_store_get), HAS(sessionstore_store_get_wait), HAS(sessionstore_store_listen),
