@@ -84,9 +84,11 @@
  * Callbacks of one client never overlap and come in order, on a dispatch thread, never on a network
  * thread, and with no lock of the library held. Inside one, every call that does not block is
  * legal, also cancelling or freeing the very subscription or client that is calling. A `_wait` inside a
- * callback of any client returns SESSIONSTORE_WOULD_DEADLOCK at once. (The updater of
- * `sessionstore_store_update_wait` is called on the thread that waits, and this holds inside it too.) `_cancel` asks a listener to stop;
+ * callback of any client returns SESSIONSTORE_WOULD_DEADLOCK at once. `_cancel` asks a listener to stop;
  * `_cancel_wait` returns after its `on_drop`. A callback must not let a C++ exception out.
+ *
+ * The one callback that comes elsewhere is the updater of `sessionstore_store_update_wait`: it is called on
+ * the thread that waits, beside the client's other callbacks. What is legal inside it is the same.
  *
  * Dispatch threads are shared by all clients: one, and as many more as there are cores when many clients
  * have something to tell. Callbacks that take long hold up no other client, because further threads are
@@ -1588,10 +1590,11 @@ int32_t sessionstore_store_update(const sessionstore_store *store,
                                   sessionstore_error **error_out);
 
 // The same, waiting for the result: the updater is called on this thread, before this returns. It is a
-// callback all the same: a `_wait` inside it returns `WOULD_DEADLOCK`. No further attempt is made after
-// `timeout_ms`. `event_out`, which may be NULL, is given the key's state after the update.
+// callback all the same: a `_wait` inside it returns `WOULD_DEADLOCK`. `timeout_ms` bounds all attempts
+// together. `event_out`, which may be NULL, is given the key's state after the update.
 //
-// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent; `TIMEOUT` when the last attempt
+// has no answer by then, which may have been made.
 int32_t sessionstore_store_update_wait(const sessionstore_store *store,
                                        const char *key,
                                        size_t key_len,

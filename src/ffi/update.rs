@@ -81,10 +81,11 @@ pub unsafe extern "C" fn sessionstore_store_update(
 }
 
 /// The same, waiting for the result: the updater is called on this thread, before this returns. It is a
-/// callback all the same: a `_wait` inside it returns `WOULD_DEADLOCK`. No further attempt is made after
-/// `timeout_ms`. `event_out`, which may be NULL, is given the key's state after the update.
+/// callback all the same: a `_wait` inside it returns `WOULD_DEADLOCK`. `timeout_ms` bounds all attempts
+/// together. `event_out`, which may be NULL, is given the key's state after the update.
 ///
-/// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent.
+/// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent; `TIMEOUT` when the last attempt
+/// has no answer by then, which may have been made.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_store_update_wait(
     store: *const sessionstore_store,
