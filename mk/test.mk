@@ -9,7 +9,7 @@ PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 FUZZ_SECONDS ?= 5
 
 .PHONY: test test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz
-.PHONY: fuzz header native-static-libs
+.PHONY: fuzz header native-static-libs history
 
 # In the order in which it is cheapest to fail; each part can be run alone.
 test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions demo
@@ -26,6 +26,12 @@ test-tools:
 
 test-rust:
 	$(CARGO) test
+
+# The long run of what `cargo test` does in a few rounds: is what many clients are answered explained by one
+# store that does one thing after the other?
+HISTORY_ROUNDS ?= 1000
+history:
+	SESSIONSTORE_HISTORY_ROUNDS=$(HISTORY_ROUNDS) $(CARGO) test --release --test linearizable
 
 # Every public item documented, every link alive.
 test-docs:
