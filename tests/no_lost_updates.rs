@@ -440,6 +440,30 @@ fn a_lock_that_comes_too_late_is_given_back() {
 }
 
 #[test]
+fn locks_that_are_given_up_just_as_they_come_are_given_back() {
+    let server = server();
+    let (_a, ada) = join(&server.url(), "ada");
+    let long = LockOptions { ttl_ms: 300_000, wait_ms: 10_000 };
+    let alive = Arc::new(());
+    let (mut taken, mut given_up) = (0, 0);
+    for round in 0..400 {
+        let counted = alive.clone();
+        // About as long as a grant takes, sometimes more, sometimes less.
+        let moment = if round % 40 == 39 { SAFETY } else { Duration::from_micros(round % 40 * 25) };
+        match ada.lock("presenter", long, move |_| drop(counted)).wait(moment) {
+            Ok(_) => taken += 1,
+            Err(error) => {
+                assert_eq!(error, ErrorCode::Timeout);
+                given_up += 1;
+            }
+        }
+    }
+    assert!(taken > 0 && given_up > 0, "{taken} taken, {given_up} given up: this tested nothing");
+    lock(&ada, "presenter", long).expect("it is free in the end");
+    patient("who would be told of a loss to be gone", || Arc::strong_count(&alive) == 1);
+}
+
+#[test]
 fn keys_expire_and_go_with_their_peer_and_say_why() {
     let server = server_with(|options| options.limits = Limits { grace_ms: 200, ..Limits::default() });
     let cable = Cable::to(server.local_addr());
