@@ -2,34 +2,16 @@
 //! a process share the thread that is looked at.
 #![cfg(target_os = "linux")]
 
-use std::net::TcpListener;
+mod support;
+
 use std::sync::mpsc;
-use std::time::Duration;
 
 use sessionstore::{Client, ClientOptions};
-use tungstenite::handshake::server::{Request, Response};
-use tungstenite::Message;
-
-/// Far above what anything here takes.
-const SAFETY: Duration = Duration::from_secs(30);
+use support::{scripted, SAFETY};
 
 /// A server that lets one client join, answers its pings, and tells of each before it answers.
 fn counting_pings(told: mpsc::Sender<()>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("ws://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        let mut join_id = String::new();
-        #[allow(clippy::result_large_err)] // The type is tungstenite's.
-        let read_id = |request: &Request, response: Response| {
-            let query = request.uri().query().unwrap_or("").split('&');
-            join_id = query.filter_map(|pair| pair.strip_prefix("join=")).collect();
-            Ok(response)
-        };
-        let mut socket = tungstenite::accept_hdr(stream, read_id).unwrap();
-        let welcome = r#""result":{"peer_id":"p","session_id":"s","revision":0}"#;
-        socket.send(Message::text(format!("{{\"id\":\"{join_id}\",{welcome}}}"))).unwrap();
-        socket.send(Message::text(r#"{"method":"peer-list","params":{"peers":{}}}"#)).unwrap();
+    scripted(move |mut socket| {
         while let Ok(message) = socket.read() {
             if message.is_ping() && told.send(()).is_err() {
                 return;
@@ -37,8 +19,7 @@ fn counting_pings(told: mpsc::Sender<()>) -> String {
             // The answer to a ping waits to be flushed.
             let _ = socket.flush();
         }
-    });
-    url
+    })
 }
 
 /// How often threads of this name have gone to sleep; `None` if there is none.

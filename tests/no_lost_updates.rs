@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::net::TcpListener;
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -13,10 +12,9 @@ use sessionstore::{
     Cause, Check, Client, ClientOptions, Error, ErrorCode, Expiry, KeyChange, Lock, LockOptions, Merge, Selector,
     Server, Store, Transaction, Value, Write,
 };
-use tungstenite::handshake::server::{Request, Response};
 use tungstenite::Message;
 
-use support::{patient, server, server_with, Cable, SAFETY};
+use support::{patient, scripted, server, server_with, Cable, SAFETY};
 
 fn join(url: &str, name: &str) -> (Client, Store) {
     let options = ClientOptions { name: name.into(), peer_id: name.into(), ..ClientOptions::new(url, "room") };
@@ -331,22 +329,8 @@ fn a_holder_that_is_cut_off_learns_that_its_lock_is_lost_before_another_gets_it(
 
 /// A server as plain as can be, which grants a lock and then says what it is asked.
 fn granting(answers: &'static [&'static str]) -> (String, mpsc::Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("ws://{}", listener.local_addr().unwrap());
     let (asked, requests) = mpsc::channel();
-    std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        let mut join_id = String::new();
-        #[allow(clippy::result_large_err)] // The type is tungstenite's.
-        let read_id = |request: &Request, response: Response| {
-            let query = request.uri().query().unwrap_or("").split('&');
-            join_id = query.filter_map(|pair| pair.strip_prefix("join=")).collect();
-            Ok(response)
-        };
-        let mut socket = tungstenite::accept_hdr(stream, read_id).unwrap();
-        let welcome = r#""result":{"peer_id":"p","session_id":"s","revision":0}"#;
-        socket.send(Message::text(format!("{{\"id\":\"{join_id}\",{welcome}}}"))).unwrap();
-        socket.send(Message::text(r#"{"method":"peer-list","params":{"peers":{}}}"#)).unwrap();
+    let url = scripted(move |mut socket| {
         let mut answers = answers.iter();
         while let Ok(Message::Text(text)) = socket.read() {
             let request: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use sessionstore::{Server, ServerOptions};
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::{Message, WebSocket};
 
 /// How long a test waits for what must come, before it fails. Never reached when all is well.
 pub const SAFETY: Duration = Duration::from_secs(30);
@@ -21,6 +23,28 @@ pub fn server_with(change: impl FnOnce(&mut ServerOptions)) -> Server {
     let mut options = ServerOptions { threads: 1, port: 0, ..ServerOptions::default() };
     change(&mut options);
     Server::start(options).expect("a server on a free port")
+}
+
+/// A server that lets one client join and then does what it is told to with its connection. Returns its URL.
+pub fn scripted(script: impl FnOnce(WebSocket<TcpStream>) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("ws://{}", listener.local_addr().expect("the port is known"));
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a client");
+        let mut join_id = String::new();
+        #[allow(clippy::result_large_err)] // The type is tungstenite's.
+        let read_id = |request: &Request, response: Response| {
+            let query = request.uri().query().unwrap_or("").split('&');
+            join_id = query.filter_map(|pair| pair.strip_prefix("join=")).collect();
+            Ok(response)
+        };
+        let mut socket = tungstenite::accept_hdr(stream, read_id).expect("a WebSocket");
+        let welcome = r#""result":{"peer_id":"p","session_id":"s","revision":0}"#;
+        socket.send(Message::text(format!("{{\"id\":\"{join_id}\",{welcome}}}"))).expect("sent");
+        socket.send(Message::text(r#"{"method":"peer-list","params":{"peers":{}}}"#)).expect("sent");
+        script(socket);
+    });
+    url
 }
 
 /// Asks the system for so many descriptors, and returns how many there may be.
