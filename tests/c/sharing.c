@@ -1263,6 +1263,57 @@ static void what_is_taken_by_a_call_that_fails_is_dropped_once(void) {
     sessionstore_store_free(ann.store);
 }
 
+/* --- Rules. --- */
+
+#define RULE(role, rights) "[[rule]]\nname = \"of " role "\"\nroles = [\"" role "\"]\nkeys = [\"pinned\"]\nallow = [" rights "]\n"
+
+static void rules_are_given_and_changed(void) {
+    static const char first[] = RULE("host", "\"read\", \"write\", \"create\"") RULE("viewer", "\"read\"");
+    static const char second[] = RULE("viewer", "\"read\", \"write\"");
+    sessionstore_server_options options = SESSIONSTORE_SERVER_OPTIONS_INIT;
+    sessionstore_client_options host, viewer;
+    sessionstore_server *ruled, *none = NULL;
+    sessionstore_error *error = NULL;
+    member ann, bob;
+    int32_t code = SESSIONSTORE_OK;
+    options.rules = "rule = 1";
+    REFUSED(SESSIONSTORE_INVALID_CONFIG, sessionstore_server_start(&options, &none, ERROR));
+    options.rules = "\xff";
+    REFUSED(SESSIONSTORE_INVALID_UTF8, sessionstore_server_start(&options, &none, ERROR));
+    options.rules = first;
+    ruled = serve(&options);
+    host = options_for(sessionstore_server_url(ruled), "ruled", "Ann");
+    viewer = options_for(sessionstore_server_url(ruled), "ruled", "Bob");
+    host.role = "host";
+    viewer.role = "viewer";
+    member_join_with(&ann, &host);
+    member_join_with(&bob, &viewer);
+    OK(sessionstore_store_set_string_wait(ann.store, "pinned", TEXT, "hello", TEXT, PATIENCE, NULL, NULL));
+    check_holds(bob.store, "pinned", "\"hello\"");
+    EXPECT(SESSIONSTORE_FORBIDDEN,
+           sessionstore_store_set_string_wait(bob.store, "pinned", TEXT, "mine", TEXT, PATIENCE, NULL, &error));
+    CHECK(strstr(sessionstore_error_message(error), "no rule allows the role \"viewer\" to write") != NULL,
+          "a refusal says what is not allowed: %s", sessionstore_error_message(error));
+    sessionstore_error_free(error);
+    REFUSED(SESSIONSTORE_INVALID_CONFIG, sessionstore_server_set_rules(ruled, "[[rule]]\nroles = 1", TEXT, ERROR));
+    REFUSED(SESSIONSTORE_INVALID_UTF8, sessionstore_server_set_rules(ruled, "\xff", TEXT, ERROR));
+    REFUSED(SESSIONSTORE_NULL_ARGUMENT, sessionstore_server_set_rules(ruled, NULL, 1, ERROR));
+    check_holds(ann.store, "pinned", "\"hello\""); /* The old ones are in force. */
+    OK(sessionstore_server_set_rules(ruled, second, TEXT, NULL));
+    /* The call returns before all rooms have them, and all they do is answer differently. */
+    while (code != SESSIONSTORE_FORBIDDEN) {
+        sessionstore_event *event = NULL;
+        code = sessionstore_store_get_wait(ann.store, "pinned", TEXT, PATIENCE, &event, NULL);
+        CHECK(code == SESSIONSTORE_OK || code == SESSIONSTORE_FORBIDDEN, "rules gave %s", sessionstore_code_name(code));
+        sessionstore_event_free(event);
+    }
+    OK(sessionstore_store_set_string_wait(bob.store, "pinned", TEXT, "mine", TEXT, PATIENCE, NULL, NULL));
+    OK(sessionstore_server_set_rules(ruled, NULL, 0, NULL));
+    member_end(&ann);
+    member_end(&bob);
+    serve_no_more(ruled);
+}
+
 int main(int argc, char **argv) {
     server = serve(NULL);
     url = sessionstore_server_url(server);
@@ -1280,6 +1331,7 @@ int main(int argc, char **argv) {
     RUN(locks_in_poll_mode);
     RUN(a_prefix_is_listened_to_and_read);
     RUN(keys_and_usage_are_asked_for);
+    RUN(rules_are_given_and_changed);
     RUN(every_new_function_takes_null);
     RUN(writes_that_are_none);
     RUN(locks_and_selectors_that_are_none);
