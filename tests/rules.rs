@@ -121,6 +121,9 @@ fn each_role_does_what_its_rules_allow_and_nothing_else() {
     refused(viewer.set("vote/eve@example.org", 2.into()).wait(SAFETY), "no rule");
     refused(viewer.merge("vote/eve@example.org", Merge::Add(1.into())).wait(SAFETY), "no rule");
     refused(viewer.get("vote/eve@example.org").wait(SAFETY), "no rule");
+    // Whether there is something one may not read is not told by a refusal either.
+    let told = |key: &str| viewer.set(key, 1.into()).wait(SAFETY).unwrap_err().message().to_owned();
+    assert_eq!(told("secret/plan"), told("secret/none"));
     // A transaction names the part at fault.
     let transaction = Transaction {
         checks: vec![Check::Exists { key: "pinned".into() }],

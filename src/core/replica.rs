@@ -298,8 +298,10 @@ impl Replica {
         waiting: &mut Vec<ListenerId>,
         notices: &mut Vec<Notice>,
     ) {
+        // What an answered prefix means is known, even if it was named only after this was asked.
+        let is_covered = !self.prefixes.is_empty() && self.is_covered(&change.key, generation);
         let Some(tracked) = self.keys.get_mut(&change.key) else { return };
-        if tracked.named_by > 0 && tracked.since > generation {
+        if tracked.since > generation && !is_covered {
             return;
         }
         let same_session = tracked.session == self.session;
@@ -307,7 +309,7 @@ impl Replica {
         // A key that a prefix finds only now is new to those who have had their snapshot.
         let differs = match &tracked.state {
             Some(known) => differs(known, &change, same_session),
-            None => tracked.named_by > 0 || !change.value.is_null(),
+            None => !change.value.is_null(),
         };
         // It went with the session it was set in.
         let is_cleared = differs && !same_session && change.value.is_null() && change.version == 0;
@@ -581,6 +583,18 @@ mod tests {
         assert!(replica.cached("hand/c").is_none() && replica.cached("hand/a").is_some());
         assert!(replica.remove(3));
         assert_eq!(replica.listen_set().count() + replica.prefixes().count(), 0);
+    }
+
+    #[test]
+    fn a_key_that_is_named_while_its_prefix_is_asked_for_is_in_the_snapshot() {
+        let (mut replica, mut notices) = (Replica::default(), Vec::new());
+        replica.join_session("s1");
+        assert!(replica.add(1, &[], &[""], &mut notices));
+        assert!(replica.add(2, &["a", "none"], &[], &mut notices));
+        replica.snapshot(1, vec![(state("a", 1, 1), 0), (state("b", 2, 2), 0)], &mut notices);
+        assert_eq!(told(&mut notices), ["1:a=1", "1:b=2", "1:end"]);
+        replica.snapshot(2, vec![(state("a", 1, 1), 0), (absent("none"), 0), (state("b", 2, 2), 0)], &mut notices);
+        assert_eq!(told(&mut notices), ["2:a=1", "2:none=null", "2:end"]);
     }
 
     #[test]

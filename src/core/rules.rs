@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::error::{Error, ErrorCode};
-use super::limits::{MAX_KEY_BYTES, MAX_PATTERNS_PER_RULE, MAX_RULES};
+use super::limits::{MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_PATTERNS_PER_RULE, MAX_RULES};
 use super::names::{self, LOCK_KEY_PREFIX};
 
 /// What a rule allows or denies.
@@ -157,6 +157,12 @@ impl Rules {
         let mut names = BTreeSet::new();
         let mut compiled = Vec::with_capacity(rules.len());
         for (nth, rule) in rules.into_iter().enumerate() {
+            if rule.name.len() > MAX_NAME_BYTES || rule.name.chars().any(char::is_control) {
+                return Err(whole(
+                    nth,
+                    format!("its name has more than {MAX_NAME_BYTES} bytes, or a control character"),
+                ));
+            }
             if rule.name.is_empty() || !names.insert(rule.name.clone()) {
                 return Err(whole(nth, "its name is empty or that of a rule before it".into()));
             }
@@ -420,6 +426,7 @@ mod tests {
             (fault.part, Error::from(fault).message().to_owned())
         };
         assert_eq!(fault(|rule| rule.name.clear()).0, Part::Whole);
+        assert!(fault(|rule| rule.name = "a\nb".into()).1.contains("control character"));
         assert_eq!(fault(|rule| rule.name = "r".into()).1, "rule 2: its name is empty or that of a rule before it");
         assert!(fault(|rule| rule.roles.clear()).1.contains("no roles"));
         assert!(fault(|rule| rule.keys.clear()).1.contains("no keys"));

@@ -45,6 +45,13 @@ impl Rules {
         };
         let file: File =
             toml::from_str(text).map_err(|error| at(error.span().unwrap_or(0..0), error.message().trim_end()))?;
+        if file.rule.is_empty() {
+            // A file that is being written must not take every right away.
+            return Err(at(
+                0..0,
+                "there is no rule, and nothing would be allowed; leave the file out to allow everything",
+            ));
+        }
         let rights = |words: &[Spanned<String>]| {
             let right = |word: &Spanned<String>| {
                 Right::from_name(word.get_ref()).ok_or_else(|| {
@@ -93,7 +100,7 @@ mod tests {
     fn a_mistake_is_told_with_its_line() {
         let rule = |change: &str| format!("\n[[rule]]\nname = \"n\"\nroles = [\"r\"]\nkeys = [\"k\"]\n{change}\n");
         assert!(Rules::from_toml(&rule("allow = [\"read\"]")).is_ok());
-        assert!(Rules::from_toml("").is_ok(), "nothing is allowed then");
+        assert!(reason("").starts_with("line 1: there is no rule"));
         for (text, line, part) in [
             ("rule = 1".into(), 1, "expected"),
             ("\n\nsee_peers = \"host\"".into(), 3, "expected"),

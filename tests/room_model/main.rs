@@ -6,6 +6,7 @@ mod check;
 mod model;
 mod mutants;
 mod scenarios;
+mod sharing;
 mod steps;
 mod writes;
 

@@ -739,12 +739,12 @@ impl Room {
     fn connection_lost(&mut self, now: Time, peer: PeerHandle, events: &mut Vec<Event>) -> Result<Reply, Error> {
         let grace_ms = self.limits.grace_ms;
         let session = self.session_of(peer)?;
+        session.stop_waiting(peer);
         let lost = &mut session.peers[peer.slot as usize];
         if lost.lost_until.is_none() {
             let until = now.saturating_add(grace_ms);
             lost.lost_until = Some(until);
             session.timers.insert((until, Due::Grace(peer)));
-            session.stop_waiting(peer);
             self.pass_time(now, events);
         }
         Ok(Reply::Done)

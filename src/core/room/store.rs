@@ -281,6 +281,11 @@ impl Session {
             _ if exists => Right::Write,
             _ => Right::Create,
         };
+        let may = |right| self.may(peer, right, &write.key);
+        if right == Right::Write && !may(Right::Write) && !may(Right::Create) && !may(Right::Read) {
+            // That there is something to change must not be told to one who may not know of it.
+            return self.check_right(peer, Right::Create, &write.key);
+        }
         self.check_right(peer, right, &write.key)?;
         match write.operation {
             Operation::Set(_) => Ok(()),
