@@ -95,6 +95,7 @@ fn conditions_merges_and_transactions() {
     assert_eq!(done[0]["version"], done[1]["version"]);
     let failed = server.run(&["transact", path]);
     assert!(failed.code() == 1 && failed.stderr.contains("CHECK_FAILED"), "{failed:?}");
+    assert!(failed.stderr.contains("(checks[0])"), "{failed:?}");
     let nonsense = file("nonsense", r#"{"writes":[{"op":"set"}]}"#);
     let refused = server.run(&["transact", nonsense.to_str().expect("a path")]);
     assert!(refused.code() == 2 && refused.stderr.contains("INVALID_ARGUMENT"), "{refused:?}");

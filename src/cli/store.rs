@@ -148,8 +148,7 @@ pub(super) fn transact(arguments: &TransactArguments) -> Result<(), Failure> {
         path => std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)),
     };
     read.map_err(|error| Failure::usage(format!("{}: {error}", arguments.file.display())))?;
-    let transaction = wire::parse_transaction(&text)
-        .map_err(|error| Error::new(ErrorCode::InvalidArgument, error.message().to_owned()))?;
+    let transaction = wire::parse_transaction(&text).map_err(|error| error.with_code(ErrorCode::InvalidArgument))?;
     let done = arguments.connection.once(|room| room.store.transact(transaction).wait(room.time_left()))?;
     done.states.iter().try_for_each(|state| output::print_state(state))
 }

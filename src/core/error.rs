@@ -249,6 +249,12 @@ impl Error {
         }
     }
 
+    /// The same error under another code: what is malformed on the wire is a wrong argument at home.
+    pub fn with_code(mut self, code: ErrorCode) -> Error {
+        self.0.code = code;
+        self
+    }
+
     /// The same error of a transaction's check.
     pub fn at_check(mut self, nth: usize) -> Error {
         self.0.part = Some(Part::Check(nth));
@@ -290,7 +296,12 @@ impl fmt::Display for ErrorCode {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.code, self.0.message)
+        write!(f, "{}: {}", self.0.code, self.0.message)?;
+        match self.0.part {
+            Some(Part::Check(nth)) => write!(f, " (checks[{nth}])"),
+            Some(Part::Write(nth)) => write!(f, " (writes[{nth}])"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -310,5 +321,12 @@ mod tests {
             assert!(code.advice().ends_with('.') || code.advice().ends_with(')'), "{code}");
         }
         assert_eq!(ErrorCode::from_number(0), None);
+    }
+
+    #[test]
+    fn the_part_of_a_transaction_is_shown() {
+        let error = Error::new(ErrorCode::WrongType, "the key holds an array");
+        assert_eq!(error.clone().at_write(2).to_string(), "WRONG_TYPE (11): the key holds an array (writes[2])");
+        assert_eq!(error.at_check(0).to_string(), "WRONG_TYPE (11): the key holds an array (checks[0])");
     }
 }

@@ -176,11 +176,14 @@ impl Rules {
         if self.allows(caller, right, key) {
             return Ok(());
         }
-        let (role, verb) = (caller.role, right.name());
-        let what = if right == Right::Lock { "this lock" } else { "this key" };
+        let role = caller.role;
+        let what = match right {
+            Right::Lock => "take this lock".to_owned(),
+            _ => format!("{right} this key"),
+        };
         let message = match self.deciding(caller, right, key) {
-            Some(rule) => format!("the rule \"{}\" denies the role \"{role}\" to {verb} {what}", rule.name),
-            None => format!("no rule allows the role \"{role}\" to {verb} {what}"),
+            Some(rule) => format!("the rule \"{}\" denies the role \"{role}\" to {what}", rule.name),
+            None => format!("no rule allows the role \"{role}\" to {what}"),
         };
         Err(Error::new(ErrorCode::Forbidden, message))
     }
@@ -401,7 +404,7 @@ mod tests {
             message(Right::Read, "secret/a"),
             "the rule \"no secrets\" denies the role \"viewer\" to read this key"
         );
-        assert_eq!(message(Right::Lock, "other"), "no rule allows the role \"viewer\" to lock this lock");
+        assert_eq!(message(Right::Lock, "other"), "no rule allows the role \"viewer\" to take this lock");
         assert!(rules.check(EVE, Right::Lock, "turn").is_ok());
     }
 
