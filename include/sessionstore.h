@@ -1649,8 +1649,9 @@ int32_t sessionstore_store_lock_wait(const sessionstore_store *store,
                                      sessionstore_lock **lock_out,
                                      sessionstore_error **error_out);
 
-// The lock's name, with a NUL after it. Lives as long as the lock object. `len_out` may be NULL.
-const char *sessionstore_lock_name(const sessionstore_lock *lock, size_t *len_out);
+// The lock's name, with a NUL after it. Lives as long as the lock object; `""` for NULL. `len_out` may be NULL.
+const char *sessionstore_lock_name(const sessionstore_lock *lock,
+                                   size_t *len_out);
 
 // The fencing token of this grant: larger than that of every grant before it in the session. Who guards
 // something outside the room can refuse tokens that are smaller than one it has seen. 0 for NULL.

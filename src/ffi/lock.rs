@@ -217,7 +217,7 @@ unsafe fn acquire(
     Ok(store.lock(name, asked, lost))
 }
 
-/// The lock's name, with a NUL after it. Lives as long as the lock object. `len_out` may be NULL.
+/// The lock's name, with a NUL after it. Lives as long as the lock object; `""` for NULL. `len_out` may be NULL.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_lock_name(lock: *const sessionstore_lock, len_out: *mut usize) -> *const c_char {
     getter(c"".as_ptr(), || {

@@ -14,10 +14,17 @@ use sessionstore::ffi::callback::*;
 use sessionstore::ffi::client::*;
 use sessionstore::ffi::error::*;
 use sessionstore::ffi::event::*;
+use sessionstore::ffi::event_list::*;
+use sessionstore::ffi::lock::*;
 use sessionstore::ffi::peer::*;
+use sessionstore::ffi::select::*;
+use sessionstore::ffi::set::*;
 use sessionstore::ffi::store::*;
 use sessionstore::ffi::subscription::*;
+use sessionstore::ffi::transaction::*;
+use sessionstore::ffi::update::*;
 use sessionstore::ffi::value::*;
+use sessionstore::ffi::write::*;
 use sessionstore::{Server, ServerOptions};
 
 /// One for each callback struct given away. Never freed, so that a call that comes too late is
@@ -96,6 +103,52 @@ unsafe extern "C" fn on_result(ctx: *mut c_void, _: *const sessionstore_error, _
     unsafe { used(ctx) };
 }
 
+unsafe extern "C" fn on_list(ctx: *mut c_void, error: *const sessionstore_error, list: *const sessionstore_event_list) {
+    unsafe {
+        used(ctx);
+        assert_ne!(error.is_null(), list.is_null());
+        assert!(sessionstore_event_list_get(list, sessionstore_event_list_count(list)).is_null());
+        sessionstore_event_list_free(sessionstore_event_list_retain(list));
+    }
+}
+
+unsafe extern "C" fn on_keys(ctx: *mut c_void, error: *const sessionstore_error, keys: *const sessionstore_key_list) {
+    unsafe {
+        used(ctx);
+        assert_ne!(error.is_null(), keys.is_null());
+        assert!(sessionstore_key_list_get(keys, sessionstore_key_list_count(keys), null_mut()).is_null());
+        sessionstore_key_list_free(sessionstore_key_list_retain(keys));
+    }
+}
+
+unsafe extern "C" fn on_usage(ctx: *mut c_void, error: *const sessionstore_error, usage: *const sessionstore_usage) {
+    unsafe { used(ctx) };
+    assert_ne!(error.is_null(), usage.is_null());
+}
+
+unsafe extern "C" fn on_lock(ctx: *mut c_void, error: *const sessionstore_error, lock: *const sessionstore_lock) {
+    unsafe {
+        used(ctx);
+        assert_ne!(error.is_null(), lock.is_null());
+        sessionstore_lock_free(sessionstore_lock_retain(lock));
+    }
+}
+
+/// Doubles what is there, or leaves it when it is not a number.
+unsafe extern "C" fn on_update(ctx: *mut c_void, current: *const sessionstore_event) -> *mut sessionstore_value {
+    let (mut number, mut doubled) = (1, null_mut());
+    unsafe {
+        used(ctx);
+        sessionstore_value_get_integer(sessionstore_event_value(current), &mut number, null_mut());
+        sessionstore_value_from_integer(number.wrapping_mul(2), &mut doubled, null_mut());
+    }
+    doubled
+}
+
+unsafe extern "C" fn on_expiring(ctx: *mut c_void, _: u64) {
+    unsafe { used(ctx) };
+}
+
 fn update_listener() -> sessionstore_update_listener {
     sessionstore_update_listener {
         struct_size: size_of::<sessionstore_update_listener>() as u32,
@@ -106,6 +159,7 @@ fn update_listener() -> sessionstore_update_listener {
         on_connection_state: Some(on_state),
         on_peer: Some(on_peer),
         on_error: Some(on_error),
+        on_token_expiring: Some(on_expiring),
     }
 }
 
@@ -121,15 +175,53 @@ fn listener(flags: u32) -> sessionstore_key_change_listener {
     }
 }
 
+/// A callback struct whose only callback is named.
+macro_rules! callbacks {
+    ($name:ident { $member:ident: $callback:expr }) => {
+        $name {
+            struct_size: size_of::<$name>() as u32,
+            flags: 0,
+            ctx: context(),
+            on_drop: Some(on_drop),
+            $member: Some($callback),
+        }
+    };
+}
+
 fn action_result() -> sessionstore_action_result {
-    let struct_size = size_of::<sessionstore_action_result>() as u32;
-    let on_result = Some(on_result as unsafe extern "C" fn(_, _, _));
-    sessionstore_action_result { struct_size, flags: 0, ctx: context(), on_drop: Some(on_drop), on_result }
+    callbacks!(sessionstore_action_result { on_result: on_result })
+}
+
+fn list_result() -> sessionstore_event_list_result {
+    callbacks!(sessionstore_event_list_result { on_result: on_list })
+}
+
+fn key_list_result() -> sessionstore_key_list_result {
+    callbacks!(sessionstore_key_list_result { on_result: on_keys })
+}
+
+fn usage_result() -> sessionstore_usage_result {
+    callbacks!(sessionstore_usage_result { on_result: on_usage })
+}
+
+fn lock_result() -> sessionstore_lock_result {
+    callbacks!(sessionstore_lock_result { on_result: on_lock })
+}
+
+fn lock_listener() -> sessionstore_lock_listener {
+    callbacks!(sessionstore_lock_listener { on_lost: on_error })
+}
+
+fn updater() -> sessionstore_updater {
+    callbacks!(sessionstore_updater { on_update: on_update })
 }
 
 fn wake_hook() -> sessionstore_wake_hook {
-    let struct_size = size_of::<sessionstore_wake_hook>() as u32;
-    sessionstore_wake_hook { struct_size, flags: 0, ctx: context(), on_drop: Some(on_drop), on_wake: Some(on_ctx) }
+    callbacks!(sessionstore_wake_hook { on_wake: on_ctx })
+}
+
+fn pointer<T>(one: &Option<T>) -> *const T {
+    one.as_ref().map_or(null(), |one| one)
 }
 
 fn url() -> &'static std::ffi::CStr {
@@ -150,6 +242,9 @@ struct Held {
     subscriptions: Vec<*mut sessionstore_subscription>,
     events: Vec<*mut sessionstore_event>,
     values: Vec<*mut sessionstore_value>,
+    locks: Vec<*mut sessionstore_lock>,
+    transactions: Vec<*mut sessionstore_transaction>,
+    lists: Vec<*mut sessionstore_event_list>,
     errors: Vec<*mut sessionstore_error>,
 }
 
@@ -172,7 +267,7 @@ fn keep<T>(held: &mut Vec<*mut T>, one: *mut T) {
 }
 
 /// A text of the input: its first byte says how long it is.
-fn text<'a>(input: &mut &'a [u8]) -> (*const c_char, usize) {
+fn text(input: &mut &[u8]) -> (*const c_char, usize) {
     let Some((&length, rest)) = input.split_first() else { return (null(), 0) };
     let length = usize::from(length % 24).min(rest.len());
     let (text, rest) = rest.split_at(length);
@@ -194,25 +289,36 @@ unsafe fn open(held: &mut Held, how: u8) {
     options.flags = u32::from(how >> 4);
     options.url = url().as_ptr();
     options.room = if how & 2 != 0 { c"one".as_ptr() } else { c"other".as_ptr() };
-    options.wake_hook = wake.as_ref().map_or(null(), |wake| wake);
+    options.wake_hook = pointer(&wake);
     let listener = (how & 4 != 0).then(update_listener);
     let (mut client, mut error) = (null_mut(), null_mut());
     unsafe {
-        sessionstore_client_open(&options, listener.as_ref().map_or(null(), |l| l), &mut client, &mut error);
+        sessionstore_client_open(&options, pointer(&listener), &mut client, &mut error);
     }
     keep(&mut held.clients, client);
     keep(&mut held.errors, error);
+}
+
+/// Options of a write; most are meaningful.
+fn write_options(held: &Held, input: &mut &[u8]) -> sessionstore_write_options {
+    let mut options: sessionstore_write_options = unsafe { std::mem::zeroed() };
+    options.struct_size = size_of::<sessionstore_write_options>() as u32;
+    options.flags = u32::from(byte(input) % 64);
+    (options.if_version, options.ttl_ms) = (u64::from(byte(input)), u64::from(byte(input)));
+    options.cap = u64::from(byte(input) % 4);
+    options.lock = pick(&held.locks, byte(input));
+    options
 }
 
 unsafe fn step(held: &mut Held, input: &mut &[u8]) {
     let (what, which) = (byte(input), byte(input));
     let (store, client) = (pick(&held.stores, which), pick(&held.clients, which));
     let mut error = null_mut();
-    let result = (what & 0x80 != 0).then(action_result);
-    let result = result.as_ref().map_or(null(), |result| result as *const _);
+    let with = what & 0x80 != 0;
+    let result = || with.then(action_result);
     let (mut event, mut value) = (null_mut(), null_mut());
     unsafe {
-        match what & 0x1f {
+        match what & 0x3f {
             0 if held.clients.len() < 3 => open(held, which),
             1 => {
                 let mut joined = null_mut();
@@ -221,7 +327,7 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
             }
             2 => {
                 let ((key, key_len), (json, json_len)) = (text(input), text(input));
-                sessionstore_store_set(store, key, key_len, json, json_len, result, &mut error);
+                sessionstore_store_set(store, key, key_len, json, json_len, pointer(&result()), &mut error);
             }
             3 => {
                 let ((key, key_len), (plain, length)) = (text(input), text(input));
@@ -229,11 +335,11 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
             }
             4 => {
                 let (key, key_len) = text(input);
-                sessionstore_store_remove(store, key, key_len, result, &mut error);
+                sessionstore_store_remove(store, key, key_len, pointer(&result()), &mut error);
             }
             5 => {
                 let (key, key_len) = text(input);
-                sessionstore_store_get(store, key, key_len, result, null_mut());
+                sessionstore_store_get(store, key, key_len, pointer(&result()), null_mut());
             }
             6 => {
                 let (key, key_len) = text(input);
@@ -258,10 +364,11 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
                 let mut ran = 0;
                 sessionstore_client_poll(client, usize::from(what >> 5), &mut ran, &mut error);
             }
-            15 => drop(sessionstore_client_leave(client, result, &mut error)),
+            15 => drop(sessionstore_client_leave(client, pointer(&result()), &mut error)),
             16 => {
                 let ((name, name_len), (data, data_len)) = (text(input), text(input));
-                sessionstore_client_update_peer(client, name, name_len, data, data_len, result, &mut error);
+                let result = result();
+                sessionstore_client_update_peer(client, name, name_len, data, data_len, pointer(&result), &mut error);
             }
             17 => {
                 let mut list = null_mut();
@@ -289,11 +396,166 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
             23 => sessionstore_event_free(take(&mut held.events, which)),
             24 => sessionstore_error_free(take(&mut held.errors, which)),
             25 => drop((sessionstore_client_state(client), sessionstore_client_peer_id(client))),
+            26 => {
+                let ((key, key_len), (json, json_len)) = (text(input), text(input));
+                let (options, operation) = (write_options(held, input), i32::from(which % 9));
+                let (result, options) = (result(), if with { &options } else { null() });
+                sessionstore_store_write(
+                    store,
+                    key,
+                    key_len,
+                    operation,
+                    json,
+                    json_len,
+                    options,
+                    pointer(&result),
+                    &mut error,
+                );
+            }
+            27 => {
+                let (key, key_len) = text(input);
+                sessionstore_store_add_wait(store, key, key_len, i64::from(which), 20, &mut event, &mut error);
+            }
+            28 => {
+                let ((key, key_len), result, with) = (text(input), result(), (which != 0).then(updater));
+                sessionstore_store_update(store, key, key_len, pointer(&with), pointer(&result), &mut error);
+            }
+            29 => {
+                let ((key, key_len), updater) = (text(input), updater());
+                sessionstore_store_update_wait(store, key, key_len, &updater, 20, &mut event, &mut error);
+            }
+            30 | 31 => {
+                let (name, name_len) = text(input);
+                let (listener, mut lock) = (with.then(lock_listener), null_mut());
+                let mut options: sessionstore_lock_options = std::mem::zeroed();
+                options.struct_size = size_of::<sessionstore_lock_options>() as u32;
+                options.wait_ms = u32::from(which) * 4;
+                if what & 1 == 0 {
+                    let result = (which != 0).then(lock_result);
+                    let (listener, result) = (pointer(&listener), pointer(&result));
+                    sessionstore_store_lock(store, name, name_len, &options, listener, result, &mut error);
+                } else {
+                    let listener = pointer(&listener);
+                    sessionstore_store_lock_wait(store, name, name_len, &options, listener, 20, &mut lock, &mut error);
+                }
+                keep(&mut held.locks, lock);
+            }
+            32 => {
+                let (lock, result) = (pick(&held.locks, which), result());
+                sessionstore_lock_release(lock, pointer(&result), &mut error);
+            }
+            33 => drop(sessionstore_lock_release_wait(pick(&held.locks, which), 20, &mut error)),
+            34 => sessionstore_lock_free(take(&mut held.locks, which)),
+            35 => {
+                let (lock, mut length) = (pick(&held.locks, which), 0);
+                assert!(!sessionstore_lock_name(lock, &mut length).is_null());
+                assert_eq!(length == 0, lock.is_null());
+                assert_eq!(sessionstore_lock_token(lock) == 0, lock.is_null());
+                sessionstore_lock_is_held(lock);
+                keep(&mut held.locks, sessionstore_lock_retain(lock));
+            }
+            36 => {
+                let mut transaction = null_mut();
+                sessionstore_transaction_new(&mut transaction, &mut error);
+                keep(&mut held.transactions, transaction);
+            }
+            37 => {
+                let (transaction, (key, key_len)) = (pick(&held.transactions, which), text(input));
+                match byte(input) % 5 {
+                    0 => {
+                        sessionstore_transaction_check_version(transaction, key, key_len, u64::from(which), &mut error)
+                    }
+                    1 => sessionstore_transaction_check_exists(transaction, key, key_len, &mut error),
+                    2 => sessionstore_transaction_check_absent(transaction, key, key_len, &mut error),
+                    3 => {
+                        let (json, length) = text(input);
+                        sessionstore_transaction_check_equals(transaction, key, key_len, json, length, &mut error)
+                    }
+                    _ => sessionstore_transaction_check_lock(transaction, pick(&held.locks, which), &mut error),
+                };
+            }
+            38 => {
+                let (transaction, (key, key_len)) = (pick(&held.transactions, which), text(input));
+                let ((json, json_len), options) = (text(input), write_options(held, input));
+                let (options, operation) = (if with { &options } else { null() }, i32::from(which % 9));
+                sessionstore_transaction_write(
+                    transaction,
+                    key,
+                    key_len,
+                    operation,
+                    json,
+                    json_len,
+                    options,
+                    &mut error,
+                );
+            }
+            39 => {
+                let (transaction, result) = (pick(&held.transactions, which), with.then(list_result));
+                sessionstore_store_transact(store, transaction, pointer(&result), &mut error);
+            }
+            40 => {
+                let (transaction, mut list) = (pick(&held.transactions, which), null_mut());
+                sessionstore_store_transact_wait(store, transaction, 20, &mut list, &mut error);
+                keep(&mut held.lists, list);
+            }
+            41 => sessionstore_transaction_free(take(&mut held.transactions, which)),
+            42..=44 => {
+                let texts = [text(input), text(input), text(input)];
+                let (parts, lengths) = (texts.map(|text| text.0), texts.map(|text| text.1));
+                let mut selector: sessionstore_selector = std::mem::zeroed();
+                selector.struct_size = size_of::<sessionstore_selector>() as u32;
+                selector.flags = u32::from(with);
+                (selector.keys, selector.key_lens) = (parts.as_ptr(), lengths.as_ptr());
+                selector.key_count = usize::from(which % 3);
+                (selector.prefixes, selector.prefix_lens) = (parts[1..].as_ptr(), lengths[1..].as_ptr());
+                selector.prefix_count = usize::from(which / 3 % 3);
+                match what & 0x3f {
+                    42 => {
+                        let (listener, mut subscription) = (listener(0), null_mut());
+                        sessionstore_store_listen_to(store, &selector, &listener, &mut subscription, &mut error);
+                        keep(&mut held.subscriptions, subscription);
+                    }
+                    43 => {
+                        let result = (which != 0).then(list_result);
+                        sessionstore_store_read(store, &selector, pointer(&result), &mut error);
+                    }
+                    _ => {
+                        let mut list = null_mut();
+                        sessionstore_store_read_wait(store, &selector, 20, &mut list, &mut error);
+                        keep(&mut held.lists, list);
+                    }
+                }
+            }
+            45 => {
+                let ((prefix, length), result) = (text(input), (which != 0).then(key_list_result));
+                sessionstore_store_keys(store, prefix, length, pointer(&result), &mut error);
+            }
+            46 => {
+                let result = (which != 0).then(usage_result);
+                sessionstore_store_usage(store, pointer(&result), &mut error);
+            }
+            47 => {
+                let list = take(&mut held.lists, which);
+                for at in 0..sessionstore_event_list_count(list) {
+                    keep(&mut held.events, sessionstore_event_retain(sessionstore_event_list_get(list, at)));
+                }
+                sessionstore_event_list_free(list);
+            }
+            48 => {
+                let error = pick(&held.errors, which);
+                assert!(sessionstore_error_check(error) >= -1 && sessionstore_error_write(error) >= -1);
+                keep(&mut held.events, sessionstore_event_retain(sessionstore_error_current(error)));
+            }
+            49 => {
+                let ((token, length), result) = (text(input), result());
+                sessionstore_client_renew_token(client, token, length, pointer(&result), &mut error);
+            }
+            50 => {
+                let ((key, key_len), (json, json_len), result) = (text(input), text(input), result());
+                let (version, result) = (u64::from(which), pointer(&result));
+                sessionstore_store_set_if_version(store, key, key_len, json, json_len, version, result, &mut error);
+            }
             _ => {}
-        }
-        // What was not handed to a call is still ours.
-        if !matches!(what & 0x1f, 2 | 4 | 5 | 15 | 16) && !result.is_null() {
-            on_drop((*result).ctx);
         }
     }
     keep(&mut held.events, event);
@@ -319,6 +581,9 @@ fuzz_target!(|data: &[u8]| {
         held.stores.drain(..).for_each(|one| sessionstore_store_free(one));
         held.events.drain(..).for_each(|one| sessionstore_event_free(one));
         held.values.drain(..).for_each(|one| sessionstore_value_free(one));
+        held.locks.drain(..).for_each(|one| sessionstore_lock_free(one));
+        held.transactions.drain(..).for_each(|one| sessionstore_transaction_free(one));
+        held.lists.drain(..).for_each(|one| sessionstore_event_list_free(one));
         held.errors.drain(..).for_each(|one| sessionstore_error_free(one));
         free_clients(&mut held);
     }
