@@ -13,7 +13,8 @@ use tungstenite::http::header::AUTHORIZATION;
 use tungstenite::http::{HeaderValue, Response, StatusCode};
 use tungstenite::protocol::WebSocketConfig;
 
-use super::options::{Address, ClientOptions};
+use super::api::Shared;
+use super::options::Address;
 use super::socket::Socket;
 use crate::core::replica::Replica;
 use crate::core::wire;
@@ -34,35 +35,23 @@ pub(crate) struct Opened {
 }
 
 /// Opens a connection and joins by its query, with the listen set if it is short enough.
-pub(crate) async fn open(
-    options: &ClientOptions,
-    token: Option<&str>,
-    address: &Address,
-    join_id: u64,
-    set: &ListenSet,
-) -> Result<Opened, Error> {
-    let limit = Duration::from_millis(options.connect_timeout_ms);
-    match tokio::time::timeout(limit, connect(options, token, address, join_id, set)).await {
+pub(crate) async fn open(shared: &Shared, token: Option<&str>, join_id: u64, set: &ListenSet) -> Result<Opened, Error> {
+    let timeout_ms = shared.options.connect_timeout_ms;
+    match tokio::time::timeout(Duration::from_millis(timeout_ms), connect(shared, token, join_id, set)).await {
         Ok(opened) => opened,
         Err(_) => {
-            let message = format!("no connection within {} ms", options.connect_timeout_ms);
+            let message = format!("no connection within {timeout_ms} ms");
             Err(Error::new(ErrorCode::ConnectionFailed, message))
         }
     }
 }
 
-async fn connect(
-    options: &ClientOptions,
-    token: Option<&str>,
-    address: &Address,
-    join_id: u64,
-    set: &ListenSet,
-) -> Result<Opened, Error> {
-    let stream = reach(address).await?;
+async fn connect(shared: &Shared, token: Option<&str>, join_id: u64, set: &ListenSet) -> Result<Opened, Error> {
+    let stream = reach(&shared.address).await?;
     // Small messages are sent as they come.
     let _ = stream.set_nodelay(true);
     let listening = set.keys.len() + set.prefixes.len() <= MAX_QUERY_BYTES;
-    let url = joining_url(options, address, join_id, listening.then_some(set));
+    let url = joining_url(shared, join_id, listening.then_some(set));
     let unusable = |_| Error::new(ErrorCode::InvalidUrl, "the URL cannot be requested");
     let mut request = url.into_client_request().map_err(unusable)?;
     if let Some(token) = token {
@@ -122,7 +111,8 @@ impl AsyncWrite for Recorded {
 }
 
 /// The address with a query that joins, and listens if there are keys.
-fn joining_url(options: &ClientOptions, address: &Address, join_id: u64, set: Option<&ListenSet>) -> String {
+fn joining_url(shared: &Shared, join_id: u64, set: Option<&ListenSet>) -> String {
+    let Shared { options, address, .. } = shared;
     let mut query = form_urlencoded::Serializer::new(String::new());
     let given = [
         ("room", &options.room),
@@ -136,6 +126,7 @@ fn joining_url(options: &ClientOptions, address: &Address, join_id: u64, set: Op
         query.append_pair(name, value);
     }
     query.append_pair("join", &join_id.to_string());
+    query.append_pair("secret", &shared.secret.to_hex());
     if let Some(set) = set {
         query.append_pair("listen", &String::from_utf8_lossy(&set.keys));
         if set.prefixes != b"[]" {

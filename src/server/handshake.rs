@@ -12,6 +12,7 @@ use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::{Limits, MAX_REQUEST_ID_BYTES};
 use crate::core::names::{self, KeyList};
 use crate::core::room::Time;
+use crate::core::secret::Secret;
 
 /// What a request head asks for.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Admission {
     pub listen: Option<Arc<KeyList>>,
     /// And the prefixes.
     pub prefixes: Option<KeyList>,
+    /// By which the peer comes back as itself.
+    pub secret: Option<Secret>,
     pub accept_key: String,
 }
 
@@ -99,6 +102,7 @@ struct Query<'a> {
     /// As it was written.
     listen: Option<&'a str>,
     prefixes: Option<Cow<'a, str>>,
+    secret: Option<Cow<'a, str>>,
 }
 
 fn query(text: &str) -> Query<'_> {
@@ -112,6 +116,7 @@ fn query(text: &str) -> Query<'_> {
                 continue;
             }
             "prefixes" => &mut query.prefixes,
+            "secret" => &mut query.secret,
             "room" => &mut query.room,
             "role" => &mut query.role,
             "name" => &mut query.name,
@@ -169,6 +174,7 @@ fn admission(
         join: query.join.as_deref().map(join_id).transpose().map_err(bad_parameter)?,
         listen: query.listen.map(|written| last.read(written)).transpose().map_err(bad_parameter)?,
         prefixes: query.prefixes.as_deref().map(prefixes).transpose().map_err(bad_parameter)?,
+        secret: query.secret.as_deref().map(secret).transpose().map_err(bad_parameter)?,
         accept_key,
     };
     check(&admission, limits).map_err(bad_parameter)?;
@@ -203,6 +209,12 @@ fn check(admission: &Admission, limits: &Limits) -> Result<(), Error> {
         return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
     }
     Ok(())
+}
+
+/// The `secret` parameter.
+fn secret(text: &str) -> Result<Secret, Error> {
+    let wrong = || Error::new(ErrorCode::InvalidArgument, "secret is not 32 hexadecimal digits");
+    Secret::parse(text).ok_or_else(wrong)
 }
 
 /// The `prefixes` parameter.
@@ -304,6 +316,7 @@ mod tests {
             ("GET /ws?room=r&join=1&listen=", "\"code\":2"),
             ("GET /ws?room=r&join=1&listen", "\"code\":2"),
             ("GET /ws?room=r&listen=%5B%5D", "\"code\":2"),
+            ("GET /ws?room=r&join=1&secret=secret", "\"code\":2"),
         ];
         for (line, code) in bad {
             let (status, body) = refused(line, UPGRADE);

@@ -118,7 +118,7 @@ impl Inner {
         };
         match message {
             ClientMessage::Set { key, value, expected } => {
-                match (self.apply(now, Command::Set { peer, key: &key, value, expected }), id) {
+                match (self.apply_once(now, peer, id, Command::Set { peer, key: &key, value, expected }), id) {
                     (Ok(Reply::State(state)), Some(id)) => self.answer_set(connection, id, &state),
                     (reply, _) => self.state(connection, id, reply),
                 }
@@ -128,15 +128,15 @@ impl Inner {
                 self.state(connection, id, reply);
             }
             ClientMessage::Write { write, lock } => {
-                let reply = self.apply(now, Command::Write { peer, write, lock });
+                let reply = self.apply_once(now, peer, id, Command::Write { peer, write, lock });
                 self.state(connection, id, reply);
             }
             ClientMessage::Transact(transaction) => {
-                let reply = self.apply(now, Command::Transact { peer, transaction });
+                let reply = self.apply_once(now, peer, id, Command::Transact { peer, transaction });
                 self.state(connection, id, reply);
             }
             ClientMessage::Acquire { name, ttl_ms, wait_ms } => {
-                let reply = self.apply(now, Command::Acquire { peer, name: &name, ttl_ms, wait_ms });
+                let reply = self.apply_once(now, peer, id, Command::Acquire { peer, name: &name, ttl_ms, wait_ms });
                 match (reply, id) {
                     (Ok(Reply::Waiting(wait)), Some(id)) => self.answer_later(connection, id, wait),
                     (reply, _) => self.state(connection, id, reply),
@@ -147,7 +147,7 @@ impl Inner {
                 self.state(connection, id, reply);
             }
             ClientMessage::Release { lock } => {
-                let reply = self.apply(now, Command::Release { peer, lock });
+                let reply = self.apply_once(now, peer, id, Command::Release { peer, lock });
                 self.state(connection, id, reply);
             }
             ClientMessage::Read { keys, prefixes } => {
@@ -198,6 +198,10 @@ impl Inner {
                 }
                 (outcome, _) => self.done(connection, id, outcome.map(drop)),
             },
+            ClientMessage::Answered { through, except } => {
+                let reply = self.apply(now, Command::Answered { peer, through, except: &except });
+                self.done(connection, id, reply.map(drop));
+            }
             ClientMessage::Leave => {
                 // Who goes need not hear what others said last, but its own writes come before
                 // their results.
@@ -327,6 +331,7 @@ impl Inner {
             name: name.or(identity.name.as_deref()),
             role: &identity.role,
             metadata: metadata.or(identity.metadata.as_deref()),
+            secret: identity.secret,
         };
         self.apply(now, Command::Join { peer, new_session_id: &new_session_id })
     }

@@ -8,7 +8,7 @@ use sessionstore::core::wire::{self, ClientMessage, Text};
 use sessionstore::Error;
 
 fn join(room: &mut Room, peer_id: &str) -> PeerHandle {
-    let peer = Introduction { peer_id, user_id: "", name: None, role: "guest", metadata: None };
+    let peer = Introduction { peer_id, user_id: "", name: None, role: "guest", metadata: None, secret: None };
     match room.apply(0, Command::Join { peer, new_session_id: "s" }, &mut Vec::new()) {
         Ok(Reply::Joined { peer, .. }) => peer,
         other => panic!("a plain join was answered with {other:?}"),
@@ -53,7 +53,7 @@ fn apply(
         }
         ClientMessage::Join { name, metadata } => {
             let (name, metadata) = (name.as_deref(), metadata.as_deref());
-            let peer = Introduction { peer_id: "p1", user_id: "", name, role: "guest", metadata };
+            let peer = Introduction { peer_id: "p1", user_id: "", name, role: "guest", metadata, secret: None };
             Command::Join { peer, new_session_id: "s" }
         }
         ClientMessage::PeerUpdate { name, metadata } => {
