@@ -52,6 +52,8 @@ struct Task<'a> {
     sent: u64,
     /// Listen requests without an answer: id and generation.
     listens: VecDeque<(u64, u64)>,
+    /// The generation whose snapshot has arrived, and the newest revision that was told since.
+    known_up_to: Option<(u64, u64)>,
     /// Requests for locks that nobody waits for any more: what is granted yet is given back.
     abandoned: BTreeSet<u64>,
     join_id: u64,
@@ -95,6 +97,7 @@ impl<'a> Task<'a> {
             answered: 0,
             sent: 0,
             listens: VecDeque::new(),
+            known_up_to: None,
             abandoned: BTreeSet::new(),
             join_id: 0,
             resumes: false,
@@ -147,7 +150,10 @@ impl<'a> Task<'a> {
         self.join_id = lock(&shared.requests).pending.next_id();
         let (generation, set) = {
             let listening = lock(&shared.listening);
-            (listening.replica.generation(), transport::ListenSet::of(&listening.replica))
+            let generation = listening.replica.generation();
+            // Only who has had the snapshot of the very set that it asks for now can be told the rest.
+            let since = self.known_up_to.filter(|(known, _)| *known == generation).map(|(_, revision)| revision);
+            (generation, transport::ListenSet::of(&listening.replica, since))
         };
         let token = lock(&shared.token).clone();
         let opening = transport::open(shared, token.as_deref(), self.join_id, &set);
@@ -274,9 +280,14 @@ impl<'a> Task<'a> {
         match message {
             ServerMessage::Changes { states, snapshot } => {
                 let mut listening = lock(&self.shared.listening);
+                let newest = states.iter().map(|(change, _)| change.version).max().unwrap_or(0);
                 if snapshot {
+                    self.known_up_to = Some((self.answered, newest));
                     listening.replica.snapshot(self.answered, states, &mut self.notices);
                 } else {
+                    if let Some((_, known)) = &mut self.known_up_to {
+                        *known = newest.max(*known);
+                    }
                     for (change, replaced) in states {
                         listening.replica.changed(&change, replaced, &mut self.notices);
                     }
@@ -335,6 +346,9 @@ impl<'a> Task<'a> {
         status.error = None;
         drop(status);
         let another_peer = another || !welcome.returned;
+        if another_peer {
+            self.known_up_to = None;
+        }
         // What was sent before counts as unknown also with a server that does not know what it answered.
         self.end_hopeless(another_peer || !welcome.resumes, another);
         self.resumes = welcome.resumes;

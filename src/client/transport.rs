@@ -14,6 +14,7 @@ use tungstenite::http::{HeaderValue, Response, StatusCode};
 use tungstenite::protocol::WebSocketConfig;
 
 use super::api::Shared;
+use super::dispatch::lock;
 use super::options::Address;
 use super::socket::Socket;
 use crate::core::replica::Replica;
@@ -110,7 +111,8 @@ impl AsyncWrite for Recorded {
     }
 }
 
-/// The address with a query that joins, and listens if there are keys.
+/// The address with a query that joins, and listens if there are keys: to what is new since a revision, if one is
+/// known.
 fn joining_url(shared: &Shared, join_id: u64, set: Option<&ListenSet>) -> String {
     let Shared { options, address, .. } = shared;
     let mut query = form_urlencoded::Serializer::new(String::new());
@@ -131,6 +133,10 @@ fn joining_url(shared: &Shared, join_id: u64, set: Option<&ListenSet>) -> String
         query.append_pair("listen", &String::from_utf8_lossy(&set.keys));
         if set.prefixes != b"[]" {
             query.append_pair("prefixes", &String::from_utf8_lossy(&set.prefixes));
+        }
+        if let Some(revision) = set.since {
+            query.append_pair("session", &lock(&shared.status).session_id);
+            query.append_pair("since", &revision.to_string());
         }
     }
     format!("ws://{}:{}{}?{}", address.host, address.port, address.path, query.finish())
@@ -210,11 +216,13 @@ pub(crate) fn is_final(error: &Error) -> bool {
 pub(crate) struct ListenSet {
     keys: Vec<u8>,
     prefixes: Vec<u8>,
+    /// The revision of this session up to which everything about them is known.
+    since: Option<u64>,
 }
 
 impl ListenSet {
-    pub(crate) fn of(replica: &Replica) -> ListenSet {
-        let mut set = ListenSet { keys: Vec::new(), prefixes: Vec::new() };
+    pub(crate) fn of(replica: &Replica, since: Option<u64>) -> ListenSet {
+        let mut set = ListenSet { keys: Vec::new(), prefixes: Vec::new(), since };
         wire::write_key_array(&mut set.keys, replica.listen_set());
         wire::write_key_array(&mut set.prefixes, replica.prefixes());
         set

@@ -69,6 +69,10 @@ pub const MAX_IN_FLIGHT: usize = 256;
 /// which may be longer.
 pub const MAX_IN_FLIGHT_BYTES: usize = MAX_ANSWER_BYTES / 4;
 
+/// How many removals of keys a room remembers, for peers that come back: enough for a busy minute of a store of
+/// 100 keys. Who was away for more is sent all keys.
+pub const MAX_REMOVALS: usize = 128;
+
 /// Longest time to live of a key, in milliseconds: a year, which no session lasts.
 pub const MAX_TTL_MS: u64 = 365 * 86_400_000;
 

@@ -22,14 +22,20 @@ impl Inner {
         self.connections += 1;
         self.answer_raw(connection, |out| http::write_upgrade(out, &admission.accept_key));
         if let Some(id) = &admission.join {
-            let Some((peer, _)) = self.join(connection, Some(id), None, None, now) else { return };
+            let Some((peer, is_back)) = self.join(connection, Some(id), None, None, now) else { return };
             let keys: Vec<&str> = admission.listen.iter().flat_map(|keys| keys.iter()).collect();
             let prefixes: Vec<&str> = admission.prefixes.iter().flat_map(|prefixes| prefixes.iter()).collect();
             if admission.listen.is_none() && admission.prefixes.is_none() {
                 return self.answer_snapshot(connection, peer);
             }
+            let before = self.room.group_of(peer);
             return match self.listen(connection, peer, &keys, &prefixes, now) {
-                Ok(()) => self.answer_snapshot(connection, peer),
+                Ok(()) => {
+                    // Only who goes on listening to the same may know some of it.
+                    let goes_on = is_back && self.room.group_of(peer) == before;
+                    let since = admission.since.as_ref().filter(|_| goes_on);
+                    self.answer_missed(connection, peer, since);
+                }
                 // The handshake has checked the keys, so this is a fault; the client is told.
                 Err(error) => self.answer(connection, |out| wire::write_error(out, None, &error)),
             };

@@ -542,6 +542,19 @@ impl Inner {
         self.answer_shared(connection, list);
     }
 
+    /// What the peer missed since a revision of this session, if that can be told; otherwise the state of every
+    /// key it listens to.
+    pub fn answer_missed(&mut self, connection: &Rc<Connection>, peer: PeerHandle, since: Option<&(String, u64)>) {
+        let since = since.filter(|(session, _)| self.room.session_id().is_some_and(|id| **id == **session));
+        match since.and_then(|(_, revision)| self.room.changes_since(peer, *revision)) {
+            Some(missed) if missed.is_empty() => {}
+            Some(missed) => self.answer(connection, |out| {
+                wire::write_changes(out, missed.iter().map(|change| (&**change, 0)), false);
+            }),
+            None => self.answer_snapshot(connection, peer),
+        }
+    }
+
     /// The state of every key the peer listens to; nothing if there is none.
     pub fn answer_snapshot(&mut self, connection: &Rc<Connection>, peer: PeerHandle) {
         let Some(group) = self.room.group_of(peer) else { return };

@@ -524,3 +524,17 @@ fn rooms_and_peers_have_their_rules() {
     };
     scene.introduce(0, longest).unwrap();
 }
+
+#[test]
+fn rules_and_roles_that_change_nothing_for_a_listener_leave_it_alone() {
+    let mut scene = Scene::new(Limits::default());
+    let ada = scene.join(0, "ada");
+    scene.apply(0, Command::Listen { peer: ada, keys: &["k"], prefixes: &["hand/"] }).unwrap();
+    scene.story();
+    for command in [Command::SetRules { rules: None }, Command::ChangeRole { peer: ada, role: "host" }] {
+        scene.apply(1, command).unwrap();
+    }
+    assert_eq!(scene.story(), ["ada updated"]);
+    scene.set(2, ada, "hand/1", "1").unwrap();
+    assert_eq!(scene.snapshot(ada), [("hand/1".into(), "1".into()), ("k".into(), "null".into())]);
+}

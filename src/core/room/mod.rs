@@ -18,13 +18,13 @@ mod listening;
 mod locks;
 mod store;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
 
 use super::error::{Error, ErrorCode};
-use super::limits::{Limits, MAX_ANSWERS};
+use super::limits::{Limits, MAX_ANSWERS, MAX_REMOVALS};
 use super::names;
 use super::rules::{Caller, Right, Rules};
 use super::secret::Secret;
@@ -394,6 +394,9 @@ pub struct Peer {
     secret: Option<Secret>,
     /// What it was answered. None unless it may come back with a secret, and until it asks for something.
     answers: Option<Box<Answers>>,
+    /// From this revision on it knows what it may read, if it knows the revision: before, its listen set was
+    /// changed for it.
+    regrouped: u64,
     /// The group it listens with, and its place among the members; none while it listens to nothing.
     listens: Option<(u32, u32)>,
 }
@@ -471,6 +474,10 @@ struct Session {
     /// Peers that wait for locks.
     waiting: usize,
     next_wait: u64,
+    /// The last removals of keys, oldest first.
+    removals: VecDeque<Arc<Change>>,
+    /// Of removals up to this revision not all are known.
+    removals_forgotten: u64,
     /// Of the answers that are kept for all peers.
     answer_bytes: usize,
     /// When the empty session ends.
@@ -785,6 +792,7 @@ impl Room {
             serial,
             secret: peer.secret,
             answers: None,
+            regrouped: 0,
             listens: None,
         }) as u32;
         session.peer_index.insert(place, slot);
