@@ -1,6 +1,6 @@
 //! Whoever knows the room as it was at a revision, and is told what it missed since, knows it as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -61,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// Runs the steps; returns how often what was missed could be told.
 fn run(steps: &[Step]) -> usize {
     let rules = Rules::from_toml(
-        "[[rule]]\nname = \"no secrets\"\nroles = [\"guest\"]\nkeys = [\"hand/secret\"]\nallow = [\"write\", \"create\", \"remove\"]\n\
+        "[[rule]]\nname = \"no secrets\"\nroles = [\"guest\"]\nkeys = [\"hand/secret\"]\ndeny = [\"read\"]\n\
          [[rule]]\nname = \"all\"\nroles = [\"guest\"]\nkeys = [\"*\"]\n\
          allow = [\"read\", \"write\", \"create\", \"remove\", \"lock\"]\n",
     )
@@ -97,6 +97,8 @@ fn run(steps: &[Step]) -> usize {
         scene.story();
         for (revision, known) in &moments {
             if let Some(changes) = scene.room.changes_since(reader, *revision) {
+                let keys: BTreeSet<_> = changes.iter().map(|change| &change.key).collect();
+                assert_eq!(keys.len(), changes.len(), "each key once");
                 assert!(changes.iter().all(|change| change.version > *revision));
                 assert_eq!(told(known.clone(), changes), copy(&scene, reader), "since {revision}: {step:?}");
                 tellings += 1;

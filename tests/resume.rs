@@ -1,18 +1,21 @@
-//! Requests that come again are applied once, whatever breaks in between, and a peer is come back as by its own
-//! client alone.
+//! Coming back after the connection broke: requests that come again are applied once, what was missed is told,
+//! and a peer is come back as by its own client alone.
 
 mod common;
 mod support;
 
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{until, Client as Raw};
+use common::{encode, until, Client as Raw};
 use serde_json::{json, Value as Json};
 use sessionstore::core::limits::MAX_ANSWERS;
 use sessionstore::core::write::{Check, Transaction, Write};
-use sessionstore::{Client, ClientOptions, ConnectionState, Error, ErrorCode, UpdateListener, Value};
+use sessionstore::{Client, ClientOptions, ConnectionState, Error, ErrorCode, KeyChange, UpdateListener, Value};
 use support::{patient, server, server_with, Cable, SAFETY};
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::{Message, WebSocket};
 
 const SECRET: &str = "&secret=000102030405060708090a0b0c0d0e0f";
 const OTHER: &str = "&secret=100102030405060708090a0b0c0d0e0f";
@@ -163,6 +166,50 @@ fn a_wait_for_a_lock_that_is_cut_off_begins_anew_and_a_lost_grant_is_told_again(
     assert_eq!(ask(&mut ada, 2, "lock-acquire", json!({"name": "other"})), Ok(other));
 }
 
+#[test]
+fn who_comes_back_is_told_what_it_missed_and_no_more() {
+    let server = server();
+    let listen = format!("listen={}&prefixes={}", encode(r#"["a","b"]"#), encode(r#"["hand/"]"#));
+    let come = |more: &str| Raw::join_with(&server, &format!("room=r&peer=ada{SECRET}&{listen}{more}"));
+    let mut ada = come("");
+    ada.expect("on-metadata-change");
+    let mut bob = Raw::join(&server, "r", "bob");
+    let session = bob.call("join", json!({}))["session_id"].as_str().expect("an id").to_owned();
+    ada.expect("on-peer-join");
+    for (key, data) in [("a", json!(1)), ("b", json!(1)), ("hand/1", json!(1)), ("hand/2", json!(1))] {
+        bob.set(key, data);
+        ada.change();
+    }
+    let back = format!("&session={session}&since=4");
+    ada.cut();
+    let mut ada = come(&back);
+    ada.nothing_waits();
+    ada.cut();
+    for (key, data) in
+        [("b", json!(2)), ("hand/1", json!(null)), ("other", json!(1)), ("hand/3", json!(1)), ("b", json!(3))]
+    {
+        bob.set(key, data);
+    }
+    let mut ada = come(&back);
+    let missed = ada.expect("on-metadata-change");
+    assert!(missed.get("snapshot").is_none(), "{missed}");
+    let told = |params: &Json| -> Vec<(Json, Json, Json)> {
+        let values = params["values"].as_array().expect("values").iter();
+        values.map(|state| (state["key"].clone(), state["data"].clone(), state["change_version"].clone())).collect()
+    };
+    let expected = [("hand/1", json!(null), 6), ("hand/3", json!(1), 8), ("b", json!(3), 9)];
+    assert_eq!(told(&missed), expected.map(|(key, data, version)| (json!(key), data, json!(version))));
+    ada.nothing_waits();
+    // A snapshot for who knows another session, listens to something else, or is not back but new.
+    let mut other = come("&session=another&since=4");
+    assert_eq!(other.expect("on-metadata-change")["snapshot"], true);
+    let more = format!("room=r&peer=ada{SECRET}&listen={}{back}", encode(r#"["a"]"#));
+    let mut other = Raw::join_with(&server, &more);
+    assert_eq!(told(&other.expect("on-metadata-change")), [(json!("a"), json!(1), json!(1))]);
+    let mut new = Raw::join_with(&server, &format!("room=r&peer=new{OTHER}&{listen}{back}"));
+    assert_eq!(new.expect("on-metadata-change")["snapshot"], true);
+}
+
 // ------------------------------------------------------------------ our client
 
 struct Updates(mpsc::Sender<(ConnectionState, Option<ErrorCode>)>);
@@ -225,6 +272,83 @@ fn with_another_session_what_was_sent_is_unknown_and_what_waited_goes_on() {
     assert_eq!(outcome(&transacted), Err(ErrorCode::SessionLost));
     assert_eq!((outcome(&read), outcome(&unsent), outcome(&absent)), (Ok(()), Ok(()), Ok(())));
     assert_eq!(store.keys("").wait(SAFETY).expect("keys"), ["absent", "unsent"]);
+}
+
+/// The query of the next client that connects, and its WebSocket.
+fn accept(listener: &TcpListener) -> (String, WebSocket<TcpStream>) {
+    let (stream, _) = listener.accept().expect("a client");
+    let mut query = String::new();
+    #[allow(clippy::result_large_err)] // The type is tungstenite's.
+    let read = |request: &Request, response: Response| {
+        query = request.uri().query().unwrap_or("").to_owned();
+        Ok(response)
+    };
+    let socket = tungstenite::accept_hdr(stream, read).expect("a WebSocket");
+    (query, socket)
+}
+
+#[test]
+fn our_client_asks_for_what_it_missed_only_when_it_knows_the_rest() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("ws://{}", listener.local_addr().expect("the port is known"));
+    let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(url, "room") };
+    let client = Client::open(options, ()).expect("opens");
+    let welcome = |query: &str, socket: &mut WebSocket<TcpStream>, returned: bool| {
+        let id = query.split('&').find_map(|pair| pair.strip_prefix("join=")).expect("it joins");
+        let result = json!({"peer_id": "p", "session_id": "s", "revision": 0, "returned": returned, "resumes": true});
+        socket.send(Message::text(json!({"id": id, "result": result}).to_string())).expect("sent");
+        let list = json!({"method": "peer-list", "params": {"peers": {}}});
+        socket.send(Message::text(list.to_string())).expect("sent");
+    };
+    let changes = |socket: &mut WebSocket<TcpStream>, version: u64, snapshot: bool| {
+        let values = json!([{"key": "k", "data": version, "change_version": version}]);
+        let params = if snapshot { json!({"values": values, "snapshot": true}) } else { json!({ "values": values }) };
+        socket
+            .send(Message::text(json!({"method": "on-metadata-change", "params": params}).to_string()))
+            .expect("sent");
+    };
+    let secret = |query: &str| {
+        let secret = query.split('&').find_map(|pair| pair.strip_prefix("secret=")).expect("a secret").to_owned();
+        assert_eq!(secret.len(), 32);
+        secret
+    };
+    let (first, mut socket) = accept(&listener);
+    assert!(!first.contains("since="), "{first}");
+    welcome(&first, &mut socket, false);
+    let store = client.join_wait(SAFETY).expect("joins");
+    let (told, heard) = mpsc::channel();
+    let _listening = store
+        .listen(&["k"], move |change: KeyChange<'_>| {
+            if let KeyChange::Event(event) = change {
+                let _ = told.send(event.change.version);
+            }
+        })
+        .expect("listens");
+    let request: Json = serde_json::from_str(socket.read().expect("a request").to_text().expect("text")).expect("JSON");
+    assert_eq!(request["method"], "listen-metadata-change");
+    // Cut before the snapshot: it knows nothing yet.
+    drop(socket);
+    let (second, mut socket) = accept(&listener);
+    assert!(second.contains("listen=") && !second.contains("since="), "{second}");
+    assert_eq!(secret(&second), secret(&first));
+    welcome(&second, &mut socket, true);
+    changes(&mut socket, 5, true);
+    changes(&mut socket, 7, false);
+    assert_eq!([5, 7], [(); 2].map(|()| heard.recv_timeout(SAFETY).expect("told")));
+    drop(socket);
+    let (third, mut socket) = accept(&listener);
+    assert!(third.contains("session=s") && third.contains("since=7"), "{third}");
+    welcome(&third, &mut socket, true);
+    changes(&mut socket, 9, false);
+    assert_eq!(heard.recv_timeout(SAFETY), Ok(9));
+    drop(socket);
+    let (fourth, mut socket) = accept(&listener);
+    assert!(fourth.contains("since=9"), "{fourth}");
+    // Another peer now: what it knows counts for nothing until the next snapshot.
+    welcome(&fourth, &mut socket, false);
+    drop(socket);
+    let (fifth, _socket) = accept(&listener);
+    assert!(!fifth.contains("since="), "{fifth}");
 }
 
 #[test]
