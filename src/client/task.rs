@@ -52,8 +52,6 @@ struct Task<'a> {
     sent: u64,
     /// Listen requests without an answer: id and generation.
     listens: VecDeque<(u64, u64)>,
-    /// The generation whose snapshot has arrived, and the newest revision that was told since.
-    known_up_to: Option<(u64, u64)>,
     /// Requests for locks that nobody waits for any more: what is granted yet is given back.
     abandoned: BTreeSet<u64>,
     join_id: u64,
@@ -97,7 +95,6 @@ impl<'a> Task<'a> {
             answered: 0,
             sent: 0,
             listens: VecDeque::new(),
-            known_up_to: None,
             abandoned: BTreeSet::new(),
             join_id: 0,
             resumes: false,
@@ -150,10 +147,7 @@ impl<'a> Task<'a> {
         self.join_id = lock(&shared.requests).pending.next_id();
         let (generation, set) = {
             let listening = lock(&shared.listening);
-            let generation = listening.replica.generation();
-            // Only who has had the snapshot of the very set that it asks for now can be told the rest.
-            let since = self.known_up_to.filter(|(known, _)| *known == generation).map(|(_, revision)| revision);
-            (generation, transport::ListenSet::of(&listening.replica, since))
+            (listening.replica.generation(), transport::ListenSet::of(&listening.replica))
         };
         let token = lock(&shared.token).clone();
         let opening = transport::open(shared, token.as_deref(), self.join_id, &set);
@@ -280,17 +274,10 @@ impl<'a> Task<'a> {
         match message {
             ServerMessage::Changes { states, snapshot } => {
                 let mut listening = lock(&self.shared.listening);
-                let newest = states.iter().map(|(change, _)| change.version).max().unwrap_or(0);
                 if snapshot {
-                    self.known_up_to = Some((self.answered, newest));
                     listening.replica.snapshot(self.answered, states, &mut self.notices);
                 } else {
-                    if let Some((_, known)) = &mut self.known_up_to {
-                        *known = newest.max(*known);
-                    }
-                    for (change, replaced) in states {
-                        listening.replica.changed(&change, replaced, &mut self.notices);
-                    }
+                    listening.replica.notified(states, &mut self.notices);
                 }
                 self.changes.extend(addressed(&listening, &mut self.notices));
             }
@@ -340,15 +327,13 @@ impl<'a> Task<'a> {
         })?;
         self.attempts = 0;
         let was_joined = lock(&self.shared.status).joined;
-        let another = lock(&self.shared.listening).replica.join_session(&welcome.session_id);
+        let another =
+            lock(&self.shared.listening).replica.joined(&welcome.session_id, welcome.revision, welcome.returned);
         let mut status = lock(&self.shared.status);
         status.session_id = welcome.session_id.into();
         status.error = None;
         drop(status);
         let another_peer = another || !welcome.returned;
-        if another_peer {
-            self.known_up_to = None;
-        }
         // What was sent before counts as unknown also with a server that does not know what it answered.
         self.end_hopeless(another_peer || !welcome.resumes, another);
         self.resumes = welcome.resumes;
@@ -409,7 +394,7 @@ impl<'a> Task<'a> {
         let unreadable = |_| Error::new(ErrorCode::Internal, "the server's answer cannot be read");
         let mut tell = |states: &[Arc<Change>]| {
             let mut notices = Vec::new();
-            states.iter().for_each(|state| listening.replica.changed(state, 0, &mut notices));
+            states.iter().for_each(|state| listening.replica.acknowledged(state, &mut notices));
             self.shared.queue_notices(&listening, &mut notices);
         };
         let Asked { kind, completion } = request.what;

@@ -221,7 +221,8 @@ pub(crate) struct ListenSet {
 }
 
 impl ListenSet {
-    pub(crate) fn of(replica: &Replica, since: Option<u64>) -> ListenSet {
+    pub(crate) fn of(replica: &Replica) -> ListenSet {
+        let since = replica.known_up_to();
         let mut set = ListenSet { keys: Vec::new(), prefixes: Vec::new(), since };
         wire::write_key_array(&mut set.keys, replica.listen_set());
         wire::write_key_array(&mut set.prefixes, replica.prefixes());
