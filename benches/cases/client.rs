@@ -46,7 +46,7 @@ fn changing(listeners: u64) -> Work {
         version += 1;
         let (key, value) = (first.key.clone(), first.value.clone());
         let change = Arc::new(Change { value, version, updated_at: NOW, ..Change::absent(key) });
-        replica.notified([(black_box(&change).clone(), 0)], &mut notices);
+        replica.notified(black_box(&[(change, 0)]), &mut notices);
         assert_eq!(notices.len() as u64, listeners);
         notices.len()
     })

@@ -277,7 +277,7 @@ impl<'a> Task<'a> {
                 if snapshot {
                     listening.replica.snapshot(self.answered, states, &mut self.notices);
                 } else {
-                    listening.replica.notified(states, &mut self.notices);
+                    listening.replica.notified(&states, &mut self.notices);
                 }
                 self.changes.extend(addressed(&listening, &mut self.notices));
             }

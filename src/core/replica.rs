@@ -358,11 +358,11 @@ impl Replica {
     }
 
     /// The server told of changes, in the order of their revisions: each with how many states it replaced.
-    pub fn notified(&mut self, states: impl IntoIterator<Item = (Arc<Change>, u64)>, notices: &mut Vec<Notice>) {
+    pub fn notified(&mut self, states: &[(Arc<Change>, u64)], notices: &mut Vec<Notice>) {
         let mut newest = 0;
         for (change, replaced) in states {
             newest = change.version.max(newest);
-            self.changed(&change, replaced, notices);
+            self.changed(change, *replaced, notices);
         }
         self.told = self.told.max(newest);
     }
@@ -532,14 +532,14 @@ mod tests {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
         assert!(!replica.joined("s1", 0, true));
         assert!(replica.add(1, &["a", "b", "a"], &[], &mut notices));
-        replica.notified([(state("a", 9, 9), 0)], &mut notices);
+        replica.notified(&[(state("a", 9, 9), 0)], &mut notices);
         assert!(told(&mut notices).is_empty(), "nothing before the snapshot");
         replica.snapshot(replica.generation(), vec![(state("a", 9, 9), 0), (absent("b"), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:a=9", "1:b=null", "1:end"]);
-        replica.notified([(state("a", 10, 10), 0)], &mut notices);
-        replica.notified([(state("a", 10, 10), 0)], &mut notices);
-        replica.notified([(state("a", 8, 8), 0)], &mut notices);
-        replica.notified([(state("c", 11, 11), 0)], &mut notices);
+        replica.notified(&[(state("a", 10, 10), 0)], &mut notices);
+        replica.notified(&[(state("a", 10, 10), 0)], &mut notices);
+        replica.notified(&[(state("a", 8, 8), 0)], &mut notices);
+        replica.notified(&[(state("c", 11, 11), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:a=10"]);
         assert_eq!(replica.cached("a").unwrap().version, 10);
         assert!(replica.cached("c").is_none());
@@ -559,7 +559,7 @@ mod tests {
         // A late answer to the first listen does not make b known.
         replica.snapshot(1, vec![(state("a", 1, 1), 0), (absent("b"), 0)], &mut notices);
         assert!(told(&mut notices).is_empty());
-        replica.notified([(state("a", 2, 2), 0)], &mut notices);
+        replica.notified(&[(state("a", 2, 2), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:a=2", "2:a=2"]);
         replica.snapshot(2, vec![(state("a", 2, 2), 0), (absent("b"), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["3:a=2", "3:b=null", "3:end"]);
@@ -581,12 +581,12 @@ mod tests {
         replica.snapshot(1, again, &mut notices);
         assert_eq!(told(&mut notices), ["1:b=5", "1:c=null"]);
         assert!(replica.joined("s2", 0, true), "another session");
-        replica.notified([(state("a", 7, 70), 0)], &mut notices);
+        replica.notified(&[(state("a", 7, 70), 0)], &mut notices);
         assert!(told(&mut notices).is_empty(), "nothing of the new session before its snapshot");
         let anew = vec![(state("a", 1, 9), 0), (state("b", 6, 1), 0), (absent("c"), 0), (state("d", 4, 2), 0)];
         replica.snapshot(1, anew, &mut notices);
         assert_eq!(told(&mut notices), ["1:b=6", "1:d=4"]);
-        replica.notified([(state("b", 7, 10), 0)], &mut notices);
+        replica.notified(&[(state("b", 7, 10), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:b=7"]);
     }
 
@@ -599,7 +599,7 @@ mod tests {
             (replica.listen_set().collect::<Vec<_>>(), replica.prefixes().collect::<Vec<_>>()),
             (vec!["pin"], vec!["hand/"])
         );
-        replica.notified([(state("hand/z", 1, 1), 0)], &mut notices);
+        replica.notified(&[(state("hand/z", 1, 1), 0)], &mut notices);
         assert!(replica.cached("hand/z").is_none());
         replica.snapshot(
             1,
@@ -609,11 +609,11 @@ mod tests {
         assert_eq!(told(&mut notices), ["1:pin=null", "1:hand/a=2", "1:hand/b=1", "1:end"]);
         assert!(replica.cached("hand/none").unwrap().value.is_null(), "known to be absent");
         assert!(replica.cached("other").is_none());
-        replica.notified([(state("hand/c", 3, 3), 0)], &mut notices);
-        replica.notified([(state("other", 4, 4), 0)], &mut notices);
+        replica.notified(&[(state("hand/c", 3, 3), 0)], &mut notices);
+        replica.notified(&[(state("other", 4, 4), 0)], &mut notices);
         let gone = Arc::new(Change { version: 5, cause: Cause::PeerLeft, ..Change::absent("hand/b".into()) });
-        replica.notified([(gone.clone(), 0)], &mut notices);
-        replica.notified([(gone.clone(), 0)], &mut notices);
+        replica.notified(&[(gone.clone(), 0)], &mut notices);
+        replica.notified(&[(gone.clone(), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:hand/c=3", "1:hand/b=null"]);
         // A listener that another's prefix answers has its snapshot at once; naming a key widens the set.
         assert!(!replica.add(2, &[], &["hand/", "hand/"], &mut notices));
@@ -674,7 +674,7 @@ mod tests {
             notices.clear();
             // A set of this client made revision 5, somebody's removal 6, and the answer was lost.
             replica.joined("s1", 6, true);
-            replica.notified([(Arc::new(Change { version: 6, ..Change::absent("a".into()) }), 0)], &mut notices);
+            replica.notified(&[(Arc::new(Change { version: 6, ..Change::absent("a".into()) }), 0)], &mut notices);
             notices.clear();
             replica.acknowledged(&state("a", 1, 5), &mut notices);
             assert!(told(&mut notices).is_empty());
@@ -689,12 +689,12 @@ mod tests {
         replica.joined("s1", 9, false);
         assert_eq!(replica.known_up_to(), None);
         replica.add(1, &["a"], &[], &mut notices);
-        replica.notified([(state("a", 8, 8), 0)], &mut notices);
+        replica.notified(&[(state("a", 8, 8), 0)], &mut notices);
         assert_eq!(replica.known_up_to(), None, "not before the snapshot");
         replica.snapshot(1, [(state("a", 8, 8), 0)], &mut notices);
         replica.acknowledged(&state("a", 20, 20), &mut notices);
         assert_eq!(replica.known_up_to(), Some(9), "what comes before one's own write may be under way");
-        replica.notified([(state("a", 20, 20), 0)], &mut notices);
+        replica.notified(&[(state("a", 20, 20), 0)], &mut notices);
         replica.joined("s1", 30, true);
         assert_eq!(replica.known_up_to(), Some(20));
         replica.add(2, &["b"], &[], &mut notices);

@@ -228,7 +228,7 @@ impl Client {
                 if snapshot {
                     self.replica.snapshot(self.answered, states, &mut self.notices);
                 } else {
-                    self.replica.notified(states, &mut self.notices);
+                    self.replica.notified(&states, &mut self.notices);
                 }
             }
             ServerMessage::Result { id, body } if id == self.join_id => {
