@@ -12,30 +12,30 @@ use std::fmt;
 /// assert_eq!(format!("{secret:?}"), "Secret");
 /// ```
 #[derive(Clone, Copy)]
-pub struct Secret(u128);
+pub struct Secret([u8; 16]);
 
 impl Secret {
     /// A secret of random bytes, which the caller has drawn.
     pub fn new(random: [u8; 16]) -> Secret {
-        Secret(u128::from_le_bytes(random))
+        Secret(random)
     }
 
     /// Reads 32 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Secret> {
         let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_hex.then(|| u128::from_str_radix(text, 16).ok().map(Secret)).flatten()
+        is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(|number| Secret(number.to_be_bytes()))
     }
 
     /// As 32 hexadecimal digits.
     pub fn to_hex(self) -> String {
-        format!("{:032x}", self.0)
+        format!("{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
 /// Takes as long whichever bits differ, so that how long a refusal takes tells nothing.
 impl PartialEq for Secret {
     fn eq(&self, other: &Secret) -> bool {
-        std::hint::black_box(self.0 ^ other.0) == 0
+        std::hint::black_box(u128::from_be_bytes(self.0) ^ u128::from_be_bytes(other.0)) == 0
     }
 }
 

@@ -10,13 +10,16 @@ use super::{PeerHandle, Reply, Session};
 use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::{MAX_ANSWERS, MAX_ANSWER_BYTES, MAX_ROOM_ANSWER_BYTES};
 use crate::core::room::Change;
+use crate::core::secret::Secret;
 
 /// How a request ended.
 type Answer = Result<Reply, Error>;
 
 /// The answers of one peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Answers {
+    /// Who says it is this peer.
+    pub secret: Secret,
     /// In the order of the requests' ids.
     kept: VecDeque<(u64, Answer)>,
     bytes: usize,
@@ -25,6 +28,10 @@ pub(super) struct Answers {
 }
 
 impl Answers {
+    pub fn new(secret: Secret) -> Answers {
+        Answers { secret, kept: VecDeque::new(), bytes: 0, forgotten: 0 }
+    }
+
     /// What the request was answered; `None` when it is new. A wait for a lock has no answer yet.
     pub fn find(&self, request: u64) -> Option<Answer> {
         match self.place(request) {
@@ -94,8 +101,7 @@ impl Session {
     /// Keeps what a request was answered.
     pub(super) fn keep_answer(&mut self, peer: PeerHandle, request: u64, answer: Answer) {
         let found = self.peers.get_mut(peer.slot as usize).filter(|found| found.serial == peer.serial);
-        let Some(peer) = found else { return };
-        let answers = peer.answers.get_or_insert_default();
+        let Some(answers) = found.and_then(|peer| peer.answers.as_mut()) else { return };
         let (before, is_much) = (answers.bytes(), self.answer_bytes > MAX_ROOM_ANSWER_BYTES);
         answers.keep(request, answer, if is_much { MAX_ANSWER_BYTES / 16 } else { MAX_ANSWER_BYTES });
         self.answer_bytes = self.answer_bytes - before + answers.bytes();
@@ -153,7 +159,7 @@ mod tests {
 
     #[test]
     fn each_request_has_its_first_answer_until_its_peer_has_it() {
-        let mut answers = Answers::default();
+        let mut answers = Answers::new(Secret::new([0; 16]));
         for request in [1, 2, 3, 5] {
             answers.keep(request, answer(request * 10), MAX_ANSWER_BYTES);
         }
@@ -171,7 +177,7 @@ mod tests {
 
     #[test]
     fn they_are_bounded_in_number_and_in_bytes() {
-        let mut answers = Answers::default();
+        let mut answers = Answers::new(Secret::new([0; 16]));
         (1..=MAX_ANSWERS as u64 + 5).for_each(|request| answers.keep(request, answer(request), MAX_ANSWER_BYTES));
         assert_eq!(answers.len(), MAX_ANSWERS);
         assert_eq!(revision(answers.find(5)), Err(ErrorCode::OutcomeUnknown));

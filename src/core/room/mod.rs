@@ -391,8 +391,7 @@ pub struct Peer {
     /// When it goes unless its connection comes back; `None` while it is connected.
     pub lost_until: Option<Time>,
     serial: u32,
-    secret: Option<Secret>,
-    /// What it was answered. None unless it may come back with a secret, and until it asks for something.
+    /// With which secret it comes back, and what it was answered.
     answers: Option<Box<Answers>>,
     /// From this revision on it knows what it may read, if it knows the revision: before, its listen set was
     /// changed for it.
@@ -404,7 +403,7 @@ pub struct Peer {
 impl Peer {
     /// Whether it has a secret, so that it comes back as itself and its requests are applied once.
     pub fn resumes(&self) -> bool {
-        self.secret.is_some()
+        self.answers.is_some()
     }
 }
 
@@ -599,7 +598,7 @@ impl Room {
         command: Command<'_>,
         events: &mut Vec<Event>,
     ) -> Result<Reply, Error> {
-        if self.peer(peer).is_none_or(|peer| peer.secret.is_none()) {
+        if self.peer(peer).is_none_or(|peer| !peer.resumes()) {
             return self.apply(now, command, events);
         }
         self.apply(now, Command::Tick, events)?;
@@ -790,8 +789,7 @@ impl Room {
             joined_at: now,
             lost_until: None,
             serial,
-            secret: peer.secret,
-            answers: None,
+            answers: peer.secret.map(|secret| Box::new(Answers::new(secret))),
             regrouped: 0,
             listens: None,
         }) as u32;
@@ -808,10 +806,13 @@ impl Room {
         if &*peer.identity.user_id != user_id {
             return Err(ErrorCode::PeerMismatch.into());
         }
-        if peer.secret.is_some() && peer.secret != secret {
+        let own = peer.answers.as_ref().map(|answers| answers.secret);
+        if own.is_some() && own != secret {
             return Err(ErrorCode::PeerInUse.into());
         }
-        peer.secret = secret;
+        if own.is_none() {
+            peer.answers = secret.map(|secret| Box::new(Answers::new(secret)));
+        }
         let handle = PeerHandle { slot, serial: peer.serial };
         if let Some(until) = peer.lost_until.take() {
             session.timers.remove(&(until, Due::Grace(handle)));
