@@ -187,6 +187,10 @@ fn answers_about_several_keys_are_read_as_they_were_written() {
     );
     let text = written(|out| write_token_expiring(out, 5));
     assert!(matches!(server(&text), ServerMessage::TokenExpiring { expires_at: 5 }));
+    let text = written(|out| write_answered(out, 7, &[2, 5]));
+    let parsed = parse_request(&text);
+    assert!(parsed.id.is_none(), "nothing answers it");
+    assert!(matches!(parsed.message, Ok(ClientMessage::Answered { through: 7, except }) if except == [2, 5]));
     let text = written(|out| write_renew_token(out, 1, "a.b.c"));
     assert!(matches!(request(&text), ClientMessage::RenewToken { token } if token == "a.b.c"));
     let lease = Lease { name: "l".into(), token: 7, expires_at: 8 };
