@@ -352,6 +352,37 @@ fn our_client_asks_for_what_it_missed_only_when_it_knows_the_rest() {
 }
 
 #[test]
+fn another_peer_with_the_same_id_is_not_taken_for_the_one_that_was_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("ws://{}", listener.local_addr().expect("the port is known"));
+    let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(url, "room") };
+    let client = Client::open(options, ()).expect("opens");
+    let welcome = |number: u32, returned: bool| {
+        let (query, mut socket) = accept(&listener);
+        let id = query.split('&').find_map(|pair| pair.strip_prefix("join=")).expect("it joins");
+        let result = json!({"peer_id": "p", "session_id": "s", "revision": 0, "returned": returned,
+                            "peer_number": number, "resumes": true});
+        socket.send(Message::text(json!({"id": id, "result": result}).to_string())).expect("sent");
+        let list = json!({"method": "peer-list", "params": {"peers": {}}});
+        socket.send(Message::text(list.to_string())).expect("sent");
+        socket
+    };
+    let mut socket = welcome(1, false);
+    let store = client.join_wait(SAFETY).expect("joins");
+    let sent = begin(store.add("n", 1));
+    let request = socket.read().expect("a request").to_text().expect("text").to_owned();
+    drop(socket);
+    // The same peer: it is asked again, in the same words.
+    let mut socket = welcome(1, true);
+    assert_eq!(socket.read().expect("a request").to_text().expect("text"), request);
+    drop(socket);
+    // Another came in its place, by a join whose answer was lost. It is in the room, and knows of no request.
+    drop(accept(&listener));
+    let _socket = welcome(2, true);
+    assert_eq!(outcome(&sent), Err(ErrorCode::OutcomeUnknown));
+}
+
+#[test]
 fn a_peer_that_comes_back_too_late_is_another_and_says_so() {
     let server = server_with(|options| options.limits.grace_ms = 1);
     let (_keeper, keeper) = {

@@ -55,6 +55,8 @@ struct Task<'a> {
     /// Requests for locks that nobody waits for any more: what is granted yet is given back.
     abandoned: BTreeSet<u64>,
     join_id: u64,
+    /// Which peer of the room this client is.
+    peer_number: Option<u32>,
     /// Whether the server applies once what is sent again.
     resumes: bool,
     /// The join was granted on this connection, and the peer list is still to come.
@@ -97,6 +99,7 @@ impl<'a> Task<'a> {
             listens: VecDeque::new(),
             abandoned: BTreeSet::new(),
             join_id: 0,
+            peer_number: None,
             resumes: false,
             welcomed: false,
             last_heard: Instant::now(),
@@ -327,13 +330,15 @@ impl<'a> Task<'a> {
         })?;
         self.attempts = 0;
         let was_joined = lock(&self.shared.status).joined;
-        let another =
-            lock(&self.shared.listening).replica.joined(&welcome.session_id, welcome.revision, welcome.returned);
+        // The answer to an earlier join may have been lost: then it was another peer that was come back to.
+        let same_peer = welcome.returned && self.peer_number == Some(welcome.peer_number);
+        self.peer_number = Some(welcome.peer_number);
+        let another = lock(&self.shared.listening).replica.joined(&welcome.session_id, welcome.revision, same_peer);
         let mut status = lock(&self.shared.status);
         status.session_id = welcome.session_id.into();
         status.error = None;
         drop(status);
-        let another_peer = another || !welcome.returned;
+        let another_peer = another || !same_peer;
         // What was sent before counts as unknown also with a server that does not know what it answered.
         self.end_hopeless(another_peer || !welcome.resumes, another);
         self.resumes = welcome.resumes;

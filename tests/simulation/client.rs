@@ -62,6 +62,7 @@ pub struct Client {
     pub is_joined: bool,
     was_joined: bool,
     join_id: u64,
+    peer_number: Option<u32>,
     answered: u64,
     sent: u64,
     listens: VecDeque<(u64, u64)>,
@@ -96,6 +97,7 @@ impl Client {
             is_joined: false,
             was_joined: false,
             join_id: 0,
+            peer_number: None,
             answered: 0,
             sent: 0,
             listens: VecDeque::new(),
@@ -233,9 +235,12 @@ impl Client {
             }
             ServerMessage::Result { id, body } if id == self.join_id => {
                 let welcome = wire::parse_welcome(body).expect("a welcome");
-                let another = self.replica.joined(&welcome.session_id, welcome.revision, welcome.returned);
+                let same_peer = welcome.returned && self.peer_number == Some(welcome.peer_number);
+                let same_peer = same_peer || (welcome.returned && self.fault == Some(Fault::TrustsReturned));
+                self.peer_number = Some(welcome.peer_number);
+                let another = self.replica.joined(&welcome.session_id, welcome.revision, same_peer);
                 self.session = welcome.session_id.into();
-                let another_peer = another || !welcome.returned;
+                let another_peer = another || !same_peer;
                 let mut hopeless = Vec::new();
                 if another_peer {
                     self.newest = 0;

@@ -26,6 +26,8 @@ pub enum Fault {
     AnsweredTooEarly,
     /// The client says that it knows everything up to a revision though it asks for other keys now.
     KnowsTooMuch,
+    /// The client takes a peer that is in the room for the one it was, though that one may have gone meanwhile.
+    TrustsReturned,
     /// A message is lost in the middle of a connection.
     LosesMessages,
 }

@@ -393,7 +393,11 @@ impl World {
         let session = self.clients[number].session.clone();
         let change = event.change;
         if change.version > 0 {
-            hold!(self.was(&session, &change), "client {number} was told what never was: {change:?} in {session}");
+            // Who begins to listen is told what the client knows, which may be of the session before until the
+            // snapshot of this one is here.
+            let was_once = |nth| self.was(&format!("session {nth}").into(), &change);
+            let was = self.was(&session, &change) || (event.snapshot && (0..self.server.sessions()).any(was_once));
+            hold!(was, "client {number} was told what never was: {change:?} in {session}");
         }
         let place = (listener, change.key.to_string());
         if let Some(before) = self.heard[number].get(&place).filter(|_| !event.snapshot) {

@@ -401,6 +401,11 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Counts the peers of the room: with the same id but another number it is another peer.
+    pub fn number(&self) -> u32 {
+        self.serial
+    }
+
     /// Whether it has a secret, so that it comes back as itself and its requests are applied once.
     pub fn resumes(&self) -> bool {
         self.answers.is_some()

@@ -451,6 +451,8 @@ pub fn write_join_result(out: &mut Vec<u8>, id: &RawValue, room: &Room, peer: &P
         number(out, room.revision());
         put!(out, ",\"returned\":", if returned { "true" } else { "false" }, ",\"protocol\":");
         number(out, u64::from(PROTOCOL_VERSION));
+        put!(out, ",\"peer_number\":");
+        number(out, u64::from(peer.number()));
         put!(out, if peer.resumes() { ",\"resumes\":true}" } else { "}" });
     });
 }
@@ -782,6 +784,10 @@ pub struct Welcome {
     /// Whether the peer was in the room already.
     #[serde(default)]
     pub returned: bool,
+    /// Which of the peers of the room it is: one that left and joined again has another number. Whoever was not
+    /// there when it joined cannot tell by `returned` whether that is the peer it was before.
+    #[serde(default)]
+    pub peer_number: u32,
     /// Whether requests may be sent again after a broken connection, and are applied once.
     #[serde(default)]
     pub resumes: bool,
