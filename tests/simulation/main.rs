@@ -70,11 +70,12 @@ fn every_planted_fault_is_found() {
         Fault::NotSentAgain,
         Fault::AnsweredTooEarly,
         Fault::KnowsTooMuch,
+        Fault::TrustsReturned,
         Fault::LosesMessages,
     ];
     for fault in faults {
-        let found = (0..500).find_map(|seed| World::run(seed, Some(fault)).err().map(|story| (seed, story)));
-        let (seed, story) = found.unwrap_or_else(|| panic!("{fault:?} was not found in 500 seeds"));
+        let found = (0..2_000).find_map(|seed| World::run(seed, Some(fault)).err().map(|story| (seed, story)));
+        let (seed, story) = found.unwrap_or_else(|| panic!("{fault:?} was not found in 2,000 seeds"));
         println!("{fault:?}: seed {seed}: {story}");
     }
 }

@@ -84,6 +84,8 @@ pub struct World {
     happenings: BinaryHeap<Reverse<(Time, u64, Happening)>>,
     next: u64,
     limits: Limits,
+    /// The longest time without a connection that breaks, while they do.
+    calm_ms: Time,
     fault: Option<Fault>,
     server: Server,
     clients: Vec<Client>,
@@ -119,6 +121,7 @@ impl World {
         let mut random = StdRng::seed_from_u64(seed);
         // Sometimes peers are lost, and sometimes the whole session.
         let grace_ms = [50, 3_000, 30_000][random.random_range(0..3)];
+        let calm_ms = [300, 3_000, 3_000, 3_000][random.random_range(0..4)];
         let limits = Limits { grace_ms, ..Limits::default() };
         let mut world = World {
             random,
@@ -127,6 +130,8 @@ impl World {
             next: 0,
             server: Server::new(limits.clone(), 0, fault),
             limits,
+            // Some networks are hardly there at all.
+            calm_ms,
             fault,
             clients: (0..CLIENTS).map(|number| Client::new(number, fault)).collect(),
             links: BTreeMap::new(),
@@ -164,7 +169,7 @@ impl World {
             self.soon(50, Happening::Connect(number));
             self.soon(200, Happening::Act(number));
         }
-        self.soon(3_000, Happening::Cut);
+        self.soon(self.calm_ms, Happening::Cut);
         if self.random.random_range(0..4) == 0 {
             let time = self.random.random_range(2_000..BUSY_MS);
             self.at(time, Happening::Restart);
@@ -254,7 +259,7 @@ impl World {
                     let connection = open[self.random.random_range(0..open.len())];
                     self.cut(connection);
                 }
-                self.soon(3_000, Happening::Cut);
+                self.soon(self.calm_ms, Happening::Cut);
             }
             Happening::Restart => {
                 self.summary.restarts += 1;
