@@ -13,7 +13,7 @@ use super::logs::{Filter, LogFormat};
 use super::span::Span;
 use super::DEFAULT_PORT;
 use crate::core::rules::Rules;
-use crate::{Error, ErrorCode, Limits, ServerOptions};
+use crate::{Error, ErrorCode, Limits, ServerOptions, TlsOptions};
 
 /// The environment variable with the secret itself. It is no flag: arguments are public.
 const SECRET_VARIABLE: &str = "SSTORE_SECRET";
@@ -62,6 +62,19 @@ settings! {
     /// Threads that serve rooms, each room on one of them; 0: one per core
     #[arg(long, env = "SSTORE_THREADS", value_name = "N", help_heading = "Listening", default_value_t = options().threads)]
     threads: usize,
+
+    /// File with the server's certificate (PEM), followed by those between it and an authority that clients
+    /// trust. With it and --tls-key the server speaks wss://. The files are read again on SIGHUP and when
+    /// they change
+    #[arg(long, env = "SSTORE_TLS_CERT", value_name = "FILE", help_heading = "TLS")]
+    tls_cert: Option<PathBuf>,
+    /// File with the private key (PEM) of that certificate
+    #[arg(long, env = "SSTORE_TLS_KEY", value_name = "FILE", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+    /// File with the authorities (PEM) of clients' certificates. With it every client must show a certificate
+    /// that one of them signed
+    #[arg(long, env = "SSTORE_TLS_CLIENT_CA", value_name = "FILE", help_heading = "TLS")]
+    tls_client_ca: Option<PathBuf>,
 
     /// File with the secret that tokens are signed with (HS256). The environment variable
     /// SSTORE_SECRET can have the secret itself; there is no flag for it, because other users of a
@@ -185,6 +198,18 @@ impl Settings {
         Ok(Some(Arc::new(rules)))
     }
 
+    /// The files for TLS, if there are any.
+    fn tls(&self) -> Result<Option<TlsOptions>, Failure> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let (certificate, key) = (certificate.clone(), key.clone());
+                Ok(Some(TlsOptions { certificate, key, client_ca: self.tls_client_ca.clone() }))
+            }
+            (None, None) if self.tls_client_ca.is_none() => Ok(None),
+            _ => Err(invalid("TLS needs both tls_cert and tls_key".into())),
+        }
+    }
+
     /// What the server is started with.
     pub(super) fn server_options(&self, matches: &ArgMatches) -> Result<ServerOptions, Failure> {
         Ok(ServerOptions {
@@ -192,6 +217,7 @@ impl Settings {
             port: self.port,
             secret: self.secret(matches)?,
             rules: self.rules()?,
+            tls: self.tls()?,
             limits: Limits {
                 max_value_bytes: self.max_value_bytes,
                 max_keys: self.max_keys,

@@ -14,7 +14,8 @@ use tungstenite::http::{HeaderValue, Response, StatusCode};
 use tungstenite::protocol::WebSocketConfig;
 
 use super::options::{Address, ClientOptions};
-use super::socket::Socket;
+use super::socket::{Socket, Stream};
+use super::tls;
 use crate::core::replica::Replica;
 use crate::core::wire;
 use crate::{Error, ErrorCode};
@@ -61,6 +62,10 @@ async fn connect(
     let stream = reach(address).await?;
     // Small messages are sent as they come.
     let _ = stream.set_nodelay(true);
+    let stream = match &address.trust {
+        None => Stream::Tcp(stream),
+        Some(trust) => Stream::Tls(Box::new(trust.connect(bare(&address.host), stream).await?)),
+    };
     let listening = set.keys.len() + set.prefixes.len() <= MAX_QUERY_BYTES;
     let url = joining_url(options, address, join_id, listening.then_some(set));
     let unusable = |_| Error::new(ErrorCode::InvalidUrl, "the URL cannot be requested");
@@ -81,16 +86,17 @@ async fn connect(
             Ok(Opened { socket: Socket::new(stream, early.unwrap_or_default().to_vec()), listening })
         }
         Err(tungstenite::Error::Http(response)) => Err(refusal(&response)),
-        Err(tungstenite::Error::Io(_)) => {
-            Err(Error::new(ErrorCode::ConnectionFailed, "the server closed the connection during the handshake"))
-        }
+        // A server tells what it thinks of a client's certificate only after the client's last word.
+        Err(tungstenite::Error::Io(error)) => Err(tls::explain(&error).unwrap_or_else(|| {
+            Error::new(ErrorCode::ConnectionFailed, "the server closed the connection during the handshake")
+        })),
         Err(_) => Err(ErrorCode::HandshakeFailed.into()),
     }
 }
 
 /// Keeps what was read, of which the handshake takes the head and would drop the rest.
 struct Recorded {
-    stream: TcpStream,
+    stream: Stream,
     read: Vec<u8>,
 }
 
@@ -142,11 +148,17 @@ fn joining_url(options: &ClientOptions, address: &Address, join_id: u64, set: Op
             query.append_pair("prefixes", &String::from_utf8_lossy(&set.prefixes));
         }
     }
-    format!("ws://{}:{}{}?{}", address.host, address.port, address.path, query.finish())
+    let scheme = if address.trust.is_some() { "wss" } else { "ws" };
+    format!("{scheme}://{}:{}{}?{}", address.host, address.port, address.path, query.finish())
+}
+
+/// A host without the brackets that IPv6 addresses have in URLs.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 async fn reach(address: &Address) -> Result<TcpStream, Error> {
-    let host = address.host.trim_start_matches('[').trim_end_matches(']');
+    let host = bare(&address.host);
     let unknown = || Error::new(ErrorCode::HostNotFound, format!("the host name {host} does not resolve"));
     let found = lookup_host((host, address.port)).await.map_err(|_| unknown())?;
     let mut failed = unknown();

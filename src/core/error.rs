@@ -117,6 +117,8 @@ codes! {
     IdleTimeout = 113, "IDLE_TIMEOUT", true, "Nothing was heard for longer than the idle time-out; connect again.";
     /// The client did not read what it was sent.
     SlowReader = 114, "SLOW_READER", true, "The connection's queue was full and nothing was read; read faster and connect again.";
+    /// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
+    TlsFailed = 115, "TLS_FAILED", true, "No secure connection can be made; the message says whether the certificate, the host name or the URL is at fault.";
 
     /// The token is missing, malformed, or signed with another secret.
     Unauthorized = 200, "UNAUTHORIZED", false, "The token is missing or wrong; get a valid one for this server.";

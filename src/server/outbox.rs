@@ -248,7 +248,7 @@ impl Outbox {
             return Delivery::Parked;
         }
         let (index, written) = match write(socket, scratch, self.ends) {
-            Ok((index, _)) if index == scratch.len() => {
+            Ok((index, _)) if index == scratch.len() && !socket.holds_back() => {
                 scratch.clear();
                 return Delivery::Written;
             }

@@ -9,7 +9,6 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::{spawn_local, yield_now, LocalSet};
 
@@ -30,6 +29,8 @@ use super::outbox::Segment;
 use super::plan::Spares;
 use super::room_host::{close_code, RoomHost};
 use super::signal::Signal;
+use super::stream::{Stream, Unbound};
+use super::tls::Tls;
 use super::token::Verifier;
 use crate::frames::{self, EMPTY_PING};
 
@@ -44,6 +45,7 @@ pub(super) struct Shared {
     /// Those of the options, shared by the rooms.
     pub limits: Arc<Limits>,
     pub verifier: Option<Verifier>,
+    pub tls: Option<Tls>,
     pub clock: Clock,
     pub shards: Vec<UnboundedSender<ToShard>>,
     hasher: RandomState,
@@ -61,7 +63,7 @@ pub(super) struct Shared {
 pub(super) enum ToShard {
     /// A connection for one of its rooms.
     Adopt {
-        socket: std::net::TcpStream,
+        socket: Unbound,
         admission: Box<Admission>,
         rest: Vec<u8>,
         ticket: Ticket,
@@ -72,10 +74,12 @@ pub(super) enum ToShard {
 }
 
 impl Shared {
-    pub fn new(options: ServerOptions, shards: Vec<UnboundedSender<ToShard>>) -> Shared {
-        Shared {
+    pub fn new(options: ServerOptions, shards: Vec<UnboundedSender<ToShard>>) -> Result<Shared, Error> {
+        let clock = Clock::start();
+        Ok(Shared {
+            tls: options.tls.as_ref().map(|files| Tls::new(files, clock.now())).transpose()?,
             verifier: options.secret.as_deref().map(Verifier::new),
-            clock: Clock::start(),
+            clock,
             hasher: RandomState::new(),
             rooms: AtomicUsize::new(0),
             peers: AtomicUsize::new(0),
@@ -86,7 +90,7 @@ impl Shared {
             shards,
             limits: Arc::new(options.limits.clone()),
             options,
-        }
+        })
     }
 
     /// The loop a room lives on. The hash is keyed, so that nobody can aim at one loop.
@@ -301,7 +305,7 @@ impl Shard {
     }
 
     /// Takes in a connection whose handshake is granted, for a room of this loop.
-    pub fn enter(self: &Rc<Self>, socket: TcpStream, admission: &Admission, rest: Vec<u8>, ticket: Ticket) {
+    pub fn enter(self: &Rc<Self>, socket: Stream, admission: &Admission, rest: Vec<u8>, ticket: Ticket) {
         if self.is_stopping() {
             return;
         }
@@ -320,7 +324,7 @@ impl Shard {
             metadata: admission.metadata.clone(),
         };
         let host = self.room(&admission.room);
-        let connection = Rc::new(Connection::new(host.clone(), socket.into(), identity, ticket));
+        let connection = Rc::new(Connection::new(host.clone(), socket, identity, ticket));
         connection.expires_at.set(admission.expires_at);
         let index = self.connections.borrow_mut().insert(connection.clone());
         connection.index.set(index);
@@ -472,7 +476,7 @@ pub(super) fn run(
         while let Some(message) = inbox.recv().await {
             match message {
                 ToShard::Adopt { socket, admission, rest, ticket } => {
-                    if let Ok(socket) = TcpStream::from_std(socket) {
+                    if let Ok(socket) = socket.bind() {
                         shard.enter(socket, &admission, rest, ticket);
                     }
                 }

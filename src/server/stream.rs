@@ -1,6 +1,7 @@
-//! The transport under a connection. TCP now; TLS becomes another variant.
+//! The transport under a connection: TCP, or TLS over it.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
@@ -8,6 +9,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::tls;
 
 /// A plain vectored write to a peer that is gone would raise SIGPIPE, and kill a host program that
 /// leaves it at its default. Apple has no such flag but a socket option, which socket2 sets.
@@ -26,6 +29,8 @@ const MORE_FOLLOWS: std::ffi::c_int = 0;
 pub(super) enum Stream {
     /// Borrowed for the length of one call only.
     Tcp(RefCell<TcpStream>),
+    /// In a box, so that plain connections stay as small as they are.
+    Tls(Box<RefCell<tls::Session>>),
     #[cfg(test)]
     Test(std::rc::Rc<TestSocket>),
 }
@@ -36,7 +41,54 @@ impl From<TcpStream> for Stream {
     }
 }
 
+impl From<tls::Session> for Stream {
+    fn from(session: tls::Session) -> Stream {
+        Stream::Tls(Box::new(RefCell::new(session)))
+    }
+}
+
+/// A stream on its way to another thread.
+pub(super) enum Unbound {
+    Tcp(std::net::TcpStream),
+    Tls(Box<tls::Unbound>),
+}
+
+impl Unbound {
+    /// The stream, for the loop of this thread.
+    pub fn bind(self) -> io::Result<Stream> {
+        match self {
+            Unbound::Tcp(stream) => TcpStream::from_std(stream).map(Stream::from),
+            Unbound::Tls(session) => session.bind().map(Stream::from),
+        }
+    }
+}
+
+/// Sends what the socket takes at once.
+pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
+    let socket = socket2::SockRef::from(stream);
+    let flags = if are_last_words { NO_SIGNAL | MORE_FOLLOWS } else { NO_SIGNAL };
+    let written = match slices {
+        [one] => socket.send_with_flags(one, flags),
+        many => socket.send_vectored_with_flags(many, flags),
+    };
+    match written {
+        // tokio is only asked, and its records fetched from memory, when there is something to wait for.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_io(Interest::WRITABLE, || Err(error)),
+        other => other,
+    }
+}
+
 impl Stream {
+    /// Takes the stream from this thread's loop.
+    pub fn unbind(self) -> io::Result<Unbound> {
+        match self {
+            Stream::Tcp(stream) => stream.into_inner().into_std().map(Unbound::Tcp),
+            Stream::Tls(session) => session.into_inner().unbind().map(|session| Unbound::Tls(Box::new(session))),
+            #[cfg(test)]
+            Stream::Test(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Reads what there is into `buffer`; 0 at the end of the stream.
     pub fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
@@ -46,35 +98,73 @@ impl Stream {
             Stream::Tcp(stream) => {
                 Pin::new(&mut *stream.borrow_mut()).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len())
             }
+            Stream::Tls(session) => session.borrow_mut().poll_read(context, buffer.initialize_unfilled()),
             #[cfg(test)]
             Stream::Test(_) => Poll::Pending,
         }
     }
 
-    /// Writes what the socket takes at once. After the last words it has to be closed: that sends them.
-    pub fn try_write(&self, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
-        let stream = match self {
-            Stream::Tcp(stream) => stream.borrow(),
-            #[cfg(test)]
-            Stream::Test(socket) => return socket.try_write(slices),
-        };
-        let socket = socket2::SockRef::from(&*stream);
-        let flags = if are_last_words { NO_SIGNAL | MORE_FOLLOWS } else { NO_SIGNAL };
-        let written = match slices {
-            [one] => socket.send_with_flags(one, flags),
-            many => socket.send_vectored_with_flags(many, flags),
-        };
-        match written {
-            // tokio is only asked, and its records fetched from memory, when there is something to wait for.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_io(Interest::WRITABLE, || Err(error)),
-            other => other,
+    /// Reads what there is, whatever it means, to throw it away.
+    pub fn poll_drain(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Tls(session) => session.borrow_mut().poll_drain(context, buffer),
+            plain => plain.poll_read(context, buffer),
         }
+    }
+
+    /// Writes what the socket takes at once. After the last words it has to be closed: that sends them.
+    /// What TLS takes may be held back.
+    pub fn try_write(&self, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => send(&stream.borrow(), slices, are_last_words),
+            Stream::Tls(session) => session.borrow_mut().try_write(slices),
+            #[cfg(test)]
+            Stream::Test(socket) => socket.try_write(slices),
+        }
+    }
+
+    /// Whether something was taken that the socket has not: a record that TLS made. Somebody has to
+    /// `flush` it.
+    pub fn holds_back(&self) -> bool {
+        match self {
+            Stream::Tcp(_) => false,
+            Stream::Tls(session) => session.borrow().holds_back(),
+            #[cfg(test)]
+            Stream::Test(_) => false,
+        }
+    }
+
+    /// Sends of what is held back what the socket takes; `WouldBlock` when that is nothing.
+    pub fn flush(&self) -> io::Result<()> {
+        match self {
+            Stream::Tls(session) => session.borrow_mut().flush(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes all of it, and waits for the socket.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() || self.holds_back() {
+            let step = match bytes {
+                [] => self.flush().map(|()| 0),
+                bytes => self.try_write(&[IoSlice::new(bytes)], false),
+            };
+            match step {
+                Ok(taken) => bytes = bytes.get(taken..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll_fn(|context| self.poll_writable(context)).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the socket may take more. For one task at a time.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(stream) => stream.borrow().poll_write_ready(context),
+            Stream::Tls(session) => session.borrow().socket().poll_write_ready(context),
             #[cfg(test)]
             Stream::Test(_) => Poll::Ready(Ok(())),
         }
@@ -82,7 +172,16 @@ impl Stream {
 
     /// Says that nothing more will be written.
     pub fn finish(&self) {
+        self.say_goodbye();
         self.shut_down(Shutdown::Write);
+    }
+
+    /// What TLS says before the end, so that it cannot be mistaken for one that somebody else brought
+    /// about. Closing a TCP socket says it by itself.
+    pub fn say_goodbye(&self) {
+        if let Stream::Tls(session) = self {
+            session.borrow_mut().say_goodbye();
+        }
     }
 
     /// Ends the connection in both directions, which wakes whoever waits for it.
@@ -95,6 +194,9 @@ impl Stream {
             Stream::Tcp(stream) => {
                 // Fails when the other side was first, which is as good.
                 let _ = socket2::SockRef::from(&*stream.borrow()).shutdown(how);
+            }
+            Stream::Tls(session) => {
+                let _ = socket2::SockRef::from(session.borrow().socket()).shutdown(how);
             }
             #[cfg(test)]
             Stream::Test(_) => {}
