@@ -8,9 +8,7 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use certificates::{Authority, Identity};
-use sessionstore::{
-    Client, ClientOptions, Error, KeyChange, Server, Store, TlsOptions,
-};
+use sessionstore::{Client, ClientOptions, Error, KeyChange, Server, Store, TlsOptions};
 use support::{server_with, SAFETY};
 
 fn tls(identity: &Identity) -> Option<TlsOptions> {

@@ -83,6 +83,11 @@ settings! {
     #[arg(long, env = "SSTORE_SECRET_FILE", value_name = "FILE", help_heading = "Who may join")]
     secret_file: Option<PathBuf>,
 
+    /// Web page that may connect, by its origin, such as https://example.org; may be given several times, in the
+    /// environment with commas. Without one all pages may. Programs that are no browsers always may
+    #[arg(long, env = "SSTORE_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = "Who may join", value_delimiter = ',')]
+    allow_origin: Vec<String>,
+
     /// TOML file with rules: which roles may read, write, create, remove and lock what; see
     /// docs/rules.md. Without one everybody may do everything. SIGHUP reads it again; if it has an error,
     /// the old rules stay in force
@@ -218,6 +223,7 @@ impl Settings {
             secret: self.secret(matches)?,
             rules: self.rules()?,
             tls: self.tls()?,
+            allowed_origins: self.allow_origin.clone(),
             limits: Limits {
                 max_value_bytes: self.max_value_bytes,
                 max_keys: self.max_keys,

@@ -158,6 +158,8 @@ codes! {
     KeyAbsent = 217, "KEY_ABSENT", false, "The key is absent; set it first.";
     /// The room has as many locks as it may have.
     TooManyLocks = 218, "TOO_MANY_LOCKS", true, "The room has as many locks held, or as many waiting for one, as it may have; release some first.";
+    /// A web page of this origin may not connect.
+    OriginNotAllowed = 219, "ORIGIN_NOT_ALLOWED", false, "Web pages from this origin may not connect to this server; add the origin to the server's allowed origins.";
 
     /// A fault of the library or the server.
     Internal = 900, "INTERNAL", false, "This is a fault of SessionStore; please report it with the message.";

@@ -153,8 +153,13 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
         }
     };
     let shared = &shard.shared;
-    match handshake::read(&head, shared.verifier.as_ref(), &shared.options.limits, &mut shard.last_listen.borrow_mut())
-    {
+    match handshake::read(
+        &head,
+        &shared.origins,
+        shared.verifier.as_ref(),
+        &shared.options.limits,
+        &mut shard.last_listen.borrow_mut(),
+    ) {
         Asked::Health => {
             let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
             let (rooms, peers, connections) = (count(&shared.rooms), count(&shared.peers), count(&shared.connections));

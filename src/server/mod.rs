@@ -17,7 +17,7 @@
 //! |---|---|
 //! | `options` | what a server can be told; every bound with its reason |
 //! | `acceptor` | new sockets, up to the point where their room is known |
-//! | `http`, `handshake`, `token` | a request head, what it asks for, and whether that is granted |
+//! | `http`, `handshake`, `origin`, `token` | a request head, what it asks for, and whether that is granted |
 //! | `rules` | rules from a file |
 //! | `shard` | a loop: its rooms, its connections, flusher, timers, stopping |
 //! | `room_host`, `requests` | one room with its members, and what they ask of it |
@@ -32,6 +32,7 @@ mod handshake;
 mod http;
 mod news;
 mod options;
+mod origin;
 mod outbox;
 mod plan;
 mod requests;

@@ -107,6 +107,10 @@ pub struct ServerOptions {
     /// TLS, with a certificate from files. Default none: plain `ws://`, for this machine or behind a proxy
     /// that speaks TLS.
     pub tls: Option<TlsOptions>,
+    /// The web pages that may connect, by their origin: `https://example.org`, or with a port. Default none
+    /// named: all. Requests without an `Origin` header always may: only browsers send it, and a program
+    /// could send what it likes.
+    pub allowed_origins: Vec<String>,
     /// The limits of each room.
     pub limits: Limits,
     /// Threads that serve rooms; a room lives on one of them. 0, the default: one per core.
@@ -160,6 +164,7 @@ impl Default for ServerOptions {
             secret: None,
             rules: None,
             tls: None,
+            allowed_origins: Vec::new(),
             limits: Limits::default(),
             threads: 0,
             ping_interval_ms: 15_000,
@@ -182,6 +187,7 @@ impl std::fmt::Debug for ServerOptions {
             .field("secret", &self.secret.as_ref().map(|_| "(set)"))
             .field("rules", &self.rules.as_ref().map(|_| "(set)"))
             .field("tls", &self.tls)
+            .field("allowed_origins", &self.allowed_origins)
             .field("limits", &self.limits)
             .field("threads", &self.threads)
             .field("ping_interval_ms", &self.ping_interval_ms)

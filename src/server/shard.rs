@@ -25,6 +25,7 @@ use super::handshake::{Admission, LastListen};
 use super::options::{
     ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
 };
+use super::origin::Origins;
 use super::outbox::Segment;
 use super::plan::Spares;
 use super::room_host::{close_code, RoomHost};
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub limits: Arc<Limits>,
     pub verifier: Option<Verifier>,
     pub tls: Option<Tls>,
+    pub origins: Origins,
     pub clock: Clock,
     pub shards: Vec<UnboundedSender<ToShard>>,
     hasher: RandomState,
@@ -77,6 +79,7 @@ impl Shared {
     pub fn new(options: ServerOptions, shards: Vec<UnboundedSender<ToShard>>) -> Result<Shared, Error> {
         let clock = Clock::start();
         Ok(Shared {
+            origins: Origins::new(&options.allowed_origins)?,
             tls: options.tls.as_ref().map(|files| Tls::new(files, clock.now())).transpose()?,
             verifier: options.secret.as_deref().map(Verifier::new),
             clock,

@@ -11,8 +11,7 @@ static MADE: AtomicUsize = AtomicUsize::new(0);
 /// A directory of its own for the files of one test.
 fn directory() -> PathBuf {
     let number = MADE.fetch_add(1, Ordering::Relaxed);
-    let path =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("certificates-{}-{number}", std::process::id()));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("certificates-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&path).expect("a directory");
     path
 }
