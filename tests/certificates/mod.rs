@@ -1,10 +1,17 @@
 //! Certificates made while the tests run: an authority, and what it signs.
 #![allow(dead_code)]
 
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use rcgen::{date_time_ymd, BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use sessionstore::TlsOptions;
 
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
@@ -30,6 +37,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// What a server is told to have this certificate.
+    pub fn options(&self) -> TlsOptions {
+        TlsOptions { certificate: self.certificate.clone(), key: self.key.clone(), client_ca: None }
+    }
+
     /// Puts the contents of another in the place of this one, the way careful programs do.
     pub fn replace_with(&self, other: &Identity) {
         for (to, from) in [(&self.certificate, &other.certificate), (&self.key, &other.key)] {
@@ -62,6 +74,27 @@ impl Authority {
     /// The authority's own certificate.
     pub fn file(&self) -> PathBuf {
         self.directory.join("ca.pem")
+    }
+
+    /// TLS over a connection to a server of this authority, by a client that knows nothing else of it.
+    pub fn secure(&self, stream: TcpStream, identity: Option<&Identity>) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("an authority");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots);
+        let config = match identity {
+            None => config.with_no_client_auth(),
+            Some(identity) => {
+                let chain = CertificateDer::pem_file_iter(&identity.certificate).expect("a certificate");
+                let key = PrivateKeyDer::from_pem_file(&identity.key).expect("a key");
+                config.with_client_auth_cert(chain.map(|one| one.expect("PEM")).collect(), key).expect("an identity")
+            }
+        };
+        let name = ServerName::try_from("localhost").expect("a name");
+        StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a session"), stream)
     }
 
     /// A certificate for these host names and addresses.
