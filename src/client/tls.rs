@@ -151,9 +151,12 @@ pub(crate) fn explain(error: &io::Error) -> Option<Error> {
 /// What is wrong with the server's certificate, and what to do.
 fn certificate(what: &CertificateError) -> String {
     match what {
-        CertificateError::UnknownIssuer => "the server's certificate is signed by nobody this client trusts; if the \
+        // A bad signature: the authority has the name of one that is trusted, and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the server's certificate is signed by nobody this client trusts; if the \
                                             server's authority is your own, give its certificate as ca_file"
-            .into(),
+                .into()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the server's certificate has expired; renew it, or check this machine's clock".into()
         }
