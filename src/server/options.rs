@@ -65,14 +65,17 @@ pub(super) const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// Plaintext that is encrypted at once, in bytes: the largest record of TLS. What the socket does not take
 /// of a record is kept, so this bounds what a slow connection holds beyond its queue.
+#[cfg(feature = "tls")]
 pub(super) const TLS_RECORD_BYTES: usize = 16 * 1024;
 
 /// Most bytes of a client's part in the handshake of TLS. A hello has 300 to 2,000; a chain of client
 /// certificates takes a few thousand.
+#[cfg(feature = "tls")]
 pub(super) const MAX_TLS_HANDSHAKE_BYTES: usize = 64 * 1024;
 
 /// How often the files of certificates are looked at, at most, in milliseconds. Three times stat() in two
 /// seconds cost nothing, and who renews a certificate does not wait for it.
+#[cfg(feature = "tls")]
 pub(super) const TLS_FILE_CHECK_MS: u64 = 2_000;
 
 /// Smallest queue: a notification of the largest message must fit.

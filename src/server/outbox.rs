@@ -551,7 +551,7 @@ mod tests {
                 peer,
                 batch: Batch::default(),
                 outbox: Outbox::default(),
-                stream: Stream::Test(socket.clone()),
+                stream: socket.clone().into(),
                 socket,
                 queue_bytes,
                 said: Vec::new(),

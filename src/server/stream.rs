@@ -25,25 +25,38 @@ const MORE_FOLLOWS: libc::c_int = libc::MSG_MORE;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const MORE_FOLLOWS: std::ffi::c_int = 0;
 
-/// Read by the task of the connection, written to by whoever flushes.
-pub(super) enum Stream {
-    /// Borrowed for the length of one call only.
-    Tcp(RefCell<TcpStream>),
+/// Read by the task of the connection, written to by whoever flushes. Borrowed for the length of one
+/// call only.
+pub(super) struct Stream(RefCell<Transport>);
+
+enum Transport {
+    Tcp(TcpStream),
     /// In a box, so that plain connections stay as small as they are.
-    Tls(Box<RefCell<tls::Session>>),
+    Tls(Box<tls::Session>),
     #[cfg(test)]
     Test(std::rc::Rc<TestSocket>),
 }
 
+/// Every idle connection pays for the size of a stream.
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(test)))]
+const _: () = assert!(size_of::<Stream>() == size_of::<RefCell<TcpStream>>(), "TLS makes plain connections larger");
+
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Stream {
-        Stream::Tcp(RefCell::new(stream))
+        Stream(RefCell::new(Transport::Tcp(stream)))
     }
 }
 
 impl From<tls::Session> for Stream {
     fn from(session: tls::Session) -> Stream {
-        Stream::Tls(Box::new(RefCell::new(session)))
+        Stream(RefCell::new(Transport::Tls(Box::new(session))))
+    }
+}
+
+#[cfg(test)]
+impl From<std::rc::Rc<TestSocket>> for Stream {
+    fn from(socket: std::rc::Rc<TestSocket>) -> Stream {
+        Stream(RefCell::new(Transport::Test(socket)))
     }
 }
 
@@ -81,63 +94,58 @@ pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>], are_last_words: b
 impl Stream {
     /// Takes the stream from this thread's loop.
     pub fn unbind(self) -> io::Result<Unbound> {
-        match self {
-            Stream::Tcp(stream) => stream.into_inner().into_std().map(Unbound::Tcp),
-            Stream::Tls(session) => session.into_inner().unbind().map(|session| Unbound::Tls(Box::new(session))),
+        match self.0.into_inner() {
+            Transport::Tcp(stream) => stream.into_std().map(Unbound::Tcp),
+            Transport::Tls(session) => session.unbind().map(|session| Unbound::Tls(Box::new(session))),
             #[cfg(test)]
-            Stream::Test(_) => Err(io::ErrorKind::Unsupported.into()),
+            Transport::Test(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     /// Reads what there is into `buffer`; 0 at the end of the stream.
     pub fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        match self {
+        match &mut *self.0.borrow_mut() {
             // poll_read rather than try_read: a short read tells tokio that there is no more, which
             // saves the system call that would find out.
-            Stream::Tcp(stream) => {
-                Pin::new(&mut *stream.borrow_mut()).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len())
+            Transport::Tcp(stream) => {
+                let mut buffer = ReadBuf::new(buffer);
+                Pin::new(stream).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len())
             }
-            Stream::Tls(session) => session.borrow_mut().poll_read(context, buffer.initialize_unfilled()),
+            Transport::Tls(session) => session.poll_read(context, buffer),
             #[cfg(test)]
-            Stream::Test(_) => Poll::Pending,
+            Transport::Test(_) => Poll::Pending,
         }
     }
 
     /// Reads what there is, whatever it means, to throw it away.
     pub fn poll_drain(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Stream::Tls(session) => session.borrow_mut().poll_drain(context, buffer),
-            plain => plain.poll_read(context, buffer),
+        if let Transport::Tls(session) = &mut *self.0.borrow_mut() {
+            return session.poll_drain(context, buffer);
         }
+        self.poll_read(context, buffer)
     }
 
     /// Writes what the socket takes at once. After the last words it has to be closed: that sends them.
-    /// What TLS takes may be held back.
+    /// Of what TLS takes, something may be held back.
     pub fn try_write(&self, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => send(&stream.borrow(), slices, are_last_words),
-            Stream::Tls(session) => session.borrow_mut().try_write(slices),
+        match &mut *self.0.borrow_mut() {
+            Transport::Tcp(stream) => send(stream, slices, are_last_words),
+            Transport::Tls(session) => session.try_write(slices),
             #[cfg(test)]
-            Stream::Test(socket) => socket.try_write(slices),
+            Transport::Test(socket) => socket.try_write(slices),
         }
     }
 
     /// Whether something was taken that the socket has not: a record that TLS made. Somebody has to
     /// `flush` it.
     pub fn holds_back(&self) -> bool {
-        match self {
-            Stream::Tcp(_) => false,
-            Stream::Tls(session) => session.borrow().holds_back(),
-            #[cfg(test)]
-            Stream::Test(_) => false,
-        }
+        matches!(&*self.0.borrow(), Transport::Tls(session) if session.holds_back())
     }
 
     /// Sends of what is held back what the socket takes; `WouldBlock` when that is nothing.
     pub fn flush(&self) -> io::Result<()> {
-        match self {
-            Stream::Tls(session) => session.borrow_mut().flush(),
+        match &mut *self.0.borrow_mut() {
+            Transport::Tls(session) => session.flush(),
             _ => Ok(()),
         }
     }
@@ -162,11 +170,11 @@ impl Stream {
 
     /// Waits until the socket may take more. For one task at a time.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Stream::Tcp(stream) => stream.borrow().poll_write_ready(context),
-            Stream::Tls(session) => session.borrow().socket().poll_write_ready(context),
+        match &*self.0.borrow() {
+            Transport::Tcp(stream) => stream.poll_write_ready(context),
+            Transport::Tls(session) => session.socket().poll_write_ready(context),
             #[cfg(test)]
-            Stream::Test(_) => Poll::Ready(Ok(())),
+            Transport::Test(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -179,8 +187,8 @@ impl Stream {
     /// What TLS says before the end, so that it cannot be mistaken for one that somebody else brought
     /// about. Closing a TCP socket says it by itself.
     pub fn say_goodbye(&self) {
-        if let Stream::Tls(session) = self {
-            session.borrow_mut().say_goodbye();
+        if let Transport::Tls(session) = &mut *self.0.borrow_mut() {
+            session.say_goodbye();
         }
     }
 
@@ -190,17 +198,15 @@ impl Stream {
     }
 
     fn shut_down(&self, how: Shutdown) {
-        match self {
-            Stream::Tcp(stream) => {
-                // Fails when the other side was first, which is as good.
-                let _ = socket2::SockRef::from(&*stream.borrow()).shutdown(how);
-            }
-            Stream::Tls(session) => {
-                let _ = socket2::SockRef::from(session.borrow().socket()).shutdown(how);
-            }
+        let transport = self.0.borrow();
+        let socket = match &*transport {
+            Transport::Tcp(stream) => stream,
+            Transport::Tls(session) => session.socket(),
             #[cfg(test)]
-            Stream::Test(_) => {}
-        }
+            Transport::Test(_) => return,
+        };
+        // Fails when the other side was first, which is as good.
+        let _ = socket2::SockRef::from(socket).shutdown(how);
     }
 }
 

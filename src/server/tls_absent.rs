@@ -1,5 +1,6 @@
 //! In the place of `tls` in builds without it: there is no such session, and whoever asks for one is told.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
@@ -34,45 +35,45 @@ pub(super) enum Accepted {
     Refused(Stream, io::Error),
 }
 
-pub(super) enum Session {}
-pub(super) enum Unbound {}
+pub(super) struct Session(Infallible);
+pub(super) struct Unbound(Infallible);
 
 impl Session {
     pub fn socket(&self) -> &TcpStream {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn poll_drain(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn try_write(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn holds_back(&self) -> bool {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn flush(&mut self) -> io::Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn say_goodbye(&mut self) {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn unbind(self) -> io::Result<Unbound> {
-        match self {}
+        match self.0 {}
     }
 }
 
 impl Unbound {
     pub fn bind(self) -> io::Result<Session> {
-        match self {}
+        match self.0 {}
     }
 }
