@@ -109,7 +109,7 @@ fn system_authorities() -> Result<RootCertStore, Error> {
     let (usable, _) = roots.add_parsable_certificates(found.certs);
     if usable == 0 {
         let message = "this system has no certificate authorities to trust; install them (the package is often called \
-                       ca-certificates), or give a file of them as ca_file";
+                       ca-certificates), or give a file of them (ca_file; sstore: --ca-file)";
         return Err(Error::new(ErrorCode::TlsFailed, message));
     }
     Ok(roots)
@@ -126,7 +126,9 @@ pub(crate) fn explain(error: &io::Error) -> Option<Error> {
         rustls::Error::NoCertificatesPresented => "the server has no certificate".into(),
         rustls::Error::AlertReceived(alert) => match alert {
             AlertDescription::CertificateRequired => {
-                "the server asks for a client certificate; give one with client_cert_file and client_key_file".into()
+                "the server asks for a client certificate; give one (client_cert_file and client_key_file; sstore: \
+                 --client-cert and --client-key)"
+                    .into()
             }
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
@@ -154,7 +156,7 @@ fn certificate(what: &CertificateError) -> String {
         // A bad signature: the authority has the name of one that is trusted, and another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the server's certificate is signed by nobody this client trusts; if the \
-                                            server's authority is your own, give its certificate as ca_file"
+                                            server's authority is your own, give its certificate (ca_file; sstore: --ca-file)"
                 .into()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
