@@ -15,7 +15,7 @@ audit: audit-offline
 	    $(CARGO) deny check advisories; \
 	elif ls -d $(ADVISORIES_DIR)/*/crates >/dev/null 2>&1; then \
 	    echo "$(ADVISORIES_URL) cannot be reached; this is a copy that may be old: $(ADVISORIES_DIR)"; \
-	    $(CARGO) deny check --disable-fetch advisories; \
+	    $(CARGO) deny --offline check advisories; \
 	else \
 	    echo "Licences, bans and sources are as they should be. Known faults were NOT looked for: their list, $(ADVISORIES_URL)," \
 	        "cannot be reached, and there is no copy of it in $(ADVISORIES_DIR). Run this where the network is open." >&2; \
