@@ -4,6 +4,7 @@
 # make bench, make bench-peers   the server against a floor without a store, and against Redis and Mosquitto
 # make test-instructions, make instructions   instruction counts compared, and written down anew
 # make performance   how cost grows and where the time goes, for docs/performance.md
+# make audit   licences, sources and known faults of the dependencies; needs the network
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 
 .DEFAULT_GOAL := test
@@ -13,3 +14,4 @@ include mk/test.mk
 include mk/instructions.mk
 include mk/bench.mk
 include mk/performance.mk
+include mk/audit.mk

@@ -131,9 +131,10 @@
 
 #define SESSIONSTORE_CLIENT_OPTIONS_INIT \
     {(uint32_t)sizeof(sessionstore_client_options), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-     0, 0, 0, 0, 0, 0, NULL, NULL}
+     0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SERVER_OPTIONS_INIT \
-    {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL}
+    {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
+     NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_UPDATE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
@@ -269,6 +270,9 @@
 // A peer with this id is in the room, and it is not this client.
 #define SESSIONSTORE_PEER_IN_USE 116
 
+// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
+#define SESSIONSTORE_TLS_FAILED 117
+
 // The token is missing, malformed, or signed with another secret.
 #define SESSIONSTORE_UNAUTHORIZED 200
 
@@ -325,6 +329,9 @@
 
 // The room has as many locks as it may have.
 #define SESSIONSTORE_TOO_MANY_LOCKS 218
+
+// A web page of this origin may not connect.
+#define SESSIONSTORE_ORIGIN_NOT_ALLOWED 219
 
 // A fault of the library or the server.
 #define SESSIONSTORE_INTERNAL 900
@@ -550,6 +557,19 @@ typedef struct {
   // how they are written. NULL: everybody may do everything. `sessionstore_server_set_rules` changes
   // them later.
   const char *rules;
+  // The server's certificate: a file in PEM, the server's own first, then those between it and an authority
+  // that clients trust. With it and `tls_key_file` the server speaks `wss://` only. The files are read
+  // again by `sessionstore_server_reload_tls` and when they change. NULL: no TLS.
+  const char *tls_cert_file;
+  // The private key of that certificate: a file in PEM, not encrypted.
+  const char *tls_key_file;
+  // The authorities of clients' certificates: a file in PEM. With it every client must show a certificate
+  // that one of them signed. NULL: nobody is asked for one.
+  const char *tls_client_ca_file;
+  // The web pages that may connect, as their origins with commas between them:
+  // `https://example.org,https://app.example.org:8443`. NULL or empty: all. Programs that are no browsers
+  // send no origin, and always may.
+  const char *allowed_origins;
 } sessionstore_server_options;
 
 // Poll mode: tells that there is something for `sessionstore_client_poll`.
@@ -591,7 +611,8 @@ typedef struct {
   uint32_t struct_size;
   // `SESSIONSTORE_CLIENT_…` flags.
   uint32_t flags;
-  // The server: `ws://host:port`, or with a path. Required.
+  // The server: `ws://host:port`, or `wss://` for TLS; or with a path. The certificate of a server must
+  // always be for the host in the URL. Required.
   const char *url;
   // The room, 1 to 128 bytes. Required unless the token names it.
   const char *room;
@@ -628,6 +649,13 @@ typedef struct {
   // If not NULL, the client has a dispatch thread of its own, and these are its hooks. The struct is
   // copied and consumed.
   const sessionstore_thread_hooks *thread_hooks;
+  // For `wss://`: the authorities to trust instead of the system's, a file in PEM. Like the other files it
+  // is read when the client is opened. NULL: the system's.
+  const char *ca_file;
+  // The certificate to show to a server that asks for one, a file in PEM. NULL: none.
+  const char *client_cert_file;
+  // The private key of that certificate, a file in PEM, not encrypted.
+  const char *client_key_file;
 } sessionstore_client_options;
 
 // Hears what concerns the client as a whole. Members that are NULL are not called.
@@ -1095,7 +1123,8 @@ int32_t sessionstore_server_start(const sessionstore_server_options *options,
 // The port the server listens on; 0 for NULL.
 uint32_t sessionstore_server_port(const sessionstore_server *server);
 
-// The URL for clients on this machine, such as `"ws://127.0.0.1:7350"`. Lives as long as the server;
+// The URL for clients on this machine, such as `"ws://127.0.0.1:7350"`, or with `wss` when the server has a
+// certificate. Lives as long as the server;
 // `""` for NULL.
 const char *sessionstore_server_url(const sessionstore_server *server);
 
@@ -1125,6 +1154,23 @@ int32_t sessionstore_server_set_rules(const sessionstore_server *server,
                                       size_t rules_len,
                                       sessionstore_error **error_out);
 
+// Reads the certificate's files again. Connections that come from now on get what is in them; those there
+// are stay. The server also looks by itself whether the files changed, when a connection comes and at most
+// once in two seconds.
+//
+// Errors: `INVALID_CONFIG` with the file and the reason, after which the old certificate stays in force;
+// `WRONG_MODE` for a server without TLS.
+//
+// ```c
+// sessionstore_error *error = NULL;
+// if (sessionstore_server_reload_tls(server, &error) != SESSIONSTORE_OK) {
+//     fprintf(stderr, "%s\n", sessionstore_error_message(error));
+//     sessionstore_error_free(error);
+// }
+// ```
+int32_t sessionstore_server_reload_tls(const sessionstore_server *server,
+                                       sessionstore_error **error_out);
+
 // Asks the server to stop, and returns at once: clients are told to come back later, and their rooms
 // end.
 int32_t sessionstore_server_stop(const sessionstore_server *server,
@@ -1150,8 +1196,9 @@ void sessionstore_server_free(sessionstore_server *server);
 // their `on_drop` is then called before it returns, on this thread.
 //
 // Errors: `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `INVALID_UTF8`, `INVALID_URL`,
-// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT`, `OUT_OF_RESOURCES`. That the server cannot be
-// reached is no error here: the listener hears of it.
+// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` (also for a file that cannot be used), `OUT_OF_RESOURCES`,
+// `TLS_FAILED` when the URL asks for TLS and the system has no authorities to trust. That the server cannot
+// be reached, or is not trusted, is no error here: the listener hears of it.
 //
 // ```c
 // sessionstore_client_options options = SESSIONSTORE_CLIENT_OPTIONS_INIT;

@@ -74,7 +74,7 @@ test-c: test-tools
 # there is one for the whole process.
 ASAN_LIB_DIR := target/asan/$(RUST_TARGET)/debug
 test-asan: test-tools
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) build --lib --no-default-features --features client,server \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) build --lib --no-default-features --features client,server,tls \
 	    --target $(RUST_TARGET) --target-dir target/asan
 	@nm -D $(ASAN_LIB_DIR)/libsessionstore.so | grep -q ' U __asan_init' || \
 	    { echo "The library in $(ASAN_LIB_DIR) is not instrumented." >&2; exit 1; }

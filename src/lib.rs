@@ -29,6 +29,8 @@ mod frames;
 pub mod frames;
 #[cfg(any(feature = "client", feature = "server"))]
 mod ids;
+#[cfg(all(feature = "tls", any(feature = "client", feature = "server")))]
+mod tls;
 
 #[cfg(feature = "client")]
 pub use crate::client::{
@@ -44,4 +46,4 @@ pub use crate::core::value::{Kind, Value};
 pub use crate::core::wire::{PeerInfo, Snapshot, Usage};
 pub use crate::core::write::{Check, Expiry, LockGuard, Operation, Transaction, Write};
 #[cfg(feature = "server")]
-pub use crate::server::{Server, ServerOptions};
+pub use crate::server::{Server, ServerOptions, TlsOptions};

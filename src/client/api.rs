@@ -225,7 +225,8 @@ impl Client {
     /// with 1,000 clients in one process that listen to one key each), and no thread unless it has
     /// thread hooks: all clients share one network thread and the threads that run callbacks.
     ///
-    /// Errors: `INVALID_URL`, `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` for the options;
+    /// Errors: `INVALID_URL`, `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` for the options and their
+    /// files; `TLS_FAILED` when the URL asks for TLS and the system has no authorities to trust;
     /// `OUT_OF_RESOURCES` when the system refuses a thread. The listener is then dropped before
     /// this returns.
     pub fn open(options: ClientOptions, listener: impl UpdateListener + 'static) -> Result<Client, Error> {

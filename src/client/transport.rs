@@ -16,7 +16,8 @@ use tungstenite::protocol::WebSocketConfig;
 use super::api::Shared;
 use super::dispatch::lock;
 use super::options::Address;
-use super::socket::Socket;
+use super::socket::{Socket, Stream};
+use super::tls;
 use crate::core::replica::Replica;
 use crate::core::wire;
 use crate::{Error, ErrorCode};
@@ -51,6 +52,10 @@ async fn connect(shared: &Shared, token: Option<&str>, join_id: u64, set: &Liste
     let stream = reach(&shared.address).await?;
     // Small messages are sent as they come.
     let _ = stream.set_nodelay(true);
+    let stream = match &shared.address.trust {
+        None => Stream::Tcp(stream),
+        Some(trust) => Stream::Tls(Box::new(trust.connect(bare(&shared.address.host), stream).await?)),
+    };
     let listening = set.keys.len() + set.prefixes.len() <= MAX_QUERY_BYTES;
     let url = joining_url(shared, join_id, listening.then_some(set));
     let unusable = |_| Error::new(ErrorCode::InvalidUrl, "the URL cannot be requested");
@@ -71,16 +76,17 @@ async fn connect(shared: &Shared, token: Option<&str>, join_id: u64, set: &Liste
             Ok(Opened { socket: Socket::new(stream, early.unwrap_or_default().to_vec()), listening })
         }
         Err(tungstenite::Error::Http(response)) => Err(refusal(&response)),
-        Err(tungstenite::Error::Io(_)) => {
-            Err(Error::new(ErrorCode::ConnectionFailed, "the server closed the connection during the handshake"))
-        }
+        // A server tells what it thinks of a client's certificate only after the client's last word.
+        Err(tungstenite::Error::Io(error)) => Err(tls::explain(&error).unwrap_or_else(|| {
+            Error::new(ErrorCode::ConnectionFailed, "the server closed the connection during the handshake")
+        })),
         Err(_) => Err(ErrorCode::HandshakeFailed.into()),
     }
 }
 
 /// Keeps what was read, of which the handshake takes the head and would drop the rest.
 struct Recorded {
-    stream: TcpStream,
+    stream: Stream,
     read: Vec<u8>,
 }
 
@@ -139,11 +145,17 @@ fn joining_url(shared: &Shared, join_id: u64, set: Option<&ListenSet>) -> String
             query.append_pair("since", &revision.to_string());
         }
     }
-    format!("ws://{}:{}{}?{}", address.host, address.port, address.path, query.finish())
+    let scheme = if address.trust.is_some() { "wss" } else { "ws" };
+    format!("{scheme}://{}:{}{}?{}", address.host, address.port, address.path, query.finish())
+}
+
+/// A host without the brackets that IPv6 addresses have in URLs.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 async fn reach(address: &Address) -> Result<TcpStream, Error> {
-    let host = address.host.trim_start_matches('[').trim_end_matches(']');
+    let host = bare(&address.host);
     let unknown = || Error::new(ErrorCode::HostNotFound, format!("the host name {host} does not resolve"));
     let found = lookup_host((host, address.port)).await.map_err(|_| unknown())?;
     let mut failed = unknown();

@@ -122,6 +122,8 @@ codes! {
     OutcomeUnknown = 115, "OUTCOME_UNKNOWN", false, "The request was sent, but its answer is lost: it may have been applied or not; look at the current state.";
     /// The peer id is in use, and the secret that goes with it was not presented.
     PeerInUse = 116, "PEER_IN_USE", true, "A peer with this id is in the room; use another peer id, or wait until it has left.";
+    /// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
+    TlsFailed = 117, "TLS_FAILED", true, "No secure connection can be made; the message says whether the certificate, the host name or the URL is at fault.";
 
     /// The token is missing, malformed, or signed with another secret.
     Unauthorized = 200, "UNAUTHORIZED", false, "The token is missing or wrong; get a valid one for this server.";
@@ -161,6 +163,8 @@ codes! {
     KeyAbsent = 217, "KEY_ABSENT", false, "The key is absent; set it first.";
     /// The room has as many locks as it may have.
     TooManyLocks = 218, "TOO_MANY_LOCKS", true, "The room has as many locks held, or as many waiting for one, as it may have; release some first.";
+    /// A web page of this origin may not connect.
+    OriginNotAllowed = 219, "ORIGIN_NOT_ALLOWED", false, "Web pages from this origin may not connect to this server; add the origin to the server's allowed origins.";
 
     /// A fault of the library or the server.
     Internal = 900, "INTERNAL", false, "This is a fault of SessionStore; please report it with the message.";

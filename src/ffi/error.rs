@@ -83,6 +83,8 @@ pub const SESSIONSTORE_SLOW_READER: i32 = 114;
 pub const SESSIONSTORE_OUTCOME_UNKNOWN: i32 = 115;
 /// A peer with this id is in the room, and it is not this client.
 pub const SESSIONSTORE_PEER_IN_USE: i32 = 116;
+/// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
+pub const SESSIONSTORE_TLS_FAILED: i32 = 117;
 /// The token is missing, malformed, or signed with another secret.
 pub const SESSIONSTORE_UNAUTHORIZED: i32 = 200;
 /// The token has expired.
@@ -121,6 +123,8 @@ pub const SESSIONSTORE_RESERVED_KEY: i32 = 216;
 pub const SESSIONSTORE_KEY_ABSENT: i32 = 217;
 /// The room has as many locks as it may have.
 pub const SESSIONSTORE_TOO_MANY_LOCKS: i32 = 218;
+/// A web page of this origin may not connect.
+pub const SESSIONSTORE_ORIGIN_NOT_ALLOWED: i32 = 219;
 /// A fault of the library or the server.
 pub const SESSIONSTORE_INTERNAL: i32 = 900;
 /// The library panicked; the object is not usable any more.

@@ -140,6 +140,8 @@ impl Connection {
         self.state.set(State::Closed);
         if self.outbox.borrow().parked.is_some() {
             self.socket.cut();
+        } else {
+            self.socket.say_goodbye();
         }
     }
 
@@ -262,6 +264,19 @@ async fn drain(connection: Rc<Connection>) {
             }
             let mut outbox = connection.outbox.borrow_mut();
             let Some(parked) = &mut outbox.parked else { return };
+            if connection.socket.holds_back() {
+                match connection.socket.flush() {
+                    Ok(()) => {
+                        parked.progress_at = connection.shard.now();
+                        continue;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => {
+                        drop(outbox);
+                        return connection.abort();
+                    }
+                }
+            }
             if !parked.is_empty() {
                 match parked.write(&connection.socket, || connection.shard.now()) {
                     Ok(()) => continue,

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use tungstenite::handshake::derive_accept_key;
 
 use super::http::{Head, Response};
+use super::origin::Origins;
 use super::token::Verifier;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::{Limits, MAX_REQUEST_ID_BYTES};
@@ -55,13 +56,23 @@ const DEFAULT_ROLE: &str = "guest";
 pub(super) struct LastListen(Option<(String, Arc<KeyList>)>);
 
 /// Decides what to do with a request.
-pub(super) fn read(head: &Head<'_>, verifier: Option<&Verifier>, limits: &Limits, last: &mut LastListen) -> Asked {
+pub(super) fn read(
+    head: &Head<'_>,
+    origins: &Origins,
+    verifier: Option<&Verifier>,
+    limits: &Limits,
+    last: &mut LastListen,
+) -> Asked {
     match head.path {
         "/healthz" | "/ws" if head.method != "GET" => {
             let error = Error::new(ErrorCode::MalformedMessage, "only GET is possible here");
             Asked::Refused(Response::refusal(405, &error).with("Allow: GET\r\n"))
         }
         "/healthz" => Asked::Health,
+        // Before the token is looked at: a page that may not connect learns nothing about one.
+        "/ws" if !origins.allow(head.header_or_empty("origin")) => {
+            Asked::Refused(Response::refusal(403, &ErrorCode::OriginNotAllowed.into()))
+        }
         "/ws" => match upgrade(head).and_then(|key| admission(head, key, verifier, limits, last)) {
             Ok(admission) => Asked::Join(Box::new(admission)),
             Err(response) => Asked::Refused(response),
@@ -276,7 +287,7 @@ mod tests {
     fn ask(line: &str, headers: &str) -> Asked {
         let bytes = format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
         let head = Head::parse(bytes.as_bytes()).expect("valid").expect("complete");
-        read(&head, None, &Limits::default(), &mut LastListen::default())
+        read(&head, &Origins::default(), None, &Limits::default(), &mut LastListen::default())
     }
 
     fn refused(line: &str, headers: &str) -> (u16, String) {
