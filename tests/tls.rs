@@ -136,6 +136,15 @@ fn a_room_is_shared_over_wss() {
     ben.leave().wait(SAFETY).expect("left");
 }
 
+/// This is a library in somebody's program, which may use rustls in its own way.
+#[test]
+fn nothing_is_set_for_the_whole_process() {
+    let authority = Authority::new();
+    let server = secure(&authority.server());
+    join(&server.url(), &authority.file());
+    assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+}
+
 #[test]
 fn the_c_functions_join_over_wss() {
     let text = |path: &Path| CString::new(path.to_str().expect("UTF-8")).expect("no NUL");

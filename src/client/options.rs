@@ -205,6 +205,13 @@ impl fmt::Debug for ClientOptions {
 mod tests {
     use super::*;
 
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_build_without_tls_says_so() {
+        let error = ClientOptions::new("wss://example.org", "r").checked().map(drop).unwrap_err();
+        assert!(error == ErrorCode::InvalidUrl && error.message().contains("has no TLS"), "{error}");
+    }
+
     #[test]
     fn addresses_are_read_or_refused_with_a_sentence() {
         let address = Address::parse("ws://example.org:7350").unwrap();

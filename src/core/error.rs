@@ -63,7 +63,7 @@ codes! {
     /// A peer's id, name, role, user id or metadata breaks its rules.
     InvalidPeer = 7, "INVALID_PEER", false, "A peer's id, name, role, user id or metadata is too long or has characters that are not allowed.";
     /// The server's address is not a usable URL.
-    InvalidUrl = 8, "INVALID_URL", false, "The URL is not usable; it looks like ws://host:port or ws://host:port/path.";
+    InvalidUrl = 8, "INVALID_URL", false, "The URL is not usable; it looks like ws://host:port or ws://host:port/path, or wss:// for TLS.";
     /// An options or callback struct has an impossible `struct_size`.
     InvalidStructSize = 9, "INVALID_STRUCT_SIZE", false, "struct_size is not one this library knows; initialize the struct with its _INIT macro.";
     /// An option or flag is set that this version does not know.

@@ -259,6 +259,15 @@ mod tests {
         options.check().expect_err("refused").message().to_owned()
     }
 
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_build_without_tls_says_so() {
+        let tls = TlsOptions { certificate: "cert.pem".into(), key: "key.pem".into(), client_ca: None };
+        let options = ServerOptions { tls: Some(tls), ..Default::default() };
+        let error = crate::Server::start(options).map(drop).expect_err("no TLS");
+        assert!(error == ErrorCode::InvalidConfig && error.message().contains("has no TLS"), "{error}");
+    }
+
     #[test]
     fn says_which_option_makes_no_sense() {
         assert!(ServerOptions::default().check().is_ok());
