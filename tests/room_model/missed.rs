@@ -1,11 +1,12 @@
-//! Whoever knows the room as it was at a revision, and is told what it missed since, knows it as it is.
+//! Whoever knows the room as it was at a revision, and is told what it missed since, knows it as it is; and what
+//! is listened to and read is what a naive selection of all keys finds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use sessionstore::core::limits::{Limits, MAX_REMOVALS};
-use sessionstore::core::room::{Change, Command, PeerHandle};
+use sessionstore::core::room::{Change, Command, PeerHandle, Reply};
 use sessionstore::core::rules::Rules;
 use sessionstore::core::write::{Expiry, Write};
 use sessionstore::Value;
@@ -20,6 +21,15 @@ type Copy = BTreeMap<Arc<str>, Arc<Change>>;
 fn copy(scene: &Scene, peer: PeerHandle) -> Copy {
     let states = scene.room.listen_set(peer).filter_map(|slot| scene.room.state_of(slot));
     states.filter(|state| !state.value.is_null()).map(|state| (state.key.clone(), state)).collect()
+}
+
+/// What a selection means, said as plainly as can be.
+fn meant(scene: &Scene, keys: &[&str], prefixes: &[&str], hidden: &str) -> Copy {
+    let is_meant = |key: &str| {
+        let begins = |prefix: &&str| key.starts_with(prefix) && (!key.starts_with("$lock/") || prefix.starts_with('$'));
+        key != hidden && (keys.contains(&key) || prefixes.iter().any(begins))
+    };
+    scene.room.entries().filter(|one| is_meant(&one.key)).map(|one| (one.key.clone(), one.clone())).collect()
 }
 
 fn told(mut known: Copy, changes: Vec<Arc<Change>>) -> Copy {
@@ -73,6 +83,7 @@ fn run(steps: &[Step]) -> usize {
     let (writer, reader) = (scene.join(0, "writer"), scene.join(0, "reader"));
     let mut moments: Vec<(u64, Copy)> = Vec::new();
     let mut tellings = 0;
+    let (mut listens_to, mut hidden): ((&[&str], &[&str]), &str) = ((&[], &[]), "");
     for (now, step) in (1..).zip(steps) {
         let write = |key: usize| Write::set(KEYS[key], Value::null());
         let command = match *step {
@@ -89,12 +100,31 @@ fn run(steps: &[Step]) -> usize {
                 let (keys, prefixes) = sets[set];
                 // What was known of another set is not asked for.
                 moments.clear();
+                listens_to = (keys, prefixes);
                 Command::Listen { peer: reader, keys, prefixes }
             }
-            Step::Rules(some) => Command::SetRules { rules: some.then(|| rules.clone()) },
+            Step::Rules(some) => {
+                hidden = if some { "hand/secret" } else { "" };
+                Command::SetRules { rules: some.then(|| rules.clone()) }
+            }
         };
         let _ = scene.apply(now, command);
         scene.story();
+        let (keys, prefixes) = listens_to;
+        assert_eq!(copy(&scene, reader), meant(&scene, keys, prefixes, hidden), "{step:?}");
+        let (keys, prefixes) = (&["a", "hand/secret", "b"][..now as usize % 3], sets[now as usize % 4].1);
+        if !keys.is_empty() || !prefixes.is_empty() {
+            match scene.apply(now, Command::Read { peer: reader, keys, prefixes }) {
+                Ok(Reply::States { revision, states }) => {
+                    assert_eq!(revision, scene.room.revision());
+                    assert_eq!(keys, states.iter().take(keys.len()).map(|state| &*state.key).collect::<Vec<_>>());
+                    let read = states.iter().filter(|state| !state.value.is_null());
+                    let read: Copy = read.map(|state| (state.key.clone(), state.clone())).collect();
+                    assert_eq!(read, meant(&scene, keys, prefixes, hidden), "{keys:?} {prefixes:?}");
+                }
+                refused => assert!(refused.is_err() && keys.contains(&hidden), "{refused:?}"),
+            }
+        }
         for (revision, known) in &moments {
             if let Some(changes) = scene.room.changes_since(reader, *revision) {
                 let keys: BTreeSet<_> = changes.iter().map(|change| &change.key).collect();
