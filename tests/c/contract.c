@@ -668,6 +668,8 @@ static void a_slow_listener_gets_the_newest_and_is_told_what_it_missed(void) {
     memset(&last, 0, sizeof last);
     member_join(&ann, url, "slow", "Ann");
     options.max_pending = CHANGES + 1;
+    /* They are not all sent at once, and on a slow machine the last ones wait for long. */
+    options.request_timeout_ms = 10 * PATIENCE;
     member_join_with(&bob, &options);
     slow.scope = &ann.scope;
     slow.during = block_once;
