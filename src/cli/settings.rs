@@ -83,7 +83,7 @@ settings! {
     #[arg(long, env = "SSTORE_SECRET_FILE", value_name = "FILE", help_heading = "Who may join")]
     secret_file: Option<PathBuf>,
 
-    /// Web page that may connect, by its origin, such as https://example.org; may be given several times, in the
+    /// Web page that may connect, by its origin, such as `https://example.org`; may be given several times, in the
     /// environment with commas. Without one all pages may. Programs that are no browsers always may
     #[arg(long, env = "SSTORE_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = "Who may join", value_delimiter = ',')]
     allow_origin: Vec<String>,
