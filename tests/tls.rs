@@ -264,6 +264,27 @@ fn values_larger_than_a_record_go_both_ways() {
 }
 
 #[test]
+fn both_versions_of_tls_are_spoken() {
+    let authority = Authority::new();
+    let server = secure(&authority.server());
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let stream = authority.secure_by(&[version], reach(&server), None);
+        let mut client = Plain::join_over(stream, &server, "room=r&peer=a");
+        assert_eq!(client.socket.get_ref().conn.protocol_version(), Some(version.version));
+        assert!(client.set("k", json!("x".repeat(1_000))) > 0);
+        // Within TLS 1.3 a client may change its keys at any time, and have the server change its own.
+        if version.version == rustls::ProtocolVersion::TLSv1_3 {
+            client.socket.get_mut().conn.refresh_traffic_keys().expect("fresh keys");
+        }
+        for _ in 0..3 {
+            assert!(client.set("k", json!("y".repeat(1_000))) > 0);
+        }
+        client.socket.close(None).expect("a close frame");
+        client.closed();
+    }
+}
+
+#[test]
 fn a_client_comes_back_over_wss() {
     let authority = Authority::new();
     let server = secure(&authority.server());
