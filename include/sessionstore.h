@@ -263,8 +263,15 @@
 // The client did not read what it was sent.
 #define SESSIONSTORE_SLOW_READER 114
 
+// A request was sent, and its answer is lost: it may have been applied or not. A request that ends with
+// any other error was not applied.
+#define SESSIONSTORE_OUTCOME_UNKNOWN 115
+
+// A peer with this id is in the room, and it is not this client.
+#define SESSIONSTORE_PEER_IN_USE 116
+
 // TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
-#define SESSIONSTORE_TLS_FAILED 115
+#define SESSIONSTORE_TLS_FAILED 117
 
 // The token is missing, malformed, or signed with another secret.
 #define SESSIONSTORE_UNAUTHORIZED 200
@@ -1375,7 +1382,8 @@ int32_t sessionstore_store_listen(const sessionstore_store *store,
 //
 // Errors of the call: `INVALID_JSON`, `INVALID_UTF8`, `INVALID_KEY`, `NULL_ARGUMENT`, `CLOSED`,
 // `QUEUE_FULL`. Errors of the request: `VALUE_TOO_LARGE`, `TOO_MANY_KEYS`, `STORE_FULL`, which
-// change nothing; `TIMEOUT`, `CONNECTION_LOST`, `CLOSED`, after which it may have been applied.
+// change nothing; `TIMEOUT`, `SESSION_LOST`, `CLOSED`, which change nothing either; `OUTCOME_UNKNOWN`, after which
+// it may have been applied.
 //
 // ```c
 // sessionstore_store_set(store, "pinned", SESSIONSTORE_NUL_TERMINATED,
@@ -1640,8 +1648,8 @@ int32_t sessionstore_store_update(const sessionstore_store *store,
 // callback all the same: a `_wait` inside it returns `WOULD_DEADLOCK`. `timeout_ms` bounds all attempts
 // together. `event_out`, which may be NULL, is given the key's state after the update.
 //
-// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent; `TIMEOUT` when the last attempt
-// has no answer by then, which may have been made.
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent; `OUTCOME_UNKNOWN` when the
+// last attempt has no answer by then, which may have been made.
 int32_t sessionstore_store_update_wait(const sessionstore_store *store,
                                        const char *key,
                                        size_t key_len,
@@ -1660,7 +1668,7 @@ int32_t sessionstore_store_update_wait(const sessionstore_store *store,
 // `INVALID_UTF8`, `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors
 // of the request: `LOCK_HELD`, after as much waiting as was asked for, whose `sessionstore_error_current`
 // shows by whom; `INVALID_ARGUMENT` for times out of their range; `TOO_MANY_LOCKS`; `TIMEOUT`,
-// `CONNECTION_LOST` and `CLOSED`, after which the lock is given back, or ends with its time.
+// `SESSION_LOST` and `CLOSED`, after which the lock is given back, or ends with its time.
 //
 // ```c
 // static void on_lock(void *ctx, const sessionstore_error *error, const sessionstore_lock *lock) {
@@ -1715,7 +1723,7 @@ int32_t sessionstore_lock_is_held(const sessionstore_lock *lock);
 //
 // Errors of the call, after which it is held as before: `CLOSED`, `QUEUE_FULL`, `NULL_ARGUMENT`,
 // `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`. Errors of the request: `LOCK_LOST` if it was not held any more;
-// `TIMEOUT`, `CONNECTION_LOST`, after which it ends with its time at the latest.
+// `TIMEOUT`, `OUTCOME_UNKNOWN`, after which it ends with its time at the latest.
 int32_t sessionstore_lock_release(const sessionstore_lock *lock,
                                   const sessionstore_action_result *result,
                                   sessionstore_error **error_out);
@@ -1811,7 +1819,7 @@ void sessionstore_transaction_free(sessionstore_transaction *transaction);
 // Errors of the request: `CHECK_FAILED`, or `LOCK_LOST`, whose `sessionstore_error_check` says which check,
 // and `sessionstore_error_current` what the key holds; what a write of it is refused with, whose
 // `sessionstore_error_write` says which; `INVALID_ARGUMENT` for more than 200 checks and writes; `TIMEOUT`,
-// `CONNECTION_LOST`, `CLOSED`, after which it may have been made.
+// `SESSION_LOST`, `CLOSED`; `OUTCOME_UNKNOWN`, after which it may have been made.
 int32_t sessionstore_store_transact(const sessionstore_store *store,
                                     const sessionstore_transaction *transaction,
                                     const sessionstore_event_list_result *result,

@@ -9,10 +9,10 @@ PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 FUZZ_SECONDS ?= 5
 
 .PHONY: test test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz
-.PHONY: fuzz header native-static-libs history
+.PHONY: fuzz header native-static-libs history test-simulation simulation soak
 
 # In the order in which it is cheapest to fail; each part can be run alone.
-test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions demo
+test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions test-simulation demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
@@ -32,6 +32,17 @@ test-rust:
 HISTORY_ROUNDS ?= 1000
 history:
 	SESSIONSTORE_HISTORY_ROUNDS=$(HISTORY_ROUNDS) $(CARGO) test --release --test linearizable
+
+# Rooms that come and go: do memory, descriptors and threads stay where they were?
+SECONDS ?= 600
+soak:
+	SESSIONSTORE_SOAK_SECONDS=$(SECONDS) $(CARGO) test --release --test soak -- --nocapture
+
+# The simulation with many seeds; `cargo test` has a few of them. One seed: SESSIONSTORE_SEED=17 cargo test
+# --test simulation.
+SEEDS ?= 5000
+test-simulation simulation:
+	SESSIONSTORE_SEEDS=$(SEEDS) $(CARGO) test --release --test simulation
 
 # Every public item documented, every link alive.
 test-docs:

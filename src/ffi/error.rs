@@ -78,8 +78,13 @@ pub const SESSIONSTORE_QUEUE_FULL: i32 = 112;
 pub const SESSIONSTORE_IDLE_TIMEOUT: i32 = 113;
 /// The client did not read what it was sent.
 pub const SESSIONSTORE_SLOW_READER: i32 = 114;
+/// A request was sent, and its answer is lost: it may have been applied or not. A request that ends with
+/// any other error was not applied.
+pub const SESSIONSTORE_OUTCOME_UNKNOWN: i32 = 115;
+/// A peer with this id is in the room, and it is not this client.
+pub const SESSIONSTORE_PEER_IN_USE: i32 = 116;
 /// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
-pub const SESSIONSTORE_TLS_FAILED: i32 = 115;
+pub const SESSIONSTORE_TLS_FAILED: i32 = 117;
 /// The token is missing, malformed, or signed with another secret.
 pub const SESSIONSTORE_UNAUTHORIZED: i32 = 200;
 /// The token has expired.

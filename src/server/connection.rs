@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{ready, Context, Poll};
 
 use crate::core::room::{PeerHandle, Time};
+use crate::core::secret::Secret;
 
 use super::batch::{Batch, Filter};
 use super::outbox::{Delivery, Outbox};
@@ -38,6 +39,8 @@ pub(super) struct Identity {
     pub role: String,
     pub name: Option<String>,
     pub metadata: Option<String>,
+    /// By which it comes back as itself.
+    pub secret: Option<Secret>,
 }
 
 /// What a delivery looks at comes first and lies together: with thousands of connections each of its

@@ -325,6 +325,7 @@ impl Shard {
             role: admission.role.clone(),
             name: admission.name.clone(),
             metadata: admission.metadata.clone(),
+            secret: admission.secret,
         };
         let host = self.room(&admission.room);
         let connection = Rc::new(Connection::new(host.clone(), socket, identity, ticket));

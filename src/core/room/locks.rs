@@ -194,6 +194,7 @@ impl Session {
             self.waiting -= 1;
             self.timers.remove(&(until, Due::Wait(slot, number)));
             let lease = self.grant(now, slot, peer, ttl_ms, more, events);
+            self.wait_ended(peer, number, Ok(Reply::Lock(lease.clone())));
             return Some(Event::LockGranted { wait: number, peer, lease });
         }
         self.keys[slot.index as usize].lock = None;
@@ -204,6 +205,15 @@ impl Session {
 
     /// A peer no longer waits for any lock.
     pub(super) fn stop_waiting(&mut self, peer: PeerHandle) {
+        self.stop_waits(|waiter| waiter.peer == peer);
+    }
+
+    /// Nobody waits under this number any more.
+    pub(super) fn stop_wait(&mut self, number: u64) {
+        self.stop_waits(|waiter| waiter.number == number);
+    }
+
+    fn stop_waits(&mut self, stops: impl Fn(&Waiter) -> bool) {
         if self.waiting == 0 {
             return;
         }
@@ -211,7 +221,7 @@ impl Session {
             let Some(lock) = &mut key.lock else { continue };
             let slot = KeySlot { index: self.key_index[&key.key].index, serial: key.serial };
             lock.queue.retain(|waiter| {
-                let stays = waiter.peer != peer;
+                let stays = !stops(waiter);
                 if !stays {
                     self.timers.remove(&(waiter.until, Due::Wait(slot, waiter.number)));
                     self.waiting -= 1;
@@ -233,6 +243,7 @@ impl Session {
             if let Some(state) = &key.state {
                 error = error.with_current(state.clone());
             }
+            self.wait_ended(waiter.peer, wait, Err(error.clone()));
             events.push(Event::LockRefused { wait, peer: waiter.peer, error });
         }
     }
