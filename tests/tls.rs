@@ -478,7 +478,20 @@ fn half_a_handshake_is_dropped() {
     let mut half = authority.secure(reach(&server), None);
     half.write_all(b"GET /ws?room=r HTTP/1.1\r\nHost:").expect("written");
     read_out(&mut half);
-    // A hello without end: each record says that more follows.
+    // Others are let in all the while.
+    join(&server.url(), &authority.file());
+}
+
+#[test]
+fn a_handshake_without_end_is_dropped_for_its_size() {
+    let authority = Authority::new();
+    let identity = authority.server();
+    let server = server_with(|options| {
+        options.tls = Some(identity.options());
+        // Time is not what ends it.
+        options.handshake_timeout_ms = 3_600_000;
+    });
+    // A hello of 64 KiB, which is what the protocol allows; each record says that more follows.
     let mut endless = reach(&server);
     let mut record = vec![22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff];
     record.resize(5 + 0x4000, 0);
@@ -488,8 +501,6 @@ fn half_a_handshake_is_dropped() {
         let _ = endless.write_all(&more);
     }
     wait_for_end(&endless);
-    // Others are let in all the while.
-    join(&server.url(), &authority.file());
 }
 
 // ------------------------------------------------------------------ certificates that change
