@@ -1,12 +1,14 @@
-//! `sstore` over `wss`, the origins it allows, and what its logs must not have.
+//! `sstore` and a C program over `wss`, the origins that are allowed, and what logs must not have.
 #![cfg(all(feature = "cli", feature = "tls", unix))]
 
 mod certificates;
+mod compiled;
 mod process;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use certificates::{Authority, Identity};
 use jsonwebtoken::{encode, EncodingKey, Header};
@@ -59,6 +61,20 @@ fn commands_reach_a_server_over_wss() {
     let elsewhere = server.url.replace("127.0.0.1", "[::ffff:127.0.0.1]");
     let ended = server.run(&[&["get", "a", "--url", &elsewhere], &shown[..]].concat());
     assert_eq!(ended.code(), 3, "the certificate is for another name: {ended:?}");
+}
+
+#[test]
+fn a_c_program_hosts_and_joins_over_wss() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let identity = authority.server();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/secure.c");
+    let mut command = Command::new(compiled::compile(&source, "secure"));
+    command.args([authority.file(), identity.certificate, identity.key, other.file()]);
+    let ended = run(command);
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert!(lines.len() == 2 && lines[0] == "\"peer-1\"", "{ended:?}");
+    assert!(lines[1].starts_with("TLS_FAILED: the server's certificate is signed by nobody"), "{ended:?}");
 }
 
 #[test]

@@ -264,6 +264,27 @@ fn values_larger_than_a_record_go_both_ways() {
 }
 
 #[test]
+fn both_versions_of_tls_are_spoken() {
+    let authority = Authority::new();
+    let server = secure(&authority.server());
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let stream = authority.secure_by(&[version], reach(&server), None);
+        let mut client = Plain::join_over(stream, &server, "room=r&peer=a");
+        assert_eq!(client.socket.get_ref().conn.protocol_version(), Some(version.version));
+        assert!(client.set("k", json!("x".repeat(1_000))) > 0);
+        // Within TLS 1.3 a client may change its keys at any time, and have the server change its own.
+        if version.version == rustls::ProtocolVersion::TLSv1_3 {
+            client.socket.get_mut().conn.refresh_traffic_keys().expect("fresh keys");
+        }
+        for _ in 0..3 {
+            assert!(client.set("k", json!("y".repeat(1_000))) > 0);
+        }
+        client.socket.close(None).expect("a close frame");
+        client.closed();
+    }
+}
+
+#[test]
 fn a_client_comes_back_over_wss() {
     let authority = Authority::new();
     let server = secure(&authority.server());
@@ -457,7 +478,20 @@ fn half_a_handshake_is_dropped() {
     let mut half = authority.secure(reach(&server), None);
     half.write_all(b"GET /ws?room=r HTTP/1.1\r\nHost:").expect("written");
     read_out(&mut half);
-    // A hello without end: each record says that more follows.
+    // Others are let in all the while.
+    join(&server.url(), &authority.file());
+}
+
+#[test]
+fn a_handshake_without_end_is_dropped_for_its_size() {
+    let authority = Authority::new();
+    let identity = authority.server();
+    let server = server_with(|options| {
+        options.tls = Some(identity.options());
+        // Time is not what ends it.
+        options.handshake_timeout_ms = 3_600_000;
+    });
+    // A hello of 64 KiB, which is what the protocol allows; each record says that more follows.
     let mut endless = reach(&server);
     let mut record = vec![22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff];
     record.resize(5 + 0x4000, 0);
@@ -467,8 +501,6 @@ fn half_a_handshake_is_dropped() {
         let _ = endless.write_all(&more);
     }
     wait_for_end(&endless);
-    // Others are let in all the while.
-    join(&server.url(), &authority.file());
 }
 
 // ------------------------------------------------------------------ certificates that change

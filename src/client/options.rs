@@ -63,7 +63,8 @@ pub struct ClientOptions {
     /// Whether a failure of the very first join closes the client, instead of trying on.
     pub fail_fast: bool,
     /// Authorities to trust instead of the system's, as a file of certificates in PEM: for servers whose
-    /// certificate your own authority signed. Like the other files it is read when the client is opened.
+    /// certificate your own authority signed, and on systems whose authorities programs cannot list, such as
+    /// Android and iOS. Like the other files it is read when the client is opened.
     pub ca_file: Option<PathBuf>,
     /// The certificate, in PEM, that this client shows to servers that ask for one (mutual TLS).
     pub client_cert_file: Option<PathBuf>,

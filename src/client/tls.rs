@@ -48,9 +48,10 @@ impl Trust {
             }
         };
         let by_system = options.ca_file.is_none() && identity.is_none();
-        let mut shared = BY_SYSTEM.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = shared.upgrade().filter(|_| by_system) {
-            return Ok(Trust(config));
+        if by_system {
+            if let Some(config) = BY_SYSTEM.lock().unwrap_or_else(PoisonError::into_inner).upgrade() {
+                return Ok(Trust(config));
+            }
         }
         let roots = match &options.ca_file {
             Some(path) => tls::authorities(path).map_err(invalid)?,
@@ -83,7 +84,7 @@ impl Trust {
         }
         let config = Arc::new(config);
         if by_system {
-            *shared = Arc::downgrade(&config);
+            *BY_SYSTEM.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&config);
         }
         Ok(Trust(config))
     }

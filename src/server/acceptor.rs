@@ -181,10 +181,7 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
 /// Answers and closes. What still comes is read first, because closing on unread bytes would take
 /// the answer back.
 async fn refuse(shard: &Rc<Shard>, socket: Stream, answer: &[u8]) -> io::Result<()> {
-    if !answer.is_empty() {
-        socket.write_all(answer).await?;
-    }
-    socket.finish();
+    socket.write_last(answer).await?;
     poll_fn(|context| loop {
         let mut buffer = shard.buffer.borrow_mut();
         if ready!(socket.poll_drain(context, &mut buffer))? == 0 {

@@ -155,8 +155,19 @@ impl Server {
     /// them, and those there are stay. The server also looks by itself whether the files changed, when
     /// a connection comes and at most once in two seconds.
     ///
+    /// It reads on the thread that calls.
+    ///
     /// Errors: `INVALID_CONFIG` with the file and the reason, after which the old certificate stays in
     /// force; `WRONG_MODE` for a server without TLS.
+    ///
+    /// ```
+    /// # let server = sessionstore::Server::start(Default::default())?;
+    /// // Say, in a handler of SIGHUP, or after the certificate was renewed.
+    /// if let Err(error) = server.reload_tls() {
+    ///     eprintln!("the old certificate stays in force: {error}");
+    /// }
+    /// # Ok::<(), sessionstore::Error>(())
+    /// ```
     pub fn reload_tls(&self) -> Result<(), Error> {
         match &self.shared.tls {
             Some(tls) => tls.reload(),

@@ -150,8 +150,16 @@ impl Stream {
         }
     }
 
-    /// Writes all of it, and waits for the socket.
-    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Writes the last words, waits for the socket to take them, and says that nothing more will come.
+    pub async fn write_last(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes).await?;
+        self.say_goodbye();
+        self.write_all(&[]).await?;
+        self.shut_down(Shutdown::Write);
+        Ok(())
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() || self.holds_back() {
             let step = match bytes {
                 [] => self.flush().map(|()| 0),
@@ -178,7 +186,7 @@ impl Stream {
         }
     }
 
-    /// Says that nothing more will be written.
+    /// Says that nothing more will be written, at once or not at all.
     pub fn finish(&self) {
         self.say_goodbye();
         self.shut_down(Shutdown::Write);

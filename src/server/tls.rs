@@ -351,3 +351,131 @@ impl Write for Sink<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rcgen::{generate_simple_self_signed, CertifiedKey};
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+    use super::*;
+
+    /// A stream of the server, and its client, for which the system buffers little.
+    async fn pair() -> (Stream, StreamOwned<ClientConnection, std::net::TcpStream>) {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".into()]).unwrap();
+        static PAIRS: AtomicUsize = AtomicUsize::new(0);
+        let number = PAIRS.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("sessionstore-tls-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let files =
+            TlsOptions { certificate: directory.join("cert.pem"), key: directory.join("key.pem"), client_ca: None };
+        std::fs::write(&files.certificate, cert.pem()).unwrap();
+        std::fs::write(&files.key, signing_key.serialize_pem()).unwrap();
+        let tls = Tls::new(&files, 0).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket2::SockRef::from(&listener).set_send_buffer_size(4_096).unwrap();
+        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        client.set_recv_buffer_size(4_096).unwrap();
+        client.connect(&listener.local_addr().unwrap().into()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(crate::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let session = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
+        let mut client = StreamOwned::new(session, std::net::TcpStream::from(client));
+        let client = std::thread::spawn(move || {
+            client.conn.complete_io(&mut client.sock).unwrap();
+            client
+        });
+        let Accepted::Tls(stream) = tls.accept(TcpStream::from_std(server).unwrap(), 0).await.unwrap() else {
+            panic!("not accepted")
+        };
+        (stream, client.join().unwrap())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_taken_arrives_once_and_little_is_held_back() {
+        let (stream, mut client) = pair().await;
+        // From short words to several records in many slices; no byte is where another may be.
+        let lengths = [1, 2, 100, 5_000, 16_384, 16_385, 40_000, 150_000];
+        let mut number = 0u64;
+        let mut all = Vec::new();
+        let mut next = |length: usize| -> Vec<u8> {
+            let bytes: Vec<u8> = (0..length)
+                .map(|at| {
+                    number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(at as u64 | 1);
+                    (number >> 33) as u8
+                })
+                .collect();
+            all.extend_from_slice(&bytes);
+            bytes
+        };
+        let messages: Vec<Vec<Vec<u8>>> = (0..40)
+            .map(|nth| (0..=nth % 5).map(|slice| next(lengths[(nth + slice * 3) % lengths.len()])).collect())
+            .collect();
+        let reader = std::thread::spawn(move || {
+            let mut read = Vec::new();
+            client.read_to_end(&mut read).map(|_| read)
+        });
+        let mut blocked = 0;
+        for message in &messages {
+            let mut slices: Vec<IoSlice<'_>> = message.iter().map(|slice| IoSlice::new(slice)).collect();
+            let mut rest = &mut slices[..];
+            while !rest.is_empty() {
+                match stream.try_write(rest, false) {
+                    Ok(taken) => {
+                        assert!(taken > 0, "neither taken nor refused");
+                        IoSlice::advance_slices(&mut rest, taken);
+                        assert!(stream.holds_back() || rest.is_empty(), "what was left, the socket would have taken");
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                        assert!(stream.holds_back(), "refused, with nothing in the way");
+                        blocked += 1;
+                        poll_fn(|context| stream.poll_writable(context)).await.unwrap();
+                    }
+                }
+            }
+        }
+        assert!(blocked > 10, "the socket took everything, so this test shows nothing");
+        stream.write_last(b"").await.unwrap();
+        assert!(!stream.holds_back());
+        assert!(reader.join().unwrap().expect("an end in order") == all, "what arrived is not what was written");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_was_read_with_a_record_comes_before_the_next() {
+        let (stream, mut client) = pair().await;
+        let stream = stream.unbind().unwrap().bind().unwrap();
+        let sent: Vec<u8> = (0..100_000u32).map(|at| at as u8).collect();
+        let own = sent.clone();
+        let writer = std::thread::spawn(move || {
+            client.write_all(&own).unwrap();
+            client.conn.send_close_notify();
+            client.conn.complete_io(&mut client.sock).unwrap();
+            client
+        });
+        let mut read = Vec::new();
+        // A buffer far smaller than a record.
+        let mut buffer = [0; 100];
+        loop {
+            match poll_fn(|context| stream.poll_read(context, &mut buffer)).await.unwrap() {
+                0 => break,
+                count => read.extend_from_slice(&buffer[..count]),
+            }
+        }
+        assert!(read == sent, "what was read is not what was sent");
+        drop(writer.join());
+    }
+}

@@ -12,7 +12,7 @@ use rcgen::{
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use sessionstore::TlsOptions;
 
 static MADE: AtomicUsize = AtomicUsize::new(0);
@@ -86,11 +86,21 @@ impl Authority {
 
     /// TLS over a connection to a server of this authority, by a client that knows nothing else of it.
     pub fn secure(&self, stream: TcpStream, identity: Option<&Identity>) -> StreamOwned<ClientConnection, TcpStream> {
+        self.secure_by(rustls::DEFAULT_VERSIONS, stream, identity)
+    }
+
+    /// The same, by one of these versions of TLS.
+    pub fn secure_by(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        stream: TcpStream,
+        identity: Option<&Identity>,
+    ) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("an authority");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("versions")
             .with_root_certificates(roots);
         let config = match identity {
