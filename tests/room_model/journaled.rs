@@ -199,7 +199,8 @@ fn a_room_that_is_rebuilt_is_the_room_it_was() {
             }
             sessions += kept.events.iter().filter(|event| matches!(event, Event::SessionStarted)).count();
             let rebuilt = kept.rebuilt();
-            let looks_same = rebuilt.next_deadline() == kept.room.next_deadline() && rebuilt.usage() == kept.room.usage();
+            let looks_same =
+                rebuilt.next_deadline() == kept.room.next_deadline() && rebuilt.usage() == kept.room.usage();
             if !looks_same || rebuilt.checkpoint() != kept.room.checkpoint() {
                 let (is, was) = (format!("{rebuilt:#?}"), format!("{:#?}", kept.room));
                 let differs = is.lines().zip(was.lines()).find(|(is, was)| is != was);
@@ -211,5 +212,8 @@ fn a_room_that_is_rebuilt_is_the_room_it_was() {
             }
         }
     }
-    assert!(done > 10_000 && refused > 2_000 && checkpoints > 500 && sessions > 200, "{done} {refused} {checkpoints} {sessions}");
+    assert!(
+        done > 10_000 && refused > 2_000 && checkpoints > 500 && sessions > 200,
+        "{done} {refused} {checkpoints} {sessions}"
+    );
 }
