@@ -419,7 +419,7 @@ impl World {
     /// Whether a key had this state in a session.
     fn was(&self, session: &Arc<str>, state: &Change) -> bool {
         let was = self.states.get(&(session.clone(), state.version, state.key.clone()));
-        was.is_some_and(|was| was.value == state.value)
+        was.is_some_and(|was| (&was.value, was.updated_at) == (&state.value, state.updated_at))
     }
 
     /// What a listener is told was so, and is newer than what it was told before.
