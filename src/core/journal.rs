@@ -2,7 +2,8 @@
 //! as it was before, they give the room as it is.
 //!
 //! A store of the server keeps these bytes (feature `durable`); this module says what is in them. Reads are
-//! not kept, nor what was refused: neither changes a room.
+//! not kept, as they change nothing. A refusal is, if the request may come again: it must be refused then too,
+//! and not be done behind those that came after it.
 //!
 //! ```
 //! use sessionstore::core::journal::{self, Origin};
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorCode};
-use super::room::{Command, Event, Introduction, PeerHandle, Reply, Room, Time};
+use super::room::{Command, Event, Introduction, Peer, PeerHandle, Reply, Room, Time};
 use super::rules::{Rule, Rules};
 use super::secret::Secret;
 use super::value::Value;
@@ -68,6 +69,8 @@ impl Origin {
 /// is its number in the journal.
 #[derive(Serialize, Deserialize)]
 struct Entry<'a> {
+    /// Whether the room refused it. The first byte, because it is known last.
+    is_refused: bool,
     at: Time,
     origin: Origin,
     #[serde(borrow)]
@@ -179,7 +182,8 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
 
 /// Applies a command to a room and appends it to the entries, if it changed something.
 ///
-/// Of a command that was refused only the time is kept, and only if something happened by itself by then.
+/// Of a command that was refused and will not come again only the time is kept, and only if something happened by
+/// itself by then.
 pub fn apply(
     room: &mut Room,
     entries: &mut Vec<u8>,
@@ -188,14 +192,21 @@ pub fn apply(
     command: Command<'_>,
     events: &mut Vec<Event>,
 ) -> Result<Reply, Error> {
-    let (length, told) = (entries.len(), events.len());
-    let is_kept = write(entries, at, origin, &command) && !matches!(command, Command::Tick);
+    let (start, told) = (entries.len(), events.len());
+    let is_change = write(entries, at, origin, &command) && !matches!(command, Command::Tick);
     let reply = origin.apply(room, at, command, events);
-    if reply.is_err() || !is_kept {
-        entries.truncate(length);
+    let is_kept = match (&reply, origin) {
+        (Ok(_), _) => is_change,
+        (Err(_), Origin::Once) => false,
+        (Err(_), Origin::Request { peer, .. }) => is_change && room.peer(peer).is_some_and(Peer::resumes),
+    };
+    if !is_kept {
+        entries.truncate(start);
         if events.len() > told {
             write(entries, at, Origin::Once, &Command::Tick);
         }
+    } else if reply.is_err() {
+        entries[start] = 1;
     }
     reply
 }
@@ -204,7 +215,7 @@ pub fn apply(
 fn write(out: &mut Vec<u8>, at: Time, origin: Origin, command: &Command<'_>) -> bool {
     let Some(command) = Kept::of(command) else { return false };
     // Fails for nothing: every length is known, and there is no end of the buffer.
-    let _ = postcard::serialize_with_flavor(&Entry { at, origin, command }, Append(out));
+    let _ = postcard::serialize_with_flavor(&Entry { is_refused: false, at, origin, command }, Append(out));
     true
 }
 
@@ -276,6 +287,10 @@ impl Entry<'_> {
             Origin::Request { peer, id } => Origin::Request { peer: find(peer)?, id },
         };
         let applied = origin.apply(room, self.at, command, events);
-        applied.map(drop).map_err(|error| damaged(format!("the room refuses what it once did: {}", error.code())))
+        match (applied, self.is_refused) {
+            (Ok(_), false) | (Err(_), true) => Ok(()),
+            (Ok(_), true) => Err(damaged("the room does what it once refused")),
+            (Err(error), false) => Err(damaged(format!("the room refuses what it once did: {}", error.code()))),
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::core::room::Change;
 use crate::core::secret::Secret;
 
 /// How a request ended.
-type Answer = Result<Reply, Error>;
+pub(super) type Answer = Result<Reply, Error>;
 
 /// The answers of one peer.
 #[derive(Debug)]
@@ -32,18 +32,17 @@ impl Answers {
         Answers { secret, kept: VecDeque::new(), bytes: 0, forgotten: 0 }
     }
 
-    /// Answers as they were kept, of those that refused nothing.
-    pub fn restore(secret: Secret, forgotten: u64, mut kept: Vec<(u64, Reply)>) -> Answers {
+    /// Answers as they were kept.
+    pub fn restore(secret: Secret, forgotten: u64, mut kept: Vec<(u64, Answer)>) -> Answers {
         kept.sort_by_key(|(request, _)| *request);
         kept.dedup_by_key(|(request, _)| *request);
-        let kept: VecDeque<(u64, Answer)> = kept.into_iter().map(|(request, reply)| (request, Ok(reply))).collect();
         let bytes = kept.iter().map(|(_, answer)| weight(answer)).sum();
-        Answers { secret, kept, bytes, forgotten }
+        Answers { secret, kept: kept.into(), bytes, forgotten }
     }
 
-    /// Those that refused nothing, with the ids of their requests.
-    pub fn replies(&self) -> impl Iterator<Item = (u64, &Reply)> {
-        self.kept.iter().filter_map(|(request, answer)| Some((*request, answer.as_ref().ok()?)))
+    /// The answers, with the ids of their requests.
+    pub fn kept(&self) -> impl Iterator<Item = (u64, &Answer)> {
+        self.kept.iter().map(|(request, answer)| (*request, answer))
     }
 
     /// Answers to requests up to this one are known only if they are kept.

@@ -1,10 +1,10 @@
 //! The room as bytes, and back: so that a journal need not begin with the first command of a session.
 //!
-//! What follows from something else (indexes, counters, timers) is made anew. Answers that refused something are
-//! left out: what was refused changed nothing, and may as well be tried again.
+//! What follows from something else (indexes, counters, timers) is made anew.
 
 use std::collections::HashMap;
 
+use super::answers::Answer;
 use super::listening::Selection;
 use super::locks::Waiter;
 use super::*;
@@ -73,7 +73,7 @@ struct KeptAnswers<'a> {
     kept: Vec<(u64, KeptAnswer<'a>)>,
 }
 
-/// An answer that did what was asked for. States are changes, by their numbers.
+/// An answer to a request. States are changes, by their numbers.
 #[derive(Serialize, Deserialize)]
 enum KeptAnswer<'a> {
     State(u32),
@@ -81,6 +81,7 @@ enum KeptAnswer<'a> {
     Lock { name: &'a str, token: u64, expires_at: Time },
     Waiting(u64),
     Done,
+    Refused { code: i32, message: &'a str, current: Option<u32>, check: Option<usize>, write: Option<usize> },
 }
 
 /// A key that is set, or that somebody listens to by its name.
@@ -156,10 +157,7 @@ impl Room {
             answers: peer.answers.as_ref().map(|answers| KeptAnswers {
                 secret: answers.secret,
                 forgotten: answers.forgotten(),
-                kept: answers
-                    .replies()
-                    .filter_map(|(request, reply)| Some((request, KeptAnswer::of(reply, &mut changes)?)))
-                    .collect(),
+                kept: answers.kept().map(|(id, answer)| (id, KeptAnswer::of(answer, &mut changes))).collect(),
             }),
         });
         let peers = peers.collect();
@@ -316,8 +314,8 @@ impl Session {
         let answers = match kept.answers {
             None => None,
             Some(KeptAnswers { secret, forgotten, kept }) => {
-                let replies = kept.into_iter().map(|(id, answer)| Ok((id, answer.reply(changes)?)));
-                Some(Box::new(Answers::restore(secret, forgotten, replies.collect::<Result<_, Error>>()?)))
+                let kept = kept.into_iter().map(|(id, answer)| Ok((id, answer.answer(changes)?)));
+                Some(Box::new(Answers::restore(secret, forgotten, kept.collect::<Result<_, Error>>()?)))
             }
         };
         self.answer_bytes += answers.as_ref().map_or(0, |answers| answers.bytes());
@@ -439,25 +437,31 @@ impl KeptChange<'_> {
 }
 
 impl<'a> KeptAnswer<'a> {
-    fn of(reply: &'a Reply, changes: &mut Numbered<'a, Change>) -> Option<KeptAnswer<'a>> {
-        Some(match reply {
-            Reply::State(state) => KeptAnswer::State(changes.number(state)),
-            Reply::States { revision, states } => {
+    fn of(answer: &'a Answer, changes: &mut Numbered<'a, Change>) -> KeptAnswer<'a> {
+        match answer {
+            Ok(Reply::State(state)) => KeptAnswer::State(changes.number(state)),
+            Ok(Reply::States { revision, states }) => {
                 let states = states.iter().map(|state| changes.number(state)).collect();
                 KeptAnswer::States { revision: *revision, states }
             }
-            Reply::Lock(Lease { name, token, expires_at }) => {
+            Ok(Reply::Lock(Lease { name, token, expires_at })) => {
                 KeptAnswer::Lock { name, token: *token, expires_at: *expires_at }
             }
-            Reply::Waiting(number) => KeptAnswer::Waiting(*number),
-            Reply::Done => KeptAnswer::Done,
+            Ok(Reply::Waiting(number)) => KeptAnswer::Waiting(*number),
             // A join is no request of a peer.
-            Reply::Joined { .. } => return None,
-        })
+            Ok(Reply::Done | Reply::Joined { .. }) => KeptAnswer::Done,
+            Err(error) => KeptAnswer::Refused {
+                code: error.code().number(),
+                message: error.message(),
+                current: error.current().map(|current| changes.number(current)),
+                check: error.check(),
+                write: error.write(),
+            },
+        }
     }
 
-    fn reply(self, changes: &[Arc<Change>]) -> Result<Reply, Error> {
-        Ok(match self {
+    fn answer(self, changes: &[Arc<Change>]) -> Result<Answer, Error> {
+        Ok(Ok(match self {
             KeptAnswer::State(nth) => Reply::State(find(changes, nth)?),
             KeptAnswer::States { revision, states } => {
                 let states = states.iter().map(|nth| find(changes, *nth)).collect::<Result<_, _>>()?;
@@ -466,7 +470,16 @@ impl<'a> KeptAnswer<'a> {
             KeptAnswer::Lock { name, token, expires_at } => Reply::Lock(Lease { name: name.into(), token, expires_at }),
             KeptAnswer::Waiting(number) => Reply::Waiting(number),
             KeptAnswer::Done => Reply::Done,
-        })
+            KeptAnswer::Refused { code, message, current, check, write } => {
+                let code = ErrorCode::from_number(code).ok_or_else(|| damaged("an answer has an unknown code"))?;
+                let mut error = Error::new(code, message.to_owned());
+                if let Some(nth) = current {
+                    error = error.with_current(find(changes, nth)?);
+                }
+                error = check.into_iter().fold(error, Error::at_check);
+                return Ok(Err(write.into_iter().fold(error, Error::at_write)));
+            }
+        }))
     }
 }
 
