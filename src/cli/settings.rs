@@ -146,6 +146,9 @@ settings! {
     /// How long connections are given to take what waits for them when the server stops
     #[arg(long, env = "SSTORE_SHUTDOWN_TIMEOUT", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().shutdown_ms))]
     shutdown_timeout: Span,
+    /// After what time clients are told to come back when the server stops; each at another, up to twice as late
+    #[arg(long, env = "SSTORE_COME_BACK", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().come_back_ms))]
+    come_back: Span,
 
     /// How log lines on stderr look
     #[arg(long, env = "SSTORE_LOG_FORMAT", value_name = "FORMAT", help_heading = "Logs", value_enum, default_value_t = LogFormat::Text)]
@@ -252,6 +255,7 @@ impl Settings {
             queue_bytes: self.queue_bytes,
             max_connections: self.max_connections,
             shutdown_ms: self.shutdown_timeout.ms(),
+            come_back_ms: self.come_back.ms(),
         })
     }
 }

@@ -68,6 +68,8 @@ struct Task<'a> {
     notices: Vec<Notice>,
     /// Changes of this turn on their way to the listeners. Whatever else is queued comes after them.
     changes: Vec<(Arc<ListenerCell>, Option<KeyEvent>)>,
+    /// After what time the server said to come back when it stopped, in milliseconds.
+    come_back_ms: Option<u64>,
     /// Attempts to connect since the last that joined.
     attempts: u32,
 }
@@ -107,6 +109,7 @@ impl<'a> Task<'a> {
             known: Known::default(),
             notices: Vec::new(),
             changes: Vec::new(),
+            come_back_ms: None,
             attempts: 0,
         }
     }
@@ -167,18 +170,26 @@ impl<'a> Task<'a> {
         Ok(opened)
     }
 
-    /// Waits before the next attempt: exponential, capped, and drawn at random between half of
-    /// that and the whole, so that clients that lost their server together do not return together.
-    async fn pause(&mut self) -> Option<Option<Error>> {
+    /// How long to wait before the next attempt, in milliseconds: as the server said when it stopped, which tells each
+    /// client another time; otherwise exponential, capped, and drawn at random between half of that and the whole, so
+    /// that clients that lost their server together do not return together.
+    fn next_pause(&mut self) -> u64 {
         let options = &self.shared.options;
+        if let Some(told) = self.come_back_ms.take() {
+            return told.min(options.reconnect_max_ms);
+        }
         let doubled = options.reconnect_min_ms.saturating_mul(1u64 << self.attempts.min(20));
         self.attempts += 1;
         let whole = doubled.min(options.reconnect_max_ms);
         let mut random = [0u8; 8];
         // Without random bytes the pause is the whole.
         let random = getrandom::fill(&mut random).map_or(whole, |()| u64::from_le_bytes(random));
-        let pause = whole / 2 + random % (whole / 2 + 1);
-        let pause = tokio::time::sleep(Duration::from_millis(pause));
+        whole / 2 + random % (whole / 2 + 1)
+    }
+
+    /// Waits before the next attempt. Returns when that is over; with `Some` when the client is.
+    async fn pause(&mut self) -> Option<Option<Error>> {
+        let pause = tokio::time::sleep(Duration::from_millis(self.next_pause()));
         let mut pause = std::pin::pin!(pause);
         loop {
             tokio::select! {
@@ -302,6 +313,7 @@ impl<'a> Task<'a> {
             ServerMessage::TokenExpiring { expires_at } => {
                 self.shared.dispatcher.push(Item::Update(UpdateNotice::TokenExpiring(expires_at)));
             }
+            ServerMessage::ServerStops { come_back_ms } => self.come_back_ms = Some(come_back_ms),
             ServerMessage::PeerList(list) => self.peers_listed(list),
             ServerMessage::PeerJoined(peer) | ServerMessage::PeerUpdated(peer) => self.peer_changed(peer),
             ServerMessage::PeerLeft { peer_id } => {

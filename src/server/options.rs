@@ -145,6 +145,9 @@ pub struct ServerOptions {
     /// What stopping may take: the time given to connections to take what waits for them and to
     /// close, in milliseconds. Default 2,000.
     pub shutdown_ms: u64,
+    /// After how many milliseconds clients are told to come back when the server stops: each at another time, up to
+    /// twice as late, so that they do not all come at once. About as long as a restart takes. Default 1,000.
+    pub come_back_ms: u64,
 }
 
 /// The files a server that speaks TLS needs, all in PEM. They are read when it starts, by
@@ -188,6 +191,7 @@ impl Default for ServerOptions {
             queue_bytes: 256 * 1024,
             max_connections: 50_000,
             shutdown_ms: 2_000,
+            come_back_ms: 1_000,
         }
     }
 }
@@ -213,6 +217,7 @@ impl std::fmt::Debug for ServerOptions {
             .field("queue_bytes", &self.queue_bytes)
             .field("max_connections", &self.max_connections)
             .field("shutdown_ms", &self.shutdown_ms)
+            .field("come_back_ms", &self.come_back_ms)
             .finish()
     }
 }

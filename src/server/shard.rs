@@ -576,8 +576,17 @@ pub(super) fn run(
 async fn shut_down(shard: &Rc<Shard>) {
     shard.stopping.set(true);
     let now = shard.now();
-    for connection in shard.all_connections() {
-        connection.host.turn(|inner| inner.close(&connection, now, CODE_RESTART, "the server restarts"));
+    let connections = shard.all_connections();
+    for (nth, connection) in connections.iter().enumerate() {
+        let first = shard.options().come_back_ms;
+        let spread = u128::from(first) * nth as u128 / connections.len() as u128;
+        let come_back_ms = first.saturating_add(spread as u64);
+        connection.host.turn(|inner| {
+            if connection.state.get() == State::Open {
+                inner.answer(connection, |out| wire::write_server_stop(out, come_back_ms));
+            }
+            inner.close(connection, now, CODE_RESTART, "the server restarts");
+        });
     }
     let limit = Duration::from_millis(shard.options().shutdown_ms);
     let all_gone = async {

@@ -568,6 +568,13 @@ pub fn write_token_expiring(out: &mut Vec<u8>, expires_at: Time) {
     put!(out, "}}");
 }
 
+/// `on-server-stop`: the server stops, and a client should come back after so many milliseconds.
+pub fn write_server_stop(out: &mut Vec<u8>, come_back_ms: u64) {
+    put!(out, "{\"method\":\"on-server-stop\",\"params\":{\"come_back_ms\":");
+    number(out, come_back_ms);
+    put!(out, "}}");
+}
+
 /// The answer to `renew-token`.
 pub fn write_token_result(out: &mut Vec<u8>, id: &RawValue, expires_at: Time) {
     result(out, id, |out| {
@@ -740,6 +747,11 @@ pub enum ServerMessage<'a> {
         /// When, in server time.
         expires_at: Time,
     },
+    /// The server stops, and closes the connection next.
+    ServerStops {
+        /// After how many milliseconds to come back.
+        come_back_ms: u64,
+    },
     /// Everybody in the room.
     PeerList(Vec<PeerInfo>),
     /// A new peer.
@@ -903,6 +915,11 @@ struct WireRevoked {
 }
 
 #[derive(Deserialize)]
+struct WireStop {
+    come_back_ms: u64,
+}
+
+#[derive(Deserialize)]
 struct WireExpiry {
     expires_at: u64,
 }
@@ -1005,6 +1022,7 @@ pub fn parse_server_message<'a>(text: &'a str, known: &mut Known) -> Result<Serv
         "on-token-expiring" => {
             ServerMessage::TokenExpiring { expires_at: read::<WireExpiry>(method, params)?.expires_at }
         }
+        "on-server-stop" => ServerMessage::ServerStops { come_back_ms: read::<WireStop>(method, params)?.come_back_ms },
         "peer-list" => ServerMessage::PeerList(peer_list(params)?),
         "on-peer-join" => ServerMessage::PeerJoined(read::<WirePeer<'_>>(method, params)?.info()),
         "on-peer-update" => ServerMessage::PeerUpdated(read::<WirePeer<'_>>(method, params)?.info()),
