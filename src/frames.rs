@@ -86,8 +86,22 @@ pub(crate) struct Decoder {
     /// The beginning of a frame whose end has not arrived.
     partial: Vec<u8>,
     /// The fragments so far of a message whose end has not arrived.
-    fragments: Option<Vec<u8>>,
+    fragments: Option<Fragments>,
     failed: bool,
+}
+
+/// A message that is not whole.
+#[derive(Debug, Default)]
+struct Fragments {
+    bytes: Vec<u8>,
+    /// Fragments that brought nothing. Each counts as a byte, so that even they come to an end.
+    empty: usize,
+}
+
+impl Fragments {
+    fn size(&self) -> usize {
+        self.bytes.len() + self.empty
+    }
 }
 
 impl Decoder {
@@ -183,7 +197,7 @@ impl Decoder {
             (BINARY, None) => return Err(BINARY_MESSAGE),
             _ => {}
         }
-        let before = self.fragments.as_ref().map_or(0, |fragments| fragments.len());
+        let before = self.fragments.as_ref().map_or(0, Fragments::size);
         if header.payload > max_message || (header.opcode == CONTINUATION && before + header.payload > max_message) {
             return Err(TOO_LARGE);
         }
@@ -203,20 +217,21 @@ impl Decoder {
         Ok(match header.opcode {
             TEXT if header.fin => each(Event::Text(text(payload)?)),
             TEXT => {
-                self.fragments = Some(payload.to_vec());
+                self.fragments = Some(Fragments { bytes: payload.to_vec(), empty: usize::from(payload.is_empty()) });
                 ControlFlow::Continue(())
             }
             CONTINUATION => {
                 let Some(fragments) = &mut self.fragments else { return Err(broken("a continuation of nothing")) };
-                if fragments.len() + payload.len() > max_message {
+                fragments.empty += usize::from(payload.is_empty());
+                if fragments.size() + payload.len() > max_message {
                     return Err(TOO_LARGE);
                 }
-                fragments.extend_from_slice(payload);
+                fragments.bytes.extend_from_slice(payload);
                 if !header.fin {
                     return Ok(ControlFlow::Continue(()));
                 }
                 let whole = self.fragments.take().unwrap_or_default();
-                each(Event::Text(text(&whole)?))
+                each(Event::Text(text(&whole.bytes)?))
             }
             PING => each(Event::Ping(payload)),
             PONG => each(Event::Pong),
@@ -494,6 +509,10 @@ mod tests {
         assert_eq!(violation(&header), Some(1009));
         header[2..10].copy_from_slice(&u64::MAX.to_be_bytes());
         assert_eq!(violation(&header), Some(1009));
+        // A message of no bytes at all is one, but not one that never ends.
+        let empty = |count: usize| [frame(TEXT, b""), frame(0, b"").repeat(count), frame(FIN, b"")].concat();
+        assert_eq!(decode(&[&empty(998)], 1_000).messages, ["Text(\"\")"]);
+        assert_eq!(violation(&empty(999)), Some(1009));
         let fragments = [frame(TEXT, &[b'a'; 600]), frame(0, &[b'a'; 400]), frame(FIN, b"a")];
         assert_eq!(violation(&fragments[..2].concat()), None);
         assert_eq!(violation(&fragments.concat()), Some(1009));

@@ -116,6 +116,12 @@ pub const SESSIONSTORE_RESERVED_KEY: i32 = 216;
 pub const SESSIONSTORE_KEY_ABSENT: i32 = 217;
 /// The room has as many locks as it may have.
 pub const SESSIONSTORE_TOO_MANY_LOCKS: i32 = 218;
+/// The connection asks more than it may.
+pub const SESSIONSTORE_RATE_LIMITED: i32 = 219;
+/// Too many connections come from one address.
+pub const SESSIONSTORE_TOO_MANY_CONNECTIONS: i32 = 220;
+/// The server has as many rooms as it may have.
+pub const SESSIONSTORE_TOO_MANY_ROOMS: i32 = 221;
 /// A fault of the library or the server.
 pub const SESSIONSTORE_INTERNAL: i32 = 900;
 /// The library panicked; the object is not usable any more.
@@ -204,6 +210,15 @@ pub unsafe extern "C" fn sessionstore_error_check(error: *const sessionstore_err
 pub unsafe extern "C" fn sessionstore_error_write(error: *const sessionstore_error) -> i32 {
     // SAFETY: NULL or a live error, as the caller owes.
     unsafe { part(error, Error::write) }
+}
+
+/// For `SESSIONSTORE_RATE_LIMITED`, and for a server that is full, how long to wait before trying again, in
+/// milliseconds; -1 when the error does not say, and for NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_error_retry_after_ms(error: *const sessionstore_error) -> i64 {
+    // SAFETY: NULL or a live error, as the caller owes.
+    let time = || unsafe { error.as_ref() }.and_then(|error| error.error.retry_after_ms());
+    getter(-1, || time().map_or(-1, |time| i64::try_from(time).unwrap_or(i64::MAX)))
 }
 
 /// # Safety

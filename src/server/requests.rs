@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use serde_json::value::RawValue;
 
@@ -9,11 +10,12 @@ use crate::core::error::{Error, ErrorCode};
 use crate::core::room::{Command, Introduction, PeerHandle, Reply, Time};
 use crate::core::wire::{self, ClientMessage, Text, Usage};
 
+use super::budget::Budget;
 use super::connection::{Connection, State};
 use super::handshake::Admission;
 use super::http;
-use super::options::CLOSE_WAIT_MS;
-use super::room_host::Inner;
+use super::options::{CLOSE_WAIT_MS, FULL_RETRY_MS, PEERS_PER_CONNECTION};
+use super::room_host::{close_code, Inner};
 use crate::frames::{self, Decoder, Event};
 
 impl Inner {
@@ -47,6 +49,7 @@ impl Inner {
     /// Handles the bytes of one read. Returns how many; the rest has to wait.
     pub fn receive(&mut self, connection: &Rc<Connection>, decoder: &mut Decoder, data: &mut [u8], now: Time) -> usize {
         let (max_message, queue_bytes) = (self.shard.options().max_message_bytes, self.shard.options().queue_bytes);
+        connection.spend(|budget| budget.refill(now));
         let decoded = decoder.decode(data, max_message, &mut |event| {
             self.event(connection, event, now);
             let go_on = match connection.state.get() {
@@ -61,7 +64,18 @@ impl Inner {
             }
         });
         match decoded {
-            Ok(used) => used,
+            Ok(used) => {
+                // Frames that are no requests cost time too.
+                if connection.spend(|budget| (budget.spend_bytes(used), budget.is_abused()).1) == Some(true) {
+                    self.close(
+                        connection,
+                        now,
+                        close_code(ErrorCode::RateLimited),
+                        "asked too much, too fast, for too long",
+                    );
+                }
+                used
+            }
             Err(violation) => {
                 decoder.fail();
                 self.close(connection, now, violation.code, violation.reason);
@@ -71,6 +85,13 @@ impl Inner {
     }
 
     fn event(&mut self, connection: &Rc<Connection>, event: Event<'_>, now: Time) {
+        let refusal = match event {
+            Event::Close(_) => None,
+            _ => connection.spend(Budget::spend_request).and_then(Result::err),
+        };
+        if let Some(error) = refusal {
+            return self.refuse_for_its_rate(connection, event, &error);
+        }
         match event {
             Event::Text(text) if connection.state.get() == State::Open => self.request(connection, text, now),
             Event::Ping(payload) if connection.state.get() == State::Open => {
@@ -87,6 +108,37 @@ impl Inner {
                 connection.outbox.borrow_mut().ends = true;
             }
         }
+    }
+
+    /// What came too fast changes nothing. A request is told so; a ping need not be answered.
+    fn refuse_for_its_rate(&mut self, connection: &Rc<Connection>, event: Event<'_>, error: &Error) {
+        if let Event::Text(text) = event {
+            if connection.state.get() == State::Open {
+                if let Some(id) = wire::parse_request(text).id {
+                    self.answer(connection, |out| wire::write_error(out, Some(id), error));
+                }
+            }
+        }
+    }
+
+    /// Whether the server has a place for this peer, and for this room if it is not open.
+    pub fn check_place(&self, peer_id: &str) -> Result<(), Error> {
+        if self.room.peer_by_id(peer_id).is_some() {
+            return Ok(());
+        }
+        let shared = &self.shard.shared;
+        let (most_rooms, most_peers) =
+            (shared.options.max_rooms, shared.options.max_connections.saturating_mul(PEERS_PER_CONNECTION));
+        let error = if !self.room.is_open() && shared.rooms.load(Ordering::Relaxed) >= most_rooms {
+            let message = format!("there are {most_rooms} rooms, as many as there may be");
+            Error::new(ErrorCode::TooManyRooms, message)
+        } else if shared.peers.load(Ordering::Relaxed) >= most_peers {
+            let message = "too many peers have lost their connection and not come back yet; try again later";
+            Error::new(ErrorCode::ServerFull, message)
+        } else {
+            return Ok(());
+        };
+        Err(error.with_retry_after_ms(FULL_RETRY_MS))
     }
 
     fn request(&mut self, connection: &Rc<Connection>, text: &str, now: Time) {
@@ -319,6 +371,7 @@ impl Inner {
         }
         let identity = connection.identity.borrow();
         let identity = identity.as_ref().ok_or(ErrorCode::NotJoined)?;
+        self.check_place(&identity.peer_id)?;
         let begins = !self.room.is_open() || self.room.next_deadline().is_some_and(|deadline| deadline <= now);
         let new_session_id = if begins { crate::ids::uuid()? } else { String::new() };
         let peer = Introduction {

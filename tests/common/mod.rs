@@ -43,7 +43,7 @@ impl Client {
         Client::try_connect_on(stream, server, query, headers)
     }
 
-    fn try_connect_on(
+    pub fn try_connect_on(
         stream: TcpStream,
         server: &Server,
         query: &str,

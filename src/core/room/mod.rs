@@ -376,6 +376,9 @@ pub struct Peer {
     serial: u32,
     /// The group it listens with, and its place among the members; none while it listens to nothing.
     listens: Option<(u32, u32)>,
+    /// How many locks it holds, and how many it waits for.
+    locks: u32,
+    waits: u32,
 }
 
 #[derive(Debug)]
@@ -713,6 +716,8 @@ impl Room {
             lost_until: None,
             serial,
             listens: None,
+            locks: 0,
+            waits: 0,
         }) as u32;
         session.peer_index.insert(place, slot);
         let handle = PeerHandle { slot, serial };
