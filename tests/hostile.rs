@@ -617,7 +617,20 @@ fn requests_beyond_the_rate_are_refused_and_change_nothing() {
         }
     }
     honest.work();
+    // Who leaves is let go, however much it has asked.
+    let ids: Vec<String> = (0..100).map(|_| hasty.ask("ping", json!({}))).collect();
+    let leave = hasty.ask("leave", json!({}));
+    ids.iter().for_each(|id| assert_eq!(hasty.read()["id"], **id));
+    hasty.result(&leave);
     hasty.cut();
+    // What an app of the client library sees.
+    let app = sessionstore::Client::open(sessionstore::ClientOptions::new(server.url(), ROOM), ()).expect("opened");
+    let store = app.join_wait(PATIENCE).expect("joined");
+    let sets = (0..100).map(|n| store.set("k", n.into()).wait(PATIENCE));
+    let error = sets.filter_map(Result::err).next().expect("a hundred are too many");
+    assert_eq!(error, ErrorCode::RateLimited);
+    assert!(error.is_retryable() && error.retry_after_ms() > Some(0));
+    drop((store, app));
     honest.outlive(&server);
 }
 

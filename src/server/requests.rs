@@ -23,6 +23,9 @@ impl Inner {
     pub fn admit(&mut self, connection: &Rc<Connection>, admission: &Admission, now: Time) {
         self.connections += 1;
         self.answer_raw(connection, |out| http::write_upgrade(out, &admission.accept_key));
+        if frames::ECHOES {
+            return;
+        }
         if let Some(id) = &admission.join {
             let Some((peer, _)) = self.join(connection, Some(id), None, None, now) else { return };
             let keys: Vec<&str> = admission.listen.iter().flat_map(|keys| keys.iter()).collect();
@@ -90,14 +93,20 @@ impl Inner {
             _ => connection.spend(Budget::spend_request).and_then(Result::err),
         };
         if let Some(error) = refusal {
-            return self.refuse_for_its_rate(connection, event, &error);
+            return self.refuse_for_its_rate(connection, event, &error, now);
         }
         match event {
+            Event::Text(text) if frames::ECHOES && connection.state.get() == State::Open => {
+                self.answer(connection, |out| out.extend_from_slice(text.as_bytes()));
+            }
+            Event::Binary(bytes) if connection.state.get() == State::Open => {
+                self.answer_raw(connection, |out| frames::write_binary(out, bytes));
+            }
             Event::Text(text) if connection.state.get() == State::Open => self.request(connection, text, now),
             Event::Ping(payload) if connection.state.get() == State::Open => {
                 self.answer_raw(connection, |out| frames::write_pong(out, payload));
             }
-            Event::Text(_) | Event::Ping(_) | Event::Pong => {}
+            Event::Text(_) | Event::Binary(_) | Event::Ping(_) | Event::Pong => {}
             Event::Close(code) => {
                 if connection.state.get() == State::Open {
                     self.detach(connection, now);
@@ -110,14 +119,18 @@ impl Inner {
         }
     }
 
-    /// What came too fast changes nothing. A request is told so; a ping need not be answered.
-    fn refuse_for_its_rate(&mut self, connection: &Rc<Connection>, event: Event<'_>, error: &Error) {
-        if let Event::Text(text) = event {
-            if connection.state.get() == State::Open {
-                if let Some(id) = wire::parse_request(text).id {
-                    self.answer(connection, |out| wire::write_error(out, Some(id), error));
-                }
-            }
+    /// What came too fast changes nothing. A request is told so, but who wants to leave is let go; a ping need
+    /// not be answered.
+    fn refuse_for_its_rate(&mut self, connection: &Rc<Connection>, event: Event<'_>, error: &Error, now: Time) {
+        let Event::Text(text) = event else { return };
+        if connection.state.get() != State::Open {
+            return;
+        }
+        let request = wire::parse_request(text);
+        match (request.message, request.id) {
+            (Ok(ClientMessage::Leave), _) => self.request(connection, text, now),
+            (_, Some(id)) => self.answer(connection, |out| wire::write_error(out, Some(id), error)),
+            (_, None) => {}
         }
     }
 
