@@ -506,8 +506,16 @@ static void servers_that_cannot_start(void) {
     START_REFUSED(SESSIONSTORE_UNKNOWN_OPTION, &bad);
     bad.struct_size = 0;
     START_REFUSED(SESSIONSTORE_INVALID_STRUCT_SIZE, &bad);
-    bad.struct_size = (uint32_t)sizeof bad - 1;
+    /* The first release had all before this field. */
+    bad.struct_size = (uint32_t)offsetof(sessionstore_server_options, max_connections_per_address) - 1;
     START_REFUSED(SESSIONSTORE_INVALID_STRUCT_SIZE, &bad);
+    bad.struct_size = (uint32_t)offsetof(sessionstore_server_options, max_connections_per_address);
+    bad.max_rooms = SESSIONSTORE_ZERO;
+    OK(sessionstore_server_start(&bad, &other, NULL));
+    CHECK(sessionstore_server_port(other) > 0, "a struct of the first release is read as far as it goes");
+    serve_no_more(other);
+    bad.struct_size = (uint32_t)sizeof bad;
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     memset(&later, 0, sizeof later);
     later.options = bad;
     later.options.struct_size = sizeof later;
