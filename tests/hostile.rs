@@ -349,7 +349,8 @@ fn many_close_frames_are_answered_once() {
     let close = frame(FIN | CLOSE, &1000u16.to_be_bytes());
     let flood = Flood::on(hostile.socket.get_ref(), &[], close.repeat(1_000));
     let answer = read_to_end(hostile.socket.get_mut());
-    assert_eq!(answer, [FIN | CLOSE, 2, 0x03, 0xE8], "one close frame and the end");
+    // What still comes after that resets the connection, which may overtake the answer.
+    assert!(answer.is_empty() || answer == [FIN | CLOSE, 2, 0x03, 0xE8], "one close frame and the end: {answer:?}");
     honest.work_until("the end of the flood", || flood.is_over());
     honest.outlive(&server);
 }
