@@ -4,6 +4,7 @@
 # make bench, make bench-peers   the server against a floor without a store, and against Redis and Mosquitto
 # make test-instructions, make instructions   instruction counts compared, and written down anew
 # make performance   how cost grows and where the time goes, for docs/performance.md
+# make audit   licences, sources and known faults of the dependencies; needs the network
 # make conformance   the server's WebSocket against the Autobahn|Testsuite; as root on Debian, makes a tree for Python 2.7
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 
@@ -15,3 +16,4 @@ include mk/conformance.mk
 include mk/instructions.mk
 include mk/bench.mk
 include mk/performance.mk
+include mk/audit.mk

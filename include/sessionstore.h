@@ -131,10 +131,10 @@
 
 #define SESSIONSTORE_CLIENT_OPTIONS_INIT \
     {(uint32_t)sizeof(sessionstore_client_options), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-     0, 0, 0, 0, 0, 0, NULL, NULL}
+     0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SERVER_OPTIONS_INIT \
-    {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, \
-     0, 0, 0, 0}
+    {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
+     NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 #define SESSIONSTORE_UPDATE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
@@ -263,6 +263,16 @@
 // The client did not read what it was sent.
 #define SESSIONSTORE_SLOW_READER 114
 
+// A request was sent, and its answer is lost: it may have been applied or not. A request that ends with
+// any other error was not applied.
+#define SESSIONSTORE_OUTCOME_UNKNOWN 115
+
+// A peer with this id is in the room, and it is not this client.
+#define SESSIONSTORE_PEER_IN_USE 116
+
+// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
+#define SESSIONSTORE_TLS_FAILED 117
+
 // The token is missing, malformed, or signed with another secret.
 #define SESSIONSTORE_UNAUTHORIZED 200
 
@@ -320,14 +330,17 @@
 // The room has as many locks as it may have.
 #define SESSIONSTORE_TOO_MANY_LOCKS 218
 
+// A web page of this origin may not connect.
+#define SESSIONSTORE_ORIGIN_NOT_ALLOWED 219
+
 // The connection asks more than it may.
-#define SESSIONSTORE_RATE_LIMITED 219
+#define SESSIONSTORE_RATE_LIMITED 220
 
 // Too many connections come from one address.
-#define SESSIONSTORE_TOO_MANY_CONNECTIONS 220
+#define SESSIONSTORE_TOO_MANY_CONNECTIONS 221
 
 // The server has as many rooms as it may have.
-#define SESSIONSTORE_TOO_MANY_ROOMS 221
+#define SESSIONSTORE_TOO_MANY_ROOMS 222
 
 // A fault of the library or the server.
 #define SESSIONSTORE_INTERNAL 900
@@ -553,6 +566,19 @@ typedef struct {
   // how they are written. NULL: everybody may do everything. `sessionstore_server_set_rules` changes
   // them later.
   const char *rules;
+  // The server's certificate: a file in PEM, the server's own first, then those between it and an authority
+  // that clients trust. With it and `tls_key_file` the server speaks `wss://` only. The files are read
+  // again by `sessionstore_server_reload_tls` and when they change. NULL: no TLS.
+  const char *tls_cert_file;
+  // The private key of that certificate: a file in PEM, not encrypted.
+  const char *tls_key_file;
+  // The authorities of clients' certificates: a file in PEM. With it every client must show a certificate
+  // that one of them signed. NULL: nobody is asked for one.
+  const char *tls_client_ca_file;
+  // The web pages that may connect, as their origins with commas between them:
+  // `https://example.org,https://app.example.org:8443`. NULL or empty: all. Programs that are no browsers
+  // send no origin, and always may.
+  const char *allowed_origins;
   // Most connections from one IPv4 address, or one IPv6 network of 64 bits. Default 0: no limit of its own.
   uint32_t max_connections_per_address;
   // Most rooms at once. Default 50,000.
@@ -607,7 +633,8 @@ typedef struct {
   uint32_t struct_size;
   // `SESSIONSTORE_CLIENT_…` flags.
   uint32_t flags;
-  // The server: `ws://host:port`, or with a path. Required.
+  // The server: `ws://host:port`, or `wss://` for TLS; or with a path. The certificate of a server must
+  // always be for the host in the URL. Required.
   const char *url;
   // The room, 1 to 128 bytes. Required unless the token names it.
   const char *room;
@@ -644,6 +671,13 @@ typedef struct {
   // If not NULL, the client has a dispatch thread of its own, and these are its hooks. The struct is
   // copied and consumed.
   const sessionstore_thread_hooks *thread_hooks;
+  // For `wss://`: the authorities to trust instead of the system's, a file in PEM. Like the other files it
+  // is read when the client is opened. NULL: the system's.
+  const char *ca_file;
+  // The certificate to show to a server that asks for one, a file in PEM. NULL: none.
+  const char *client_cert_file;
+  // The private key of that certificate, a file in PEM, not encrypted.
+  const char *client_key_file;
 } sessionstore_client_options;
 
 // Hears what concerns the client as a whole. Members that are NULL are not called.
@@ -1115,7 +1149,8 @@ int32_t sessionstore_server_start(const sessionstore_server_options *options,
 // The port the server listens on; 0 for NULL.
 uint32_t sessionstore_server_port(const sessionstore_server *server);
 
-// The URL for clients on this machine, such as `"ws://127.0.0.1:7350"`. Lives as long as the server;
+// The URL for clients on this machine, such as `"ws://127.0.0.1:7350"`, or with `wss` when the server has a
+// certificate. Lives as long as the server;
 // `""` for NULL.
 const char *sessionstore_server_url(const sessionstore_server *server);
 
@@ -1145,6 +1180,23 @@ int32_t sessionstore_server_set_rules(const sessionstore_server *server,
                                       size_t rules_len,
                                       sessionstore_error **error_out);
 
+// Reads the certificate's files again. Connections that come from now on get what is in them; those there
+// are stay. The server also looks by itself whether the files changed, when a connection comes and at most
+// once in two seconds.
+//
+// Errors: `INVALID_CONFIG` with the file and the reason, after which the old certificate stays in force;
+// `WRONG_MODE` for a server without TLS.
+//
+// ```c
+// sessionstore_error *error = NULL;
+// if (sessionstore_server_reload_tls(server, &error) != SESSIONSTORE_OK) {
+//     fprintf(stderr, "%s\n", sessionstore_error_message(error));
+//     sessionstore_error_free(error);
+// }
+// ```
+int32_t sessionstore_server_reload_tls(const sessionstore_server *server,
+                                       sessionstore_error **error_out);
+
 // Asks the server to stop, and returns at once: clients are told to come back later, and their rooms
 // end.
 int32_t sessionstore_server_stop(const sessionstore_server *server,
@@ -1170,8 +1222,9 @@ void sessionstore_server_free(sessionstore_server *server);
 // their `on_drop` is then called before it returns, on this thread.
 //
 // Errors: `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `INVALID_UTF8`, `INVALID_URL`,
-// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT`, `OUT_OF_RESOURCES`. That the server cannot be
-// reached is no error here: the listener hears of it.
+// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` (also for a file that cannot be used), `OUT_OF_RESOURCES`,
+// `TLS_FAILED` when the URL asks for TLS and the system has no authorities to trust. That the server cannot
+// be reached, or is not trusted, is no error here: the listener hears of it.
 //
 // ```c
 // sessionstore_client_options options = SESSIONSTORE_CLIENT_OPTIONS_INIT;
@@ -1355,7 +1408,8 @@ int32_t sessionstore_store_listen(const sessionstore_store *store,
 //
 // Errors of the call: `INVALID_JSON`, `INVALID_UTF8`, `INVALID_KEY`, `NULL_ARGUMENT`, `CLOSED`,
 // `QUEUE_FULL`. Errors of the request: `VALUE_TOO_LARGE`, `TOO_MANY_KEYS`, `STORE_FULL`, which
-// change nothing; `TIMEOUT`, `CONNECTION_LOST`, `CLOSED`, after which it may have been applied.
+// change nothing; `TIMEOUT`, `SESSION_LOST`, `CLOSED`, which change nothing either; `OUTCOME_UNKNOWN`, after which
+// it may have been applied.
 //
 // ```c
 // sessionstore_store_set(store, "pinned", SESSIONSTORE_NUL_TERMINATED,
@@ -1620,8 +1674,8 @@ int32_t sessionstore_store_update(const sessionstore_store *store,
 // callback all the same: a `_wait` inside it returns `WOULD_DEADLOCK`. `timeout_ms` bounds all attempts
 // together. `event_out`, which may be NULL, is given the key's state after the update.
 //
-// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent; `TIMEOUT` when the last attempt
-// has no answer by then, which may have been made.
+// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent; `OUTCOME_UNKNOWN` when the
+// last attempt has no answer by then, which may have been made.
 int32_t sessionstore_store_update_wait(const sessionstore_store *store,
                                        const char *key,
                                        size_t key_len,
@@ -1640,7 +1694,7 @@ int32_t sessionstore_store_update_wait(const sessionstore_store *store,
 // `INVALID_UTF8`, `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors
 // of the request: `LOCK_HELD`, after as much waiting as was asked for, whose `sessionstore_error_current`
 // shows by whom; `INVALID_ARGUMENT` for times out of their range; `TOO_MANY_LOCKS`; `TIMEOUT`,
-// `CONNECTION_LOST` and `CLOSED`, after which the lock is given back, or ends with its time.
+// `SESSION_LOST` and `CLOSED`, after which the lock is given back, or ends with its time.
 //
 // ```c
 // static void on_lock(void *ctx, const sessionstore_error *error, const sessionstore_lock *lock) {
@@ -1695,7 +1749,7 @@ int32_t sessionstore_lock_is_held(const sessionstore_lock *lock);
 //
 // Errors of the call, after which it is held as before: `CLOSED`, `QUEUE_FULL`, `NULL_ARGUMENT`,
 // `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`. Errors of the request: `LOCK_LOST` if it was not held any more;
-// `TIMEOUT`, `CONNECTION_LOST`, after which it ends with its time at the latest.
+// `TIMEOUT`, `OUTCOME_UNKNOWN`, after which it ends with its time at the latest.
 int32_t sessionstore_lock_release(const sessionstore_lock *lock,
                                   const sessionstore_action_result *result,
                                   sessionstore_error **error_out);
@@ -1791,7 +1845,7 @@ void sessionstore_transaction_free(sessionstore_transaction *transaction);
 // Errors of the request: `CHECK_FAILED`, or `LOCK_LOST`, whose `sessionstore_error_check` says which check,
 // and `sessionstore_error_current` what the key holds; what a write of it is refused with, whose
 // `sessionstore_error_write` says which; `INVALID_ARGUMENT` for more than 200 checks and writes; `TIMEOUT`,
-// `CONNECTION_LOST`, `CLOSED`, after which it may have been made.
+// `SESSION_LOST`, `CLOSED`; `OUTCOME_UNKNOWN`, after which it may have been made.
 int32_t sessionstore_store_transact(const sessionstore_store *store,
                                     const sessionstore_transaction *transaction,
                                     const sessionstore_event_list_result *result,

@@ -9,10 +9,10 @@ PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 FUZZ_SECONDS ?= 5
 
 .PHONY: test test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz
-.PHONY: fuzz header native-static-libs history
+.PHONY: fuzz header native-static-libs history test-simulation simulation soak
 
 # In the order in which it is cheapest to fail; each part can be run alone.
-test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions demo
+test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions test-simulation demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
@@ -32,6 +32,17 @@ test-rust:
 HISTORY_ROUNDS ?= 1000
 history:
 	SESSIONSTORE_HISTORY_ROUNDS=$(HISTORY_ROUNDS) $(CARGO) test --release --test linearizable
+
+# Rooms that come and go: do memory, descriptors and threads stay where they were?
+SECONDS ?= 600
+soak:
+	SESSIONSTORE_SOAK_SECONDS=$(SECONDS) $(CARGO) test --release --test soak -- --nocapture
+
+# The simulation with many seeds; `cargo test` has a few of them. One seed: SESSIONSTORE_SEED=17 cargo test
+# --test simulation.
+SEEDS ?= 5000
+test-simulation simulation:
+	SESSIONSTORE_SEEDS=$(SEEDS) $(CARGO) test --release --test simulation
 
 # Every public item documented, every link alive.
 test-docs:
@@ -63,7 +74,7 @@ test-c: test-tools
 # there is one for the whole process.
 ASAN_LIB_DIR := target/asan/$(RUST_TARGET)/debug
 test-asan: test-tools
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) build --lib --no-default-features --features client,server \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) build --lib --no-default-features --features client,server,tls \
 	    --target $(RUST_TARGET) --target-dir target/asan
 	@nm -D $(ASAN_LIB_DIR)/libsessionstore.so | grep -q ' U __asan_init' || \
 	    { echo "The library in $(ASAN_LIB_DIR) is not instrumented." >&2; exit 1; }

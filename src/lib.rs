@@ -8,6 +8,9 @@
 //!   box of its own (feature `cli`).
 //! - [`core`] is the room itself, pure: no I/O, no clock, no randomness.
 //! - [`ffi`] is the C API; `include/sessionstore.h` is its manual.
+//!
+//! Client and server speak `wss://` with the feature `tls`, which is on by default. Its cryptography is this
+//! library's own: the process-wide default of rustls is neither used nor set.
 #![deny(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -29,6 +32,8 @@ mod frames;
 pub mod frames;
 #[cfg(any(feature = "client", feature = "server"))]
 mod ids;
+#[cfg(all(feature = "tls", any(feature = "client", feature = "server")))]
+mod tls;
 
 #[cfg(feature = "client")]
 pub use crate::client::{
@@ -44,4 +49,4 @@ pub use crate::core::value::{Kind, Value};
 pub use crate::core::wire::{PeerInfo, Snapshot, Usage};
 pub use crate::core::write::{Check, Expiry, LockGuard, Operation, Transaction, Write};
 #[cfg(feature = "server")]
-pub use crate::server::{Server, ServerOptions};
+pub use crate::server::{Server, ServerOptions, TlsOptions};

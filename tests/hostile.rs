@@ -202,13 +202,6 @@ impl Drop for Flood {
     }
 }
 
-fn connect(server: &Server) -> TcpStream {
-    let stream = TcpStream::connect(server.local_addr()).expect("connects");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
-    stream
-}
-
 /// Everything until the end of the connection, however it ends.
 fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
@@ -223,7 +216,7 @@ fn heads_that_come_byte_by_byte_and_never_end_are_cut_off() {
     let _alone = alone();
     let server = server_with(impatient);
     let mut honest = Honest::join(&server);
-    let mut slow: Vec<TcpStream> = (0..100).map(|_| connect(&server)).collect();
+    let mut slow: Vec<TcpStream> = (0..100).map(|_| reach(&server)).collect();
     let head = format!("GET /ws?room={ROOM}&join=1 HTTP/1.1\r\nHost: localhost\r\nX-Endless: ");
     let mut bytes = head.bytes().chain(std::iter::repeat(b'x'));
     // The time-out counts from the beginning, so that bytes in between do not help.
@@ -243,7 +236,7 @@ fn a_head_that_is_too_large_is_refused_before_it_ends() {
     let server = server_with(impatient);
     let mut honest = Honest::join(&server);
     for (begin, more) in [("GET /ws?room=", "x"), ("GET /ws HTTP/1.1\r\n", "X-One: more\r\n")] {
-        let mut stream = connect(&server);
+        let mut stream = reach(&server);
         let flood = Flood::on(&stream, begin.as_bytes(), more.repeat(1_000).into_bytes());
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).expect("an answer while the head goes on");
@@ -511,7 +504,7 @@ fn from_elsewhere(server: &Server, query: &str) -> Result<Client, (u16, Value)> 
     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), 0);
     socket.bind(&address.into()).expect("all of 127.0.0.0/8 is this machine");
     socket.connect(&server.local_addr().into()).expect("connects");
-    Client::try_connect_on(socket.into(), server, query, &[])
+    Client::over(patient(socket.into()), server, query, &[])
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //! work, the demo's output is of this demo, and the examples do what their first lines say.
 #![cfg(all(feature = "cli", unix))]
 
+mod compiled;
 mod process;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use compiled::compile;
 use process::{run, sstore, Running, Serving};
 
 const README: &str = include_str!("../README.md");
@@ -21,34 +23,6 @@ fn block(heading: &str, language: &str) -> &'static str {
     let section = section.split("\n## ").next().expect("a section");
     let (_, block) = section.split_once(&format!("\n```{language}\n")).expect("the block");
     block.split_once("```").expect("the end of the block").0
-}
-
-/// A directory with the shared library under the name that programs look for.
-fn library() -> PathBuf {
-    let built = std::env::current_exe().expect("this test").parent().expect("its directory").to_owned();
-    let (built, name) = match cfg!(target_os = "macos") {
-        true => (built.join("libsessionstore.dylib"), "libsessionstore.0.dylib"),
-        false => (built.join("libsessionstore.so"), "libsessionstore.so.0"),
-    };
-    assert!(built.exists(), "{} was not built", built.display());
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-library-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("a directory");
-    // Another test of this process may have made them already.
-    let _ = std::os::unix::fs::symlink(&built, directory.join(name));
-    let _ = std::os::unix::fs::symlink(&built, directory.join(built.file_name().expect("a name")));
-    directory
-}
-
-/// Compiles a C program against the shared library.
-fn compile(source: &Path, name: &str) -> PathBuf {
-    let (library, program) = (library(), Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
-    let mut cc = Command::new(std::env::var_os("CC").unwrap_or("cc".into()));
-    cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"]).arg(root().join("include"));
-    cc.arg("-o").arg(&program).arg(source).arg("-L").arg(&library).arg("-lsessionstore");
-    cc.arg(format!("-Wl,-rpath,{}", library.display()));
-    let ended = run(cc);
-    assert!(ended.status.success(), "{}", ended.stderr);
-    program
 }
 
 #[test]

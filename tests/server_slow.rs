@@ -1,13 +1,17 @@
 //! What slow clients cost the server. A binary of its own, one test at a time, because it looks at
 //! the memory of the process.
 
+#[cfg(feature = "tls")]
+mod certificates;
 mod common;
 
+use std::io::{Read, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use common::*;
 use serde_json::json;
+use sessionstore::Server;
 use tungstenite::Message;
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -25,11 +29,30 @@ fn a_slow_reader_ends_with_the_newest_values_and_delays_nobody() {
         options.threads = 1;
         options.queue_bytes = 16 * 1024;
     });
+    follow_slowly(&server, || reach(&server), 3_000);
+}
+
+/// TLS buffers no more than a record beyond the queue, and what it drops is dropped in whole frames.
+#[cfg(feature = "tls")]
+#[test]
+fn a_slow_reader_over_tls_does_so_too() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let authority = certificates::Authority::new();
+    let server = server_with(|options| {
+        options.threads = 1;
+        options.queue_bytes = 16 * 1024;
+        options.tls = Some(authority.server().options());
+    });
+    follow_slowly(&server, || authority.secure(reach(&server), None), 3_000);
+}
+
+/// Somebody who does not read, and somebody who does, while far more is written than any buffer holds.
+fn follow_slowly<S: Read + Write>(server: &Server, reach: impl Fn() -> S, rounds: u64) {
     let keys: Vec<String> = (0..10).map(|n| format!("k{n}")).collect();
     let names: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let (mut slow, _) = Client::listening(&server, "r", "slow", &names);
-    let (mut quick, _) = Client::listening(&server, "r", "quick", &["k0"]);
-    let mut writer = Client::join(&server, "r", "writer");
+    let (mut slow, _) = Client::listening_over(reach(), server, "r", "slow", &names);
+    let (mut quick, _) = Client::listening_over(reach(), server, "r", "quick", &["k0"]);
+    let mut writer = Client::join_over(reach(), server, "room=r&peer=writer&name=writer");
     quick.expect("on-peer-join");
     slow.expect("on-peer-join");
     slow.expect("on-peer-join");
@@ -37,7 +60,6 @@ fn a_slow_reader_ends_with_the_newest_values_and_delays_nobody() {
     // Far more than the system buffers for one socket; `quick` follows all of its part.
     let before = resident();
     let payload = "x".repeat(1_000);
-    let rounds = 3_000u64;
     for round in 0..rounds {
         let ids: Vec<String> = keys
             .iter()
@@ -48,7 +70,7 @@ fn a_slow_reader_ends_with_the_newest_values_and_delays_nobody() {
         }
         assert_eq!(quick.change().2, round * 10 + 1);
     }
-    let late = Client::join(&server, "r", "late");
+    let late = Client::join_over(reach(), server, "room=r&peer=late&name=late");
     quick.expect("on-peer-join");
     let grown = resident().saturating_sub(before);
     assert!(grown < 16 << 20, "{grown} bytes more resident after 36 MB of changes to a client that does not read");
@@ -79,7 +101,7 @@ fn a_slow_reader_ends_with_the_newest_values_and_delays_nobody() {
     // And it is whole again.
     slow.set("k3", json!("after"));
     assert_eq!(slow.change().1, json!("after"));
-    late.cut();
+    drop(late);
 }
 
 #[test]

@@ -187,6 +187,10 @@ fn answers_about_several_keys_are_read_as_they_were_written() {
     );
     let text = written(|out| write_token_expiring(out, 5));
     assert!(matches!(server(&text), ServerMessage::TokenExpiring { expires_at: 5 }));
+    let text = written(|out| write_answered(out, 7, &[2, 5]));
+    let parsed = parse_request(&text);
+    assert!(parsed.id.is_none(), "nothing answers it");
+    assert!(matches!(parsed.message, Ok(ClientMessage::Answered { through: 7, except }) if except == [2, 5]));
     let text = written(|out| write_renew_token(out, 1, "a.b.c"));
     assert!(matches!(request(&text), ClientMessage::RenewToken { token } if token == "a.b.c"));
     let lease = Lease { name: "l".into(), token: 7, expires_at: 8 };
@@ -392,8 +396,14 @@ fn values_cross_as_the_text_they_are() {
 fn peers_and_answers_are_read_as_they_were_written() {
     for text in UNUSUAL {
         for metadata in UNUSUAL.into_iter().chain(CONTROL) {
-            let who =
-                Introduction { peer_id: text, user_id: text, name: Some(text), role: text, metadata: Some(metadata) };
+            let who = Introduction {
+                peer_id: text,
+                user_id: text,
+                name: Some(text),
+                role: text,
+                metadata: Some(metadata),
+                secret: None,
+            };
             let (room, handle) = room_with(who);
             let peer = room.peer(handle).expect("it has joined");
             let info = PeerInfo {
@@ -814,7 +824,14 @@ fn survives(text: &str) {
 
 /// Valid frames of both directions, to be damaged.
 fn valid_frames() -> Vec<String> {
-    let who = Introduction { peer_id: "p1", user_id: "u", name: Some("Ada"), role: "host", metadata: Some("{}") };
+    let who = Introduction {
+        peer_id: "p1",
+        user_id: "u",
+        name: Some("Ada"),
+        role: "host",
+        metadata: Some("{}"),
+        secret: None,
+    };
     let (room, handle) = room_with(who);
     let peer = room.peer(handle).expect("it has joined");
     let state = change("spotlight", Value::from("p\"1\u{1f389}"), 9_007_199_254_740_993, Some(("p1", "u", "Ada")));

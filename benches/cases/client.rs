@@ -34,7 +34,7 @@ fn state(key: &str, version: u64) -> Arc<Change> {
 
 fn changing(listeners: u64) -> Work {
     let (mut replica, mut notices) = (Replica::default(), Vec::new());
-    replica.join_session("session");
+    replica.joined("session", 0, true);
     for listener in 0..listeners {
         replica.add(listener, &[KEY], &[], &mut notices);
     }
@@ -46,7 +46,7 @@ fn changing(listeners: u64) -> Work {
         version += 1;
         let (key, value) = (first.key.clone(), first.value.clone());
         let change = Arc::new(Change { value, version, updated_at: NOW, ..Change::absent(key) });
-        replica.changed(black_box(&change), 0, &mut notices);
+        replica.notified(black_box(&[(change, 0)]), &mut notices);
         assert_eq!(notices.len() as u64, listeners);
         notices.len()
     })
@@ -60,7 +60,7 @@ fn replica_of_all() -> (Replica, States, Vec<Notice>) {
     let (room, _) = full_room();
     let states: States = room.entries().map(|change| (change.clone(), 0)).collect();
     let (mut replica, mut notices) = (Replica::default(), Vec::new());
-    replica.join_session("session");
+    replica.joined("session", 0, true);
     let keys: Vec<&str> = states.iter().map(|(change, _)| &*change.key).collect();
     replica.add(1, &keys, &[], &mut notices);
     replica.snapshot(replica.generation(), states.clone(), &mut notices);
@@ -72,7 +72,7 @@ fn coming_back() -> Work {
     let (mut replica, states, mut notices) = replica_of_all();
     Box::new(move || {
         notices.clear();
-        replica.join_session("session");
+        replica.joined("session", 0, true);
         replica.snapshot(replica.generation(), black_box(states.clone()), &mut notices);
         assert!(notices.is_empty());
         states.len()
@@ -87,7 +87,7 @@ fn meeting_another() -> Work {
         notices.clear();
         is_other = !is_other;
         let (session, states) = if is_other { ("another", &others) } else { ("session", &states) };
-        replica.join_session(session);
+        replica.joined(session, 0, true);
         replica.snapshot(replica.generation(), black_box(states.clone()), &mut notices);
         assert_eq!(notices.len(), STATE_KEYS);
         notices.len()

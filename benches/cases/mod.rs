@@ -51,7 +51,8 @@ fn text(bytes: usize) -> Value {
 
 fn join(room: &mut Room, index: usize) -> PeerHandle {
     let peer_id = format!("6f1c3a52-0000-4000-8000-{index:012}");
-    let peer = Introduction { peer_id: &peer_id, user_id: "", name: Some("Ada"), role: "guest", metadata: None };
+    let peer =
+        Introduction { peer_id: &peer_id, user_id: "", name: Some("Ada"), role: "guest", metadata: None, secret: None };
     match room.apply(NOW, Command::Join { peer, new_session_id: "session" }, &mut Vec::new()) {
         Ok(Reply::Joined { peer, .. }) => peer,
         other => panic!("a room within its limits refused a peer: {other:?}"),

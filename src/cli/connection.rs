@@ -30,6 +30,15 @@ pub(super) struct ConnectionArguments {
     /// Read the token from a file
     #[arg(long, env = "SSTORE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
+    /// Trust the authorities in this file of certificates (PEM) instead of the system's, for wss://
+    #[arg(long, env = "SSTORE_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The certificate (PEM) to show to a server that asks for one
+    #[arg(long, env = "SSTORE_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// The private key (PEM) of that certificate
+    #[arg(long, env = "SSTORE_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// The name that others in the room see
     #[arg(long, value_name = "NAME", default_value = "sstore")]
     name: String,
@@ -63,6 +72,9 @@ impl ConnectionArguments {
         let mut options = ClientOptions::new(&self.url, room);
         options.token = token;
         options.name = self.name.clone();
+        options.ca_file = self.ca_file.clone();
+        options.client_cert_file = self.client_cert.clone();
+        options.client_key_file = self.client_key.clone();
         options.fail_fast = fail_fast;
         options.connect_timeout_ms = self.timeout.ms();
         options.request_timeout_ms = self.timeout.ms();

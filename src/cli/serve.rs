@@ -23,7 +23,7 @@ const OTHER_DESCRIPTORS: u64 = 64;
 /// Host rooms
 ///
 /// When connections are accepted, one line with the server's URL is printed on stdout; logs go to
-/// stderr. SIGHUP reads the rules again. SIGTERM or SIGINT stops the server: clients are told to come back in a moment, and the
+/// stderr. SIGHUP reads the rules and the certificate again. SIGTERM or SIGINT stops the server: clients are told to come back in a moment, and the
 /// exit code is 0. A second signal ends it at once, with 128 and the signal's number.
 ///
 /// Every setting can be given as a flag, as an environment variable, or in a TOML file (its name
@@ -60,6 +60,7 @@ async fn serve(options: ServerOptions, settings: &Settings) -> Result<(), Failur
     let failed = |error: io::Error| Failure::system("watching for signals", &error);
     let (mut signals, mut reload) = (Signals::new().map_err(failed)?, Reload::new().map_err(failed)?);
     let patience = Duration::from_millis(options.shutdown_ms) + STOP_MARGIN;
+    let speaks_tls = options.tls.is_some();
     let server = Server::start(options)?;
     match output::write_line(&server.url()) {
         // Nobody wants to know: `sstore serve >&-`.
@@ -71,13 +72,20 @@ async fn serve(options: ServerOptions, settings: &Settings) -> Result<(), Failur
     loop {
         tokio::select! {
             _ = signals.next() => break,
-            () = reload.next() => match settings.rules() {
-                Ok(rules) => {
-                    tracing::info!(rules = rules.is_some(), "the rules were read again");
-                    server.set_rules(rules);
+            () = reload.next() => {
+                match settings.rules() {
+                    Ok(rules) => {
+                        tracing::info!(rules = rules.is_some(), "the rules were read again");
+                        server.set_rules(rules);
+                    }
+                    Err(failure) => tracing::error!(%failure, "the old rules stay in force"),
                 }
-                Err(failure) => tracing::error!(%failure, "the old rules stay in force"),
-            },
+                match server.reload_tls() {
+                    Ok(()) => tracing::info!("the certificate was read again"),
+                    Err(_) if !speaks_tls => {}
+                    Err(error) => tracing::error!(error = error.message(), "the old certificate stays in force"),
+                }
+            }
         }
     }
     tracing::info!("stopping; another signal ends this at once");

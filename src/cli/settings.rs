@@ -13,7 +13,7 @@ use super::logs::{Filter, LogFormat};
 use super::span::Span;
 use super::DEFAULT_PORT;
 use crate::core::rules::Rules;
-use crate::{Error, ErrorCode, Limits, ServerOptions};
+use crate::{Error, ErrorCode, Limits, ServerOptions, TlsOptions};
 
 /// The environment variable with the secret itself. It is no flag: arguments are public.
 const SECRET_VARIABLE: &str = "SSTORE_SECRET";
@@ -63,12 +63,30 @@ settings! {
     #[arg(long, env = "SSTORE_THREADS", value_name = "N", help_heading = "Listening", default_value_t = options().threads)]
     threads: usize,
 
+    /// File with the server's certificate (PEM), followed by those between it and an authority that clients
+    /// trust. With it and --tls-key the server speaks wss://. The files are read again on SIGHUP and when
+    /// they change
+    #[arg(long, env = "SSTORE_TLS_CERT", value_name = "FILE", help_heading = "TLS")]
+    tls_cert: Option<PathBuf>,
+    /// File with the private key (PEM) of that certificate
+    #[arg(long, env = "SSTORE_TLS_KEY", value_name = "FILE", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+    /// File with the authorities (PEM) of clients' certificates. With it every client must show a certificate
+    /// that one of them signed
+    #[arg(long, env = "SSTORE_TLS_CLIENT_CA", value_name = "FILE", help_heading = "TLS")]
+    tls_client_ca: Option<PathBuf>,
+
     /// File with the secret that tokens are signed with (HS256). The environment variable
     /// SSTORE_SECRET can have the secret itself; there is no flag for it, because other users of a
     /// machine can read the arguments of a process. Without a secret the server is open: everybody
     /// may join every room
     #[arg(long, env = "SSTORE_SECRET_FILE", value_name = "FILE", help_heading = "Who may join")]
     secret_file: Option<PathBuf>,
+
+    /// Web page that may connect, by its origin, such as `https://example.org`; may be given several times, in the
+    /// environment with commas. Without one all pages may. Programs that are no browsers always may
+    #[arg(long, env = "SSTORE_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = "Who may join", value_delimiter = ',')]
+    allow_origin: Vec<String>,
 
     /// TOML file with rules: which roles may read, write, create, remove and lock what; see
     /// docs/rules.md. Without one everybody may do everything. SIGHUP reads it again; if it has an error,
@@ -201,6 +219,18 @@ impl Settings {
         Ok(Some(Arc::new(rules)))
     }
 
+    /// The files for TLS, if there are any.
+    fn tls(&self) -> Result<Option<TlsOptions>, Failure> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let (certificate, key) = (certificate.clone(), key.clone());
+                Ok(Some(TlsOptions { certificate, key, client_ca: self.tls_client_ca.clone() }))
+            }
+            (None, None) if self.tls_client_ca.is_none() => Ok(None),
+            _ => Err(invalid("TLS needs both tls_cert and tls_key".into())),
+        }
+    }
+
     /// What the server is started with.
     pub(super) fn server_options(&self, matches: &ArgMatches) -> Result<ServerOptions, Failure> {
         Ok(ServerOptions {
@@ -208,6 +238,8 @@ impl Settings {
             port: self.port,
             secret: self.secret(matches)?,
             rules: self.rules()?,
+            tls: self.tls()?,
+            allowed_origins: self.allow_origin.clone(),
             limits: Limits {
                 max_value_bytes: self.max_value_bytes,
                 max_keys: self.max_keys,

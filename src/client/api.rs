@@ -13,12 +13,14 @@ use super::dispatch::{lock, may_wait, wait, Dispatcher, Item, ListenerCell, Upda
 use super::listener::{ConnectionState, UpdateListener};
 use super::lock::Locks;
 use super::options::{Address, ClientOptions};
-use super::requests::{Answer, Expected, RequestKind, Requests, Waiting};
+use super::requests::{unanswered, Answer, Asked, Expected, RequestKind, Requests};
 use super::runtime::NetworkThread;
 use super::store::Store;
 use super::task;
 use crate::core::names;
 use crate::core::replica::{KeyEvent, ListenerId, Notice, Replica};
+use crate::core::requests::Kind;
+use crate::core::secret::Secret;
 use crate::core::wire::{self, PeerInfo};
 use crate::{Error, ErrorCode};
 
@@ -48,12 +50,12 @@ impl Waiter {
         self.arrived.notify_all();
     }
 
-    fn wait(&self, timeout: Duration) -> Outcome {
+    fn wait(&self, timeout: Duration) -> Result<Outcome, Error> {
         let deadline = Instant::now().checked_add(timeout);
         let mut outcome = lock(&self.outcome);
         loop {
             if let Some(outcome) = outcome.take() {
-                return outcome;
+                return Ok(outcome);
             }
             outcome = wait(&self.arrived, outcome, deadline)?;
         }
@@ -87,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) listening: Mutex<Listening>,
     pub(crate) requests: Mutex<Requests>,
     pub(crate) locks: Locks,
+    /// By which the server knows that a connection is this client's.
+    pub(crate) secret: Secret,
     /// What the next connection is made with: that of the options, or a fresher one.
     pub(crate) token: Mutex<Option<String>>,
     pub(crate) status: Mutex<Status>,
@@ -115,24 +119,36 @@ impl Shared {
         timeout: Duration,
         completion: Completion,
         write: impl FnOnce(&mut Vec<u8>, u64),
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let mut requests = lock(&self.requests);
         if requests.closed {
             return Err(ErrorCode::Closed.into());
         }
-        if requests.len() >= self.options.max_pending {
+        if requests.pending.len() >= self.options.max_pending {
             return Err(ErrorCode::QueueFull.into());
         }
-        let id = requests.next_id();
+        let id = requests.pending.next_id();
         let mut frame = Vec::with_capacity(128);
         write(&mut frame, id);
         let now = Instant::now();
         // A time-out beyond the clock's range is as good as a year.
         let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(365 * 86_400));
-        requests.insert(id, Waiting { frame, kind, completion, deadline, sent: false });
+        requests.pending.insert(id, kind.kind(), frame, deadline, Asked { kind, completion });
         drop(requests);
         self.work.notify_one();
-        Ok(())
+        Ok(id)
+    }
+
+    /// A thread no longer waits for a change, for a reason that is returned if it was not applied.
+    fn give_up(&self, id: u64, reason: Error) -> Outcome {
+        match lock(&self.requests).pending.remove(id) {
+            Some(request) => Err(unanswered(&request, reason)),
+            // Its outcome stands behind a callback that takes long.
+            None => {
+                let message = "the request has ended, but callbacks that came before its result took too long";
+                Err(Error::new(ErrorCode::OutcomeUnknown, message))
+            }
+        }
     }
 
     /// Tells an outcome. The dispatcher is announced by the caller, who holds the lock of the requests
@@ -163,10 +179,11 @@ impl Shared {
         let cells = std::mem::take(&mut listening.cells);
         let mut requests = lock(&self.requests);
         requests.closed = true;
-        let waiting = requests.take_all();
+        let waiting = requests.pending.take_all();
         drop(requests);
         for request in waiting {
-            self.complete(request.completion, Err(reason.clone().unwrap_or_else(|| ErrorCode::Closed.into())));
+            let error = unanswered(&request, reason.clone().unwrap_or_else(|| ErrorCode::Closed.into()));
+            self.complete(request.what.completion, Err(error));
         }
         self.locks.lose_all(&self.dispatcher, &reason.clone().unwrap_or_else(|| ErrorCode::Closed.into()));
         for cell in cells.into_values() {
@@ -208,7 +225,8 @@ impl Client {
     /// with 1,000 clients in one process that listen to one key each), and no thread unless it has
     /// thread hooks: all clients share one network thread and the threads that run callbacks.
     ///
-    /// Errors: `INVALID_URL`, `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` for the options;
+    /// Errors: `INVALID_URL`, `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` for the options and their
+    /// files; `TLS_FAILED` when the URL asks for TLS and the system has no authorities to trust;
     /// `OUT_OF_RESOURCES` when the system refuses a thread. The listener is then dropped before
     /// this returns.
     pub fn open(options: ClientOptions, listener: impl UpdateListener + 'static) -> Result<Client, Error> {
@@ -223,6 +241,7 @@ impl Client {
             listening: Mutex::default(),
             requests: Mutex::default(),
             locks: Locks::default(),
+            secret: crate::ids::secret()?,
             token,
             status: Mutex::new(Status {
                 state: ConnectionState::Connecting,
@@ -340,7 +359,8 @@ type Convert<T> = Box<dyn FnOnce(Answer) -> Result<T, Error> + Send>;
 /// ([`on_result`](Action::on_result)), by waiting ([`wait`](Action::wait)), or by `.await`.
 ///
 /// The result comes exactly once. Success is told after this client's listeners were told of the
-/// change.
+/// change. While the connection is broken the request waits; if it was sent before, it is sent again, and applied
+/// once. After `OUTCOME_UNKNOWN` it may have been applied or not; after any other error it was not.
 #[must_use = "an action is sent by on_result, wait or await"]
 pub struct Action<T> {
     shared: Arc<Shared>,
@@ -376,13 +396,13 @@ impl<T: 'static> Action<T> {
         let Action { shared, kind, timeout, checked, write, convert } = self;
         checked?;
         let completion = Completion::Dispatched(Box::new(move |outcome| told(outcome.and_then(convert))));
-        shared.begin(kind, timeout, completion, write)
+        shared.begin(kind, timeout, completion, write).map(drop)
     }
 
     /// Sends the request and waits for the result.
     ///
-    /// Errors: those of the request; `WOULD_DEADLOCK` inside a callback, where nothing is sent;
-    /// `TIMEOUT` when the time runs out first.
+    /// Errors: those of the request; `WOULD_DEADLOCK` inside a callback, where nothing is sent. When the time
+    /// runs out first, `OUTCOME_UNKNOWN` for a change that was sent, otherwise `TIMEOUT`, and nothing is applied.
     pub fn wait(self, timeout: Duration) -> Result<T, Error> {
         may_wait()?;
         let Action { shared, kind, checked, write, convert, .. } = self;
@@ -394,8 +414,12 @@ impl<T: 'static> Action<T> {
             let told = waiter.clone();
             Completion::Dispatched(Box::new(move |outcome| told.complete(outcome)))
         };
-        shared.begin(kind, timeout, completion, write)?;
-        waiter.wait(timeout).and_then(convert)
+        // A lock that comes too late is given back when it comes, and what was only asked does no harm.
+        let is_change = matches!(kind.kind(), Kind::Change { .. }) && !matches!(kind, RequestKind::Acquire(_));
+        let id = shared.begin(kind, timeout, completion, write)?;
+        let outcome = waiter.wait(timeout);
+        let given_up = |reason| if is_change { shared.give_up(id, reason) } else { Err(reason) };
+        outcome.unwrap_or_else(given_up).and_then(convert)
     }
 }
 

@@ -294,7 +294,7 @@ impl Lock {
             shared.locks.let_go(&held, &shared.dispatcher);
             wire::write_release(out, id, &held.guard());
         };
-        Action::new(&self.shared, RequestKind::Write(Expected::Nothing), Ok(()), write, |_| Ok(()))
+        Action::new(&self.shared, RequestKind::Guarded(Expected::Nothing), Ok(()), write, |_| Ok(()))
     }
 }
 
@@ -313,7 +313,7 @@ impl Shared {
         let timeout = Duration::from_millis(self.options.request_timeout_ms);
         let write = |out: &mut Vec<u8>, id| wire::write_release(out, id, guard);
         // If that fails the client is closed, and the lock is gone with it; or it ends with its time.
-        let _ = self.begin(RequestKind::Write(Expected::Nothing), timeout, Completion::Untold, write);
+        let _ = self.begin(RequestKind::Guarded(Expected::Nothing), timeout, Completion::Untold, write);
     }
 }
 

@@ -49,6 +49,11 @@ mod runtime;
 mod socket;
 mod store;
 mod task;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_absent.rs"]
+mod tls;
 mod transport;
 mod update;
 

@@ -1,10 +1,12 @@
 //! What a client is told when it is opened.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tungstenite::http::Uri;
 
+use super::tls::Trust;
 use crate::core::names;
 use crate::{Error, ErrorCode};
 
@@ -24,7 +26,8 @@ pub struct ThreadHooks {
 /// How and where to join. Make it with [`ClientOptions::new`] and change what differs.
 #[derive(Clone)]
 pub struct ClientOptions {
-    /// `ws://host:port`, or with a path; without one, `/ws`.
+    /// `ws://host:port`, or `wss://` for TLS; maybe with a path, without one it is `/ws`. Ports are 80 and 443
+    /// if the URL has none. A server's certificate must always be for the host in the URL.
     pub url: String,
     /// The room. Empty when the token names it.
     pub room: String,
@@ -59,6 +62,14 @@ pub struct ClientOptions {
     pub max_pending: usize,
     /// Whether a failure of the very first join closes the client, instead of trying on.
     pub fail_fast: bool,
+    /// Authorities to trust instead of the system's, as a file of certificates in PEM: for servers whose
+    /// certificate your own authority signed, and on systems whose authorities programs cannot list, such as
+    /// Android and iOS. Like the other files it is read when the client is opened.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate, in PEM, that this client shows to servers that ask for one (mutual TLS).
+    pub client_cert_file: Option<PathBuf>,
+    /// Its private key, in PEM and not encrypted.
+    pub client_key_file: Option<PathBuf>,
     /// Poll mode: no dispatch thread; this hook is called, from any thread, when there is
     /// something for [`Client::poll`](super::Client::poll). It must return at once.
     pub wake: Option<Hook>,
@@ -85,6 +96,9 @@ impl ClientOptions {
             heartbeat_ms: 10_000,
             max_pending: 1_024,
             fail_fast: false,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
             wake: None,
             thread_hooks: None,
         }
@@ -92,7 +106,7 @@ impl ClientOptions {
 
     /// Checks everything that can be checked without the network, and fills in the peer id.
     pub(crate) fn checked(mut self) -> Result<(ClientOptions, Address), Error> {
-        let address = Address::parse(&self.url)?;
+        let mut address = Address::parse(&self.url)?;
         if !(self.room.is_empty() && self.token.is_some()) {
             names::check_room(&self.room)?;
         }
@@ -110,6 +124,14 @@ impl ClientOptions {
         let times = [self.request_timeout_ms, self.connect_timeout_ms, self.reconnect_min_ms, self.heartbeat_ms];
         if times.contains(&0) || self.reconnect_max_ms < self.reconnect_min_ms || self.max_pending == 0 {
             let message = "time-outs and max_pending must be above 0, and reconnect_max_ms not below reconnect_min_ms";
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        let files = [&self.ca_file, &self.client_cert_file, &self.client_key_file];
+        if address.is_secure {
+            address.trust = Some(Trust::new(&self)?);
+        } else if files.iter().any(|file| file.is_some()) {
+            // Whoever gives them believes that the connection is secure.
+            let message = "there are files for TLS, but the URL begins with ws://; write wss://, or leave them out";
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
         Ok((self, address))
@@ -130,17 +152,20 @@ pub(crate) struct Address {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) path: String,
+    is_secure: bool,
+    /// Present when the URL asks for TLS.
+    pub(crate) trust: Option<Trust>,
 }
 
 impl Address {
     fn parse(url: &str) -> Result<Address, Error> {
         let bad = |why: &str| Error::new(ErrorCode::InvalidUrl, format!("{why}; it looks like ws://host:port"));
         let uri: Uri = url.parse().map_err(|_| bad("the URL cannot be read"))?;
-        match uri.scheme_str() {
-            Some("ws") => {}
-            Some("wss") => return Err(bad("this version speaks ws:// only; put a TLS proxy before the server")),
-            _ => return Err(bad("the URL must begin with ws://")),
-        }
+        let is_secure = match uri.scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            _ => return Err(bad("the URL must begin with ws:// or wss://")),
+        };
         if uri.query().is_some() {
             return Err(bad("the URL must not have a query"));
         }
@@ -152,11 +177,17 @@ impl Address {
         let port = match uri.port_u16() {
             Some(0) => return Err(bad("port 0 cannot be connected to")),
             Some(port) => port,
-            None if authority.ends_with(host) => 80,
+            None if authority.ends_with(host) => {
+                if is_secure {
+                    443
+                } else {
+                    80
+                }
+            }
             None => return Err(bad("the port is not a number from 1 to 65535")),
         };
         let path = if uri.path() == "/" || uri.path().is_empty() { "/ws" } else { uri.path() };
-        Ok(Address { host: host.to_owned(), port, path: path.to_owned() })
+        Ok(Address { host: host.to_owned(), port, path: path.to_owned(), is_secure, trust: None })
     }
 }
 
@@ -175,15 +206,33 @@ impl fmt::Debug for ClientOptions {
 mod tests {
     use super::*;
 
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_build_without_tls_says_so() {
+        let error = ClientOptions::new("wss://example.org", "r").checked().map(drop).unwrap_err();
+        assert!(error == ErrorCode::InvalidUrl && error.message().contains("has no TLS"), "{error}");
+    }
+
     #[test]
     fn addresses_are_read_or_refused_with_a_sentence() {
         let address = Address::parse("ws://example.org:7350").unwrap();
         assert_eq!((&*address.host, address.port, &*address.path), ("example.org", 7350, "/ws"));
         let address = Address::parse("ws://[::1]/rooms").unwrap();
         assert_eq!((&*address.host, address.port, &*address.path), ("[::1]", 80, "/rooms"));
-        for bad in
-            ["", "host", "http://host", "ws://", "ws://h:0", "ws://h:99999", "ws://u:p@h", "ws://h/?a=b", "wss://h"]
-        {
+        let address = Address::parse("wss://example.org/rooms").unwrap();
+        assert_eq!((&*address.host, address.port, &*address.path), ("example.org", 443, "/rooms"));
+        for bad in [
+            "",
+            "host",
+            "http://host",
+            "ws://",
+            "ws://h:0",
+            "ws://h:99999",
+            "ws://u:p@h",
+            "ws://h/?a=b",
+            "wss://",
+            "WS//h",
+        ] {
             assert_eq!(Address::parse(bad).unwrap_err(), ErrorCode::InvalidUrl, "{bad}");
         }
     }

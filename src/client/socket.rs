@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::tls;
 use crate::core::limits::MAX_SERVER_MESSAGE_BYTES;
 use crate::frames::{self, Decoder, Event, Sender};
 
@@ -23,9 +24,48 @@ thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The transport under a WebSocket.
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    /// In a box, so that plain clients stay as small as they are.
+    Tls(Box<tls::Stream>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
+        }
+    }
+}
+
 /// An open WebSocket.
 pub(crate) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     decoder: Decoder,
     /// What came with the answer to the handshake.
     early: Vec<u8>,
@@ -46,7 +86,7 @@ pub(crate) enum Ended {
 
 impl Socket {
     /// A stream on which the handshake is over, and what arrived after it.
-    pub(crate) fn new(stream: TcpStream, early: Vec<u8>) -> Socket {
+    pub(crate) fn new(stream: Stream, early: Vec<u8>) -> Socket {
         let decoder = Decoder::new(Sender::Server);
         Socket { stream, decoder, early, out: Vec::new(), written: 0, masks: Vec::new() }
     }
@@ -96,6 +136,14 @@ impl Socket {
                 Poll::Ready(Ok(written)) if written > 0 => self.written += written,
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(_) => return Poll::Ready(Err(Ended::Broken)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        // TLS may have taken what the socket has not.
+        if let Stream::Tls(stream) = &mut self.stream {
+            match Pin::new(&mut **stream).poll_flush(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Ended::Broken)),
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -15,7 +15,7 @@ use crate::core::names;
 use crate::core::room::Change;
 use crate::core::value::Value;
 use crate::core::wire::{self, Snapshot, Usage};
-use crate::core::write::{Expiry, LockGuard, Transaction, Write};
+use crate::core::write::{Check, Expiry, LockGuard, Transaction, Write};
 use crate::{Error, ErrorCode};
 
 /// The store of the room a client is in. Cloning shares it; it may outlive its client, and then
@@ -131,7 +131,8 @@ impl Store {
         // What is written is taken along as the text it is sent as.
         let mut text = Vec::new();
         wire::write_write(&mut text, &write, lock.as_ref());
-        self.send_write(checked, wire::write_method(&write), text, Expected::State, state)
+        let is_guarded = lock.is_some() || is_version(write.expected);
+        self.send_write(checked, is_guarded, wire::write_method(&write), text, Expected::State, state)
     }
 
     /// Checks and writes several keys in one revision, or changes nothing. The result has the state of
@@ -143,7 +144,14 @@ impl Store {
     pub fn transact(&self, transaction: Transaction<'_>) -> Action<Snapshot> {
         let mut text = Vec::new();
         wire::write_transact(&mut text, &transaction);
-        self.send_write(Ok(()), "transact", text, Expected::States, states)
+        let is_guard = |check: &Check<'_>| match check {
+            Check::Version { version, .. } => is_version(Some(*version)),
+            Check::Lock(_) => true,
+            Check::Exists { .. } | Check::Absent { .. } | Check::Equals { .. } => false,
+        };
+        let is_guarded = transaction.checks.iter().any(is_guard)
+            || transaction.writes.iter().any(|write| is_version(write.expected));
+        self.send_write(Ok(()), is_guarded, "transact", text, Expected::States, states)
     }
 
     /// Reads a key, computes its new value, and sets it if nobody changed it meanwhile; otherwise again,
@@ -220,7 +228,7 @@ impl Store {
     ///
     /// Refused with `LOCK_HELD` ([`Error::current`] shows by whom), after as much waiting as was asked for;
     /// `INVALID_LOCK`, `INVALID_ARGUMENT`, `TOO_MANY_LOCKS`, `FORBIDDEN`. After `TIMEOUT` and
-    /// `CONNECTION_LOST` the lock is given back, or ends with its time.
+    /// `SESSION_LOST` the lock is given back, or ends with its time.
     pub fn lock(&self, name: &str, options: LockOptions, lost: impl FnOnce(Error) + Send + 'static) -> Action<Lock> {
         let LockOptions { ttl_ms, wait_ms } = options;
         let acquire = Acquire {
@@ -291,20 +299,35 @@ impl Store {
     fn send_set(&self, key: &str, value: Value, expected: Option<u64>) -> Action<Arc<Change>> {
         let (checked, key) = (names::check_key(key), key.to_owned());
         let write = move |out: &mut Vec<u8>, id| wire::write_set(out, id, &key, &value, expected);
-        Action::new(&self.shared, RequestKind::Write(Expected::State), checked, write, state)
+        Action::new(&self.shared, change(is_version(expected), Expected::State), checked, write, state)
     }
 
     /// Sends params that are written already.
     fn send_write<T: 'static>(
         &self,
         checked: Result<(), Error>,
+        is_guarded: bool,
         method: &'static str,
         params: Vec<u8>,
         expected: Expected,
         convert: fn(Answer) -> Result<T, Error>,
     ) -> Action<T> {
         let write = move |out: &mut Vec<u8>, id| wire::write_request(out, id, method, &params);
-        Action::new(&self.shared, RequestKind::Write(expected), checked, write, convert)
+        Action::new(&self.shared, change(is_guarded, expected), checked, write, convert)
+    }
+}
+
+/// Whether a key must have a version, which means something in one session only. That it must be absent means
+/// the same in all.
+fn is_version(expected: Option<u64>) -> bool {
+    expected.is_some_and(|version| version > 0)
+}
+
+fn change(is_guarded: bool, expected: Expected) -> RequestKind {
+    if is_guarded {
+        RequestKind::Guarded(expected)
+    } else {
+        RequestKind::Write(expected)
     }
 }
 

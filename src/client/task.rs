@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::api::{addressed, Completion, Listening, Outcome, Shared};
 use super::dispatch::{lock, Item, ListenerCell, UpdateNotice};
 use super::listener::{ConnectionState, PeerChange};
-use super::requests::{Answer, Expected, RequestKind};
+use super::requests::{unanswered, Answer, Asked, Expected, RequestKind, Requests};
 use super::runtime::NetworkThread;
 use super::socket::{Ended, Socket};
 use super::store::Store;
@@ -55,6 +55,10 @@ struct Task<'a> {
     /// Requests for locks that nobody waits for any more: what is granted yet is given back.
     abandoned: BTreeSet<u64>,
     join_id: u64,
+    /// Which peer of the room this client is.
+    peer_number: Option<u32>,
+    /// Whether the server applies once what is sent again.
+    resumes: bool,
     /// The join was granted on this connection, and the peer list is still to come.
     welcomed: bool,
     last_heard: Instant,
@@ -95,6 +99,8 @@ impl<'a> Task<'a> {
             listens: VecDeque::new(),
             abandoned: BTreeSet::new(),
             join_id: 0,
+            peer_number: None,
+            resumes: false,
             welcomed: false,
             last_heard: Instant::now(),
             pinged: false,
@@ -141,13 +147,13 @@ impl<'a> Task<'a> {
         self.listens.clear();
         self.abandoned.clear();
         self.welcomed = false;
-        self.join_id = lock(&shared.requests).next_id();
+        self.join_id = lock(&shared.requests).pending.next_id();
         let (generation, set) = {
             let listening = lock(&shared.listening);
             (listening.replica.generation(), transport::ListenSet::of(&listening.replica))
         };
         let token = lock(&shared.token).clone();
-        let opening = transport::open(&shared.options, token.as_deref(), &shared.address, self.join_id, &set);
+        let opening = transport::open(shared, token.as_deref(), self.join_id, &set);
         let mut opening = std::pin::pin!(opening);
         let opened = loop {
             tokio::select! {
@@ -197,10 +203,10 @@ impl<'a> Task<'a> {
     /// nothing to say: the server notices by itself.
     fn complete_leaves(&self) -> bool {
         let mut requests = lock(&self.shared.requests);
-        let leaving = requests.take_leaves();
+        let leaving = requests.pending.take_those(|asked| matches!(asked.kind, RequestKind::Leave));
         let left = !leaving.is_empty();
         for leave in leaving {
-            self.shared.complete(leave.completion, Ok(Answer::Nothing));
+            self.shared.complete(leave.what.completion, Ok(Answer::Nothing));
         }
         drop(requests);
         self.shared.dispatcher.announce();
@@ -274,9 +280,7 @@ impl<'a> Task<'a> {
                 if snapshot {
                     listening.replica.snapshot(self.answered, states, &mut self.notices);
                 } else {
-                    for (change, replaced) in states {
-                        listening.replica.changed(&change, replaced, &mut self.notices);
-                    }
+                    listening.replica.notified(&states, &mut self.notices);
                 }
                 self.changes.extend(addressed(&listening, &mut self.notices));
             }
@@ -325,12 +329,20 @@ impl<'a> Task<'a> {
             End::Lost(Error::new(ErrorCode::HandshakeFailed, "the server's answer to the join cannot be read"))
         })?;
         self.attempts = 0;
-        let another = lock(&self.shared.listening).replica.join_session(&welcome.session_id);
+        let was_joined = lock(&self.shared.status).joined;
+        // The answer to an earlier join may have been lost: then it was another peer that was come back to.
+        let same_peer = welcome.returned && self.peer_number == Some(welcome.peer_number);
+        self.peer_number = Some(welcome.peer_number);
+        let another = lock(&self.shared.listening).replica.joined(&welcome.session_id, welcome.revision, same_peer);
         let mut status = lock(&self.shared.status);
         status.session_id = welcome.session_id.into();
         status.error = None;
         drop(status);
-        if another {
+        let another_peer = another || !same_peer;
+        // What was sent before counts as unknown also with a server that does not know what it answered.
+        self.end_hopeless(another_peer || !welcome.resumes, another);
+        self.resumes = welcome.resumes;
+        if another_peer && was_joined {
             self.shared.locks.lose_all(&self.shared.dispatcher, &ErrorCode::SessionLost.into());
             self.shared.dispatcher.push(Item::Update(UpdateNotice::Error(ErrorCode::SessionLost.into())));
         }
@@ -380,17 +392,17 @@ impl<'a> Task<'a> {
     fn answered(&mut self, id: u64, answer: Result<&RawValue, Error>) -> Result<(), End> {
         let mut listening = lock(&self.shared.listening);
         let mut requests = lock(&self.shared.requests);
-        let Some(mut request) = requests.remove(id) else {
+        let Some(request) = requests.pending.remove(id) else {
             drop((requests, listening));
             return self.unwanted(id, answer);
         };
         let unreadable = |_| Error::new(ErrorCode::Internal, "the server's answer cannot be read");
         let mut tell = |states: &[Arc<Change>]| {
             let mut notices = Vec::new();
-            states.iter().for_each(|state| listening.replica.changed(state, 0, &mut notices));
+            states.iter().for_each(|state| listening.replica.acknowledged(state, &mut notices));
             self.shared.queue_notices(&listening, &mut notices);
         };
-        let kind = std::mem::replace(&mut request.kind, RequestKind::Pause);
+        let Asked { kind, completion } = request.what;
         let is_leave = matches!(kind, RequestKind::Leave);
         let mut unwanted = None;
         let outcome: Outcome = match (kind, answer) {
@@ -399,20 +411,22 @@ impl<'a> Task<'a> {
                 Ok(Answer::Nothing)
             }
             (_, Err(error)) => Err(error),
-            (RequestKind::Write(expected) | RequestKind::Read(expected), Ok(body)) => match expected {
-                Expected::Nothing => Ok(Answer::Nothing),
-                Expected::State => wire::parse_state(body, &mut self.known).map(Arc::new).map(|state| {
-                    tell(std::slice::from_ref(&state));
-                    Answer::State(state)
-                }),
-                Expected::States => wire::parse_states(body, &mut self.known).map(|snapshot| {
-                    tell(&snapshot.states);
-                    Answer::States(snapshot)
-                }),
-                Expected::Keys => wire::parse_keys(body).map(Answer::Keys),
-                Expected::Usage => wire::parse_usage(body).map(Answer::Usage),
+            (RequestKind::Write(expected) | RequestKind::Guarded(expected) | RequestKind::Read(expected), Ok(body)) => {
+                match expected {
+                    Expected::Nothing => Ok(Answer::Nothing),
+                    Expected::State => wire::parse_state(body, &mut self.known).map(Arc::new).map(|state| {
+                        tell(std::slice::from_ref(&state));
+                        Answer::State(state)
+                    }),
+                    Expected::States => wire::parse_states(body, &mut self.known).map(|snapshot| {
+                        tell(&snapshot.states);
+                        Answer::States(snapshot)
+                    }),
+                    Expected::Keys => wire::parse_keys(body).map(Answer::Keys),
+                    Expected::Usage => wire::parse_usage(body).map(Answer::Usage),
+                }
+                .map_err(unreadable)
             }
-            .map_err(unreadable),
             (RequestKind::Acquire(acquire), Ok(body)) => {
                 wire::parse_lease(body).map_err(unreadable).and_then(|lease| {
                     match self.shared.locks.granted(acquire, lease.name.clone(), lease.token) {
@@ -437,7 +451,7 @@ impl<'a> Task<'a> {
             (RequestKind::Leave | RequestKind::Pause, Ok(_)) => Ok(Answer::Nothing),
         };
         let left = is_leave && outcome.is_ok();
-        self.shared.complete(request.completion, outcome);
+        self.shared.complete(completion, outcome);
         drop((requests, listening));
         if let Some(guard) = unwanted {
             self.shared.release_unwanted(&guard);
@@ -524,7 +538,7 @@ impl<'a> Task<'a> {
         let generation = listening.replica.generation();
         if generation != self.sent {
             self.sent = generation;
-            let id = lock(&self.shared.requests).next_id();
+            let id = lock(&self.shared.requests).pending.next_id();
             self.listens.push_back((id, generation));
             let mut text = Vec::new();
             wire::write_listen(&mut text, id, listening.replica.listen_set(), listening.replica.prefixes());
@@ -532,23 +546,42 @@ impl<'a> Task<'a> {
         }
         drop(listening);
         let mut requests = lock(&self.shared.requests);
-        requests.send(|request| {
-            if !matches!(request.kind, RequestKind::Pause) {
-                socket.queue_text(&request.frame);
-            }
-            if !request.kind.may_be_repeated() {
-                request.frame = Vec::new();
-            }
-        });
+        requests.pending.send(|frame| socket.queue_text(frame));
+        self.acknowledge(&mut requests, socket, false);
     }
 
-    /// After the connection broke: reads will be asked again, other requests that were sent end,
-    /// because whether they were applied is not known.
+    /// Tells a server that keeps answers which ones have arrived, as soon as they are many, or a few if nothing
+    /// else is going on.
+    fn acknowledge(&self, requests: &mut Requests, socket: &mut Socket, few: bool) {
+        if let Some((through, except)) = requests.pending.acknowledge(few).filter(|_| self.resumes) {
+            let mut text = Vec::new();
+            wire::write_answered(&mut text, through, &except);
+            socket.queue_text(&text);
+        }
+    }
+
+    /// After the connection broke: what was sent will be sent again.
     fn requeue(&mut self) {
         let mut requests = lock(&self.shared.requests);
-        for request in requests.take_lost() {
-            self.end_renewal(&request.kind, ErrorCode::ConnectionLost);
-            self.shared.complete(request.completion, Err(ErrorCode::ConnectionLost.into()));
+        for request in requests.pending.connection_lost() {
+            self.end_renewal(&request.what.kind, ErrorCode::ConnectionLost);
+            self.shared.complete(request.what.completion, Err(ErrorCode::ConnectionLost.into()));
+        }
+        drop(requests);
+        self.shared.dispatcher.announce();
+    }
+
+    /// Ends the requests that this join has made hopeless: those whose answers were another peer's, and those
+    /// that only another session could apply.
+    fn end_hopeless(&self, another_peer: bool, another_session: bool) {
+        let mut requests = lock(&self.shared.requests);
+        let mut hopeless = if another_peer { requests.pending.peer_lost() } else { Vec::new() };
+        if another_session {
+            hopeless.extend(requests.pending.session_lost());
+        }
+        for request in hopeless {
+            let error = unanswered(&request, ErrorCode::SessionLost.into());
+            self.shared.complete(request.what.completion, Err(error));
         }
         drop(requests);
         self.shared.dispatcher.announce();
@@ -566,7 +599,7 @@ impl<'a> Task<'a> {
     }
 
     fn next_deadline(&self) -> Instant {
-        let request = lock(&self.shared.requests).next_deadline();
+        let request = lock(&self.shared.requests).pending.next_deadline();
         let renewal = self.shared.locks.next_deadline(self.is_connected());
         let next = request.into_iter().chain(renewal).min();
         // An hour stands for never; waking up then costs nothing.
@@ -577,17 +610,17 @@ impl<'a> Task<'a> {
     fn expire(&mut self) {
         let now = Instant::now();
         let mut requests = lock(&self.shared.requests);
-        while let Some((id, request)) = requests.take_due(now) {
-            self.end_renewal(&request.kind, ErrorCode::Timeout);
-            if request.sent && matches!(request.kind, RequestKind::Acquire(_)) {
+        while let Some((id, request)) = requests.pending.take_due(now) {
+            self.end_renewal(&request.what.kind, ErrorCode::Timeout);
+            if request.was_sent() && matches!(request.what.kind, RequestKind::Acquire(_)) {
                 self.abandoned.insert(id);
             }
-            let error = if request.sent {
-                ErrorCode::Timeout.into()
-            } else {
-                Error::new(ErrorCode::Timeout, "there was no connection within the time given; nothing was applied")
+            let message = match request.was_sent() {
+                true => "there was no answer within the time given",
+                false => "there was no connection within the time given; nothing was applied",
             };
-            self.shared.complete(request.completion, Err(error));
+            let error = unanswered(&request, Error::new(ErrorCode::Timeout, message));
+            self.shared.complete(request.what.completion, Err(error));
         }
         drop(requests);
         for held in self.shared.locks.expire(now, self.is_connected(), &self.shared.dispatcher) {
@@ -616,6 +649,7 @@ impl<'a> Task<'a> {
             return Err(End::Lost(Error::new(ErrorCode::ConnectionLost, message)));
         }
         self.pinged = true;
+        self.acknowledge(&mut lock(&self.shared.requests), socket, true);
         socket.queue_ping();
         Ok(())
     }

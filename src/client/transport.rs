@@ -13,8 +13,11 @@ use tungstenite::http::header::AUTHORIZATION;
 use tungstenite::http::{HeaderValue, Response, StatusCode};
 use tungstenite::protocol::WebSocketConfig;
 
-use super::options::{Address, ClientOptions};
-use super::socket::Socket;
+use super::api::Shared;
+use super::dispatch::lock;
+use super::options::Address;
+use super::socket::{Socket, Stream};
+use super::tls;
 use crate::core::replica::Replica;
 use crate::core::wire;
 use crate::{Error, ErrorCode};
@@ -34,35 +37,27 @@ pub(crate) struct Opened {
 }
 
 /// Opens a connection and joins by its query, with the listen set if it is short enough.
-pub(crate) async fn open(
-    options: &ClientOptions,
-    token: Option<&str>,
-    address: &Address,
-    join_id: u64,
-    set: &ListenSet,
-) -> Result<Opened, Error> {
-    let limit = Duration::from_millis(options.connect_timeout_ms);
-    match tokio::time::timeout(limit, connect(options, token, address, join_id, set)).await {
+pub(crate) async fn open(shared: &Shared, token: Option<&str>, join_id: u64, set: &ListenSet) -> Result<Opened, Error> {
+    let timeout_ms = shared.options.connect_timeout_ms;
+    match tokio::time::timeout(Duration::from_millis(timeout_ms), connect(shared, token, join_id, set)).await {
         Ok(opened) => opened,
         Err(_) => {
-            let message = format!("no connection within {} ms", options.connect_timeout_ms);
+            let message = format!("no connection within {timeout_ms} ms");
             Err(Error::new(ErrorCode::ConnectionFailed, message))
         }
     }
 }
 
-async fn connect(
-    options: &ClientOptions,
-    token: Option<&str>,
-    address: &Address,
-    join_id: u64,
-    set: &ListenSet,
-) -> Result<Opened, Error> {
-    let stream = reach(address).await?;
+async fn connect(shared: &Shared, token: Option<&str>, join_id: u64, set: &ListenSet) -> Result<Opened, Error> {
+    let stream = reach(&shared.address).await?;
     // Small messages are sent as they come.
     let _ = stream.set_nodelay(true);
+    let stream = match &shared.address.trust {
+        None => Stream::Tcp(stream),
+        Some(trust) => Stream::Tls(Box::new(trust.connect(bare(&shared.address.host), stream).await?)),
+    };
     let listening = set.keys.len() + set.prefixes.len() <= MAX_QUERY_BYTES;
-    let url = joining_url(options, address, join_id, listening.then_some(set));
+    let url = joining_url(shared, join_id, listening.then_some(set));
     let unusable = |_| Error::new(ErrorCode::InvalidUrl, "the URL cannot be requested");
     let mut request = url.into_client_request().map_err(unusable)?;
     if let Some(token) = token {
@@ -81,16 +76,17 @@ async fn connect(
             Ok(Opened { socket: Socket::new(stream, early.unwrap_or_default().to_vec()), listening })
         }
         Err(tungstenite::Error::Http(response)) => Err(refusal(&response)),
-        Err(tungstenite::Error::Io(_)) => {
-            Err(Error::new(ErrorCode::ConnectionFailed, "the server closed the connection during the handshake"))
-        }
+        // A server tells what it thinks of a client's certificate only after the client's last word.
+        Err(tungstenite::Error::Io(error)) => Err(tls::explain(&error).unwrap_or_else(|| {
+            Error::new(ErrorCode::ConnectionFailed, "the server closed the connection during the handshake")
+        })),
         Err(_) => Err(ErrorCode::HandshakeFailed.into()),
     }
 }
 
 /// Keeps what was read, of which the handshake takes the head and would drop the rest.
 struct Recorded {
-    stream: TcpStream,
+    stream: Stream,
     read: Vec<u8>,
 }
 
@@ -121,8 +117,10 @@ impl AsyncWrite for Recorded {
     }
 }
 
-/// The address with a query that joins, and listens if there are keys.
-fn joining_url(options: &ClientOptions, address: &Address, join_id: u64, set: Option<&ListenSet>) -> String {
+/// The address with a query that joins, and listens if there are keys: to what is new since a revision, if one is
+/// known.
+fn joining_url(shared: &Shared, join_id: u64, set: Option<&ListenSet>) -> String {
+    let Shared { options, address, .. } = shared;
     let mut query = form_urlencoded::Serializer::new(String::new());
     let given = [
         ("room", &options.room),
@@ -136,17 +134,28 @@ fn joining_url(options: &ClientOptions, address: &Address, join_id: u64, set: Op
         query.append_pair(name, value);
     }
     query.append_pair("join", &join_id.to_string());
+    query.append_pair("secret", &shared.secret.to_hex());
     if let Some(set) = set {
         query.append_pair("listen", &String::from_utf8_lossy(&set.keys));
         if set.prefixes != b"[]" {
             query.append_pair("prefixes", &String::from_utf8_lossy(&set.prefixes));
         }
+        if let Some(revision) = set.since {
+            query.append_pair("session", &lock(&shared.status).session_id);
+            query.append_pair("since", &revision.to_string());
+        }
     }
-    format!("ws://{}:{}{}?{}", address.host, address.port, address.path, query.finish())
+    let scheme = if address.trust.is_some() { "wss" } else { "ws" };
+    format!("{scheme}://{}:{}{}?{}", address.host, address.port, address.path, query.finish())
+}
+
+/// A host without the brackets that IPv6 addresses have in URLs.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 async fn reach(address: &Address) -> Result<TcpStream, Error> {
-    let host = address.host.trim_start_matches('[').trim_end_matches(']');
+    let host = bare(&address.host);
     let unknown = || Error::new(ErrorCode::HostNotFound, format!("the host name {host} does not resolve"));
     let found = lookup_host((host, address.port)).await.map_err(|_| unknown())?;
     let mut failed = unknown();
@@ -224,11 +233,14 @@ pub(crate) fn is_final(error: &Error) -> bool {
 pub(crate) struct ListenSet {
     keys: Vec<u8>,
     prefixes: Vec<u8>,
+    /// The revision of this session up to which everything about them is known.
+    since: Option<u64>,
 }
 
 impl ListenSet {
     pub(crate) fn of(replica: &Replica) -> ListenSet {
-        let mut set = ListenSet { keys: Vec::new(), prefixes: Vec::new() };
+        let since = replica.known_up_to();
+        let mut set = ListenSet { keys: Vec::new(), prefixes: Vec::new(), since };
         wire::write_key_array(&mut set.keys, replica.listen_set());
         wire::write_key_array(&mut set.prefixes, replica.prefixes());
         set

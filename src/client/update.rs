@@ -24,8 +24,8 @@ pub(super) type Compute = Box<dyn FnMut(&Arc<Change>) -> Option<Value> + Send>;
 /// ([`on_result`](Update::on_result)), by waiting ([`wait`](Update::wait)), or by `.await`.
 ///
 /// The result is the key's state after it. When others are faster until the time runs out, it is
-/// `VERSION_CONFLICT`, and nothing was changed. `TIMEOUT` and `CONNECTION_LOST` mean, as with a set, that
-/// it is not known whether the last attempt was applied.
+/// `VERSION_CONFLICT`, and nothing was changed. `OUTCOME_UNKNOWN` means, as with a set, that the last
+/// attempt may have been applied.
 #[must_use = "an update is begun by on_result, wait or await"]
 pub struct Update {
     store: Store,
@@ -147,7 +147,8 @@ impl Attempts {
             (Some(attempts), _) => attempts.attempt(current),
             (None, _) => {}
         };
-        attempts.fail(shared.begin(RequestKind::Pause, pause, Completion::Dispatched(Box::new(go_on)), |_, _| {}));
+        let paused = shared.begin(RequestKind::Pause, pause, Completion::Dispatched(Box::new(go_on)), |_, _| {});
+        attempts.fail(paused.map(drop));
     }
 }
 

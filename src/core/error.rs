@@ -63,7 +63,7 @@ codes! {
     /// A peer's id, name, role, user id or metadata breaks its rules.
     InvalidPeer = 7, "INVALID_PEER", false, "A peer's id, name, role, user id or metadata is too long or has characters that are not allowed.";
     /// The server's address is not a usable URL.
-    InvalidUrl = 8, "INVALID_URL", false, "The URL is not usable; it looks like ws://host:port or ws://host:port/path.";
+    InvalidUrl = 8, "INVALID_URL", false, "The URL is not usable; it looks like ws://host:port or ws://host:port/path, or wss:// for TLS.";
     /// An options or callback struct has an impossible `struct_size`.
     InvalidStructSize = 9, "INVALID_STRUCT_SIZE", false, "struct_size is not one this library knows; initialize the struct with its _INIT macro.";
     /// An option or flag is set that this version does not know.
@@ -92,17 +92,17 @@ codes! {
     /// The object was closed.
     Closed = 101, "CLOSED", false, "The client, server or subscription is closed; open a new one.";
     /// The time given to a call ran out.
-    Timeout = 102, "TIMEOUT", true, "The time given ran out; whether the request was applied is not known.";
-    /// The connection broke before the answer came.
-    ConnectionLost = 103, "CONNECTION_LOST", true, "The connection broke before the answer came; whether the request was applied is not known.";
+    Timeout = 102, "TIMEOUT", true, "The time given ran out, and nothing was applied; try again, or give more time.";
+    /// The connection broke.
+    ConnectionLost = 103, "CONNECTION_LOST", true, "The connection broke; the client makes a new one by itself.";
     /// No connection to the server could be made.
     ConnectionFailed = 104, "CONNECTION_FAILED", true, "The server cannot be reached; check that it runs and that address and port are right.";
     /// The host name of the server does not resolve.
     HostNotFound = 105, "HOST_NOT_FOUND", true, "The host name does not resolve; check its spelling and the network.";
     /// What answered at the address is not a SessionStore server.
     HandshakeFailed = 106, "HANDSHAKE_FAILED", true, "The server did not accept the WebSocket handshake; check that the URL is a SessionStore server's.";
-    /// The session this client was in has ended; it joined a new one.
-    SessionLost = 107, "SESSION_LOST", false, "The old session is over; what was not acknowledged is lost.";
+    /// The client was away for too long, or its session has ended; it joined anew.
+    SessionLost = 107, "SESSION_LOST", false, "The client was away for longer than the grace period, or its session is over: it is a new peer; locks and keys that went with the old one are gone.";
     /// Another connection came with the same peer id.
     Replaced = 108, "REPLACED", false, "Another connection joined with this peer id; give each client a peer id of its own.";
     /// The server is shutting down.
@@ -117,6 +117,13 @@ codes! {
     IdleTimeout = 113, "IDLE_TIMEOUT", true, "Nothing was heard for longer than the idle time-out; connect again.";
     /// The client did not read what it was sent.
     SlowReader = 114, "SLOW_READER", true, "The connection's queue was full and nothing was read; read faster and connect again.";
+
+    /// A request was sent, and what became of it cannot be known.
+    OutcomeUnknown = 115, "OUTCOME_UNKNOWN", false, "The request was sent, but its answer is lost: it may have been applied or not; look at the current state.";
+    /// The peer id is in use, and the secret that goes with it was not presented.
+    PeerInUse = 116, "PEER_IN_USE", true, "A peer with this id is in the room; use another peer id, or wait until it has left.";
+    /// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
+    TlsFailed = 117, "TLS_FAILED", true, "No secure connection can be made; the message says whether the certificate, the host name or the URL is at fault.";
 
     /// The token is missing, malformed, or signed with another secret.
     Unauthorized = 200, "UNAUTHORIZED", false, "The token is missing or wrong; get a valid one for this server.";
@@ -156,12 +163,14 @@ codes! {
     KeyAbsent = 217, "KEY_ABSENT", false, "The key is absent; set it first.";
     /// The room has as many locks as it may have.
     TooManyLocks = 218, "TOO_MANY_LOCKS", true, "The room, or this peer, has as many locks held, or as many waiting for one, as it may have; release some first.";
+    /// A web page of this origin may not connect.
+    OriginNotAllowed = 219, "ORIGIN_NOT_ALLOWED", false, "Web pages from this origin may not connect to this server; add the origin to the server's allowed origins.";
     /// The connection asks more than it may.
-    RateLimited = 219, "RATE_LIMITED", true, "Too many requests, or too many bytes of them, came too fast; this one changed nothing: wait as long as the error says, then try again.";
+    RateLimited = 220, "RATE_LIMITED", true, "Too many requests, or too many bytes of them, came too fast; this one changed nothing: wait as long as the error says, then try again.";
     /// Too many connections come from one address.
-    TooManyConnections = 220, "TOO_MANY_CONNECTIONS", true, "The server has as many connections from this address as it takes; close some, or try again later.";
+    TooManyConnections = 221, "TOO_MANY_CONNECTIONS", true, "The server has as many connections from this address as it takes; close some, or try again later.";
     /// The server has as many rooms as it may have.
-    TooManyRooms = 221, "TOO_MANY_ROOMS", true, "The server has as many rooms as it may have; join one that is open, or try again later.";
+    TooManyRooms = 222, "TOO_MANY_ROOMS", true, "The server has as many rooms as it may have; join one that is open, or try again later.";
 
     /// A fault of the library or the server.
     Internal = 900, "INTERNAL", false, "This is a fault of SessionStore; please report it with the message.";

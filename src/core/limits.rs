@@ -55,6 +55,29 @@ pub const MAX_LOCKS_PER_PEER: u32 = 25;
 /// Most peers that wait for locks of a room at once.
 pub const MAX_LOCK_WAITS: usize = 1_000;
 
+/// Most answers that are kept for one peer, until it says that it has them: twice as many as our clients have
+/// requests under way ([`MAX_IN_FLIGHT`]), as they say so for several at once.
+pub const MAX_ANSWERS: usize = 2 * MAX_IN_FLIGHT;
+
+/// Most bytes of them: as many states of the largest values that a room has as a rule as can be under way.
+pub const MAX_ANSWER_BYTES: usize = 512 * 1_024;
+
+/// How many bytes the answers of all peers of a room may have together before each peer keeps only a sixteenth
+/// of [`MAX_ANSWER_BYTES`]: 32 peers that have as many as they can.
+pub const MAX_ROOM_ANSWER_BYTES: usize = 32 * MAX_ANSWER_BYTES;
+
+/// Most requests that change something and that a client has sent without having their answers; what
+/// follows waits. As many as a window of 64 KiB has requests of ordinary size.
+pub const MAX_IN_FLIGHT: usize = 256;
+
+/// Most bytes of their messages, unless there is only one: a quarter of what the server keeps of their answers,
+/// which may be longer.
+pub const MAX_IN_FLIGHT_BYTES: usize = MAX_ANSWER_BYTES / 4;
+
+/// How many removals of keys a room remembers, for peers that come back: enough for a busy minute of a store of
+/// 100 keys. Who was away for more is sent all keys.
+pub const MAX_REMOVALS: usize = 128;
+
 /// Longest time to live of a key, in milliseconds: a year, which no session lasts.
 pub const MAX_TTL_MS: u64 = 365 * 86_400_000;
 

@@ -8,6 +8,8 @@
 //! | [`room`] | the room state machine: `apply(time, command) -> (reply, events)` |
 //! | [`write`](mod@write), [`merge`] | what can be asked of a store |
 //! | [`rules`] | who may do what |
+//! | [`requests`] | a client's requests without an answer |
+//! | [`secret`] | by which a peer comes back as itself |
 //! | [`replica`] | a client's copy of the keys it listens to |
 //! | [`wire`] | the JSON-RPC messages, parsed and written |
 //! | [`value`], [`names`] | values as compact JSON text; the rules for keys, rooms and names |
@@ -20,8 +22,10 @@ pub mod limits;
 pub mod merge;
 pub mod names;
 pub mod replica;
+pub mod requests;
 pub mod room;
 pub mod rules;
+pub mod secret;
 pub mod value;
 pub mod wire;
 pub mod write;

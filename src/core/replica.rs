@@ -100,6 +100,12 @@ pub struct Replica {
     generation: u64,
     session: u64,
     session_id: Option<Arc<str>>,
+    /// The revision of the store at the last join, which all that is told from then on includes.
+    joined_at: u64,
+    /// The newest revision that was told.
+    told: u64,
+    /// The generation of the listen set that the last snapshot was of.
+    whole: Option<u64>,
 }
 
 impl Replica {
@@ -221,17 +227,27 @@ impl Replica {
         self.generation
     }
 
-    /// A session was joined or come back to. Returns whether it is another one than before, in
-    /// which case versions start anew and only values are compared.
-    pub fn join_session(&mut self, session_id: &str) -> bool {
+    /// A session was joined at a revision of its store, or come back to: `returned` says whether as the same
+    /// peer. Returns whether it is another session than before, in which case versions start anew and only values
+    /// are compared.
+    pub fn joined(&mut self, session_id: &str, revision: u64, returned: bool) -> bool {
+        self.joined_at = revision;
         let before = self.session_id.as_deref();
         if before == Some(session_id) {
+            self.whole = self.whole.filter(|_| returned);
             return false;
         }
         let lost = before.is_some();
         self.session_id = Some(session_id.into());
         self.session += 1;
+        (self.told, self.whole) = (0, None);
         lost
+    }
+
+    /// The revision up to which this replica knows everything about the listen set as it is now: who comes back
+    /// need be told only the rest. `None` if the last snapshot was of another listen set.
+    pub fn known_up_to(&self) -> Option<u64> {
+        (self.whole == Some(self.generation)).then_some(self.told)
     }
 
     /// The server's answer to the listen set of a generation: the state of each of its keys, and of each
@@ -242,6 +258,7 @@ impl Replica {
         states: impl IntoIterator<Item = (Arc<Change>, u64)>,
         notices: &mut Vec<Notice>,
     ) {
+        let mut newest = 0;
         let mut waiting = Vec::new();
         for covered in self.prefixes.values_mut().filter(|covered| covered.since <= generation) {
             if !covered.answered {
@@ -252,6 +269,7 @@ impl Replica {
         // What is not in the snapshot though a prefix means it is gone.
         let mut found = FxHashSet::default();
         for (change, replaced) in states {
+            newest = change.version.max(newest);
             if self.prefixes.is_empty() {
                 // As a rule keys are listened to by their names.
                 self.answered(change, replaced, generation, &mut waiting, notices);
@@ -278,6 +296,9 @@ impl Replica {
             }
             self.keys.retain(|_, tracked| !tracked.is_idle());
         }
+        // It is later than all that was told before, and than the join.
+        self.told = self.told.max(newest).max(self.joined_at);
+        self.whole = Some(generation);
         for listener in waiting {
             self.complete_snapshot(listener, notices);
         }
@@ -319,7 +340,11 @@ impl Replica {
             change
         };
         tracked.session = self.session;
-        tracked.state = Some(change.clone());
+        // Of a key that is gone the server may not know since when, but this replica may.
+        let is_known = same_session && !differs && !first && change.version == 0;
+        if !is_known {
+            tracked.state = Some(change.clone());
+        }
         for &listener in &tracked.listeners {
             match self.listeners.get(&listener) {
                 Some(one) if one.live && differs => {
@@ -332,8 +357,25 @@ impl Replica {
         }
     }
 
-    /// A change was notified, or acknowledged to this client; whichever comes first counts.
-    pub fn changed(&mut self, change: &Arc<Change>, replaced: u64, notices: &mut Vec<Notice>) {
+    /// The server told of changes, in the order of their revisions: each with how many states it replaced.
+    pub fn notified(&mut self, states: &[(Arc<Change>, u64)], notices: &mut Vec<Notice>) {
+        let mut newest = 0;
+        for (change, replaced) in states {
+            newest = change.version.max(newest);
+            self.changed(change, *replaced, notices);
+        }
+        self.told = self.told.max(newest);
+    }
+
+    /// A request of this client was answered with a state, which is told here if it was not notified before.
+    pub fn acknowledged(&mut self, change: &Arc<Change>, notices: &mut Vec<Notice>) {
+        // An answer that was lost and is given again may be older than what was told at the join.
+        if change.version > self.joined_at {
+            self.changed(change, 0, notices);
+        }
+    }
+
+    fn changed(&mut self, change: &Arc<Change>, replaced: u64, notices: &mut Vec<Notice>) {
         if !self.prefixes.is_empty() && !self.find(change) {
             return;
         }
@@ -488,16 +530,16 @@ mod tests {
     #[test]
     fn a_snapshot_comes_first_then_each_change_once() {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
-        assert!(!replica.join_session("s1"));
+        assert!(!replica.joined("s1", 0, true));
         assert!(replica.add(1, &["a", "b", "a"], &[], &mut notices));
-        replica.changed(&state("a", 9, 9), 0, &mut notices);
+        replica.notified(&[(state("a", 9, 9), 0)], &mut notices);
         assert!(told(&mut notices).is_empty(), "nothing before the snapshot");
         replica.snapshot(replica.generation(), vec![(state("a", 9, 9), 0), (absent("b"), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:a=9", "1:b=null", "1:end"]);
-        replica.changed(&state("a", 10, 10), 0, &mut notices);
-        replica.changed(&state("a", 10, 10), 0, &mut notices);
-        replica.changed(&state("a", 8, 8), 0, &mut notices);
-        replica.changed(&state("c", 11, 11), 0, &mut notices);
+        replica.notified(&[(state("a", 10, 10), 0)], &mut notices);
+        replica.notified(&[(state("a", 10, 10), 0)], &mut notices);
+        replica.notified(&[(state("a", 8, 8), 0)], &mut notices);
+        replica.notified(&[(state("c", 11, 11), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:a=10"]);
         assert_eq!(replica.cached("a").unwrap().version, 10);
         assert!(replica.cached("c").is_none());
@@ -506,7 +548,7 @@ mod tests {
     #[test]
     fn a_second_listener_is_answered_from_here_or_waits_for_what_is_new() {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
-        replica.join_session("s1");
+        replica.joined("s1", 0, true);
         replica.add(1, &["a"], &[], &mut notices);
         replica.snapshot(1, vec![(state("a", 1, 1), 0)], &mut notices);
         notices.clear();
@@ -517,7 +559,7 @@ mod tests {
         // A late answer to the first listen does not make b known.
         replica.snapshot(1, vec![(state("a", 1, 1), 0), (absent("b"), 0)], &mut notices);
         assert!(told(&mut notices).is_empty());
-        replica.changed(&state("a", 2, 2), 0, &mut notices);
+        replica.notified(&[(state("a", 2, 2), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:a=2", "2:a=2"]);
         replica.snapshot(2, vec![(state("a", 2, 2), 0), (absent("b"), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["3:a=2", "3:b=null", "3:end"]);
@@ -529,35 +571,35 @@ mod tests {
     #[test]
     fn coming_back_reports_only_real_differences() {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
-        replica.join_session("s1");
+        replica.joined("s1", 0, true);
         replica.add(1, &["a", "b", "c", "d"], &[], &mut notices);
         let first = vec![(state("a", 1, 1), 0), (state("b", 2, 2), 0), (state("c", 3, 3), 0), (absent("d"), 0)];
         replica.snapshot(1, first, &mut notices);
         notices.clear();
-        assert!(!replica.join_session("s1"), "the same session goes on");
+        assert!(!replica.joined("s1", 0, true), "the same session goes on");
         let again = vec![(state("a", 1, 1), 0), (state("b", 5, 5), 0), (absent("c"), 0), (absent("d"), 0)];
         replica.snapshot(1, again, &mut notices);
         assert_eq!(told(&mut notices), ["1:b=5", "1:c=null"]);
-        assert!(replica.join_session("s2"), "another session");
-        replica.changed(&state("a", 7, 70), 0, &mut notices);
+        assert!(replica.joined("s2", 0, true), "another session");
+        replica.notified(&[(state("a", 7, 70), 0)], &mut notices);
         assert!(told(&mut notices).is_empty(), "nothing of the new session before its snapshot");
         let anew = vec![(state("a", 1, 9), 0), (state("b", 6, 1), 0), (absent("c"), 0), (state("d", 4, 2), 0)];
         replica.snapshot(1, anew, &mut notices);
         assert_eq!(told(&mut notices), ["1:b=6", "1:d=4"]);
-        replica.changed(&state("b", 7, 10), 0, &mut notices);
+        replica.notified(&[(state("b", 7, 10), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:b=7"]);
     }
 
     #[test]
     fn a_prefix_finds_what_is_there_and_what_comes_and_forgets_what_goes() {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
-        replica.join_session("s1");
+        replica.joined("s1", 0, true);
         assert!(replica.add(1, &["pin"], &["hand/"], &mut notices));
         assert_eq!(
             (replica.listen_set().collect::<Vec<_>>(), replica.prefixes().collect::<Vec<_>>()),
             (vec!["pin"], vec!["hand/"])
         );
-        replica.changed(&state("hand/z", 1, 1), 0, &mut notices);
+        replica.notified(&[(state("hand/z", 1, 1), 0)], &mut notices);
         assert!(replica.cached("hand/z").is_none());
         replica.snapshot(
             1,
@@ -567,11 +609,11 @@ mod tests {
         assert_eq!(told(&mut notices), ["1:pin=null", "1:hand/a=2", "1:hand/b=1", "1:end"]);
         assert!(replica.cached("hand/none").unwrap().value.is_null(), "known to be absent");
         assert!(replica.cached("other").is_none());
-        replica.changed(&state("hand/c", 3, 3), 0, &mut notices);
-        replica.changed(&state("other", 4, 4), 0, &mut notices);
+        replica.notified(&[(state("hand/c", 3, 3), 0)], &mut notices);
+        replica.notified(&[(state("other", 4, 4), 0)], &mut notices);
         let gone = Arc::new(Change { version: 5, cause: Cause::PeerLeft, ..Change::absent("hand/b".into()) });
-        replica.changed(&gone, 0, &mut notices);
-        replica.changed(&gone, 0, &mut notices);
+        replica.notified(&[(gone.clone(), 0)], &mut notices);
+        replica.notified(&[(gone.clone(), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:hand/c=3", "1:hand/b=null"]);
         // A listener that another's prefix answers has its snapshot at once; naming a key widens the set.
         assert!(!replica.add(2, &[], &["hand/", "hand/"], &mut notices));
@@ -588,7 +630,7 @@ mod tests {
     #[test]
     fn a_key_that_is_named_while_its_prefix_is_asked_for_is_in_the_snapshot() {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
-        replica.join_session("s1");
+        replica.joined("s1", 0, true);
         assert!(replica.add(1, &[], &[""], &mut notices));
         assert!(replica.add(2, &["a", "none"], &[], &mut notices));
         replica.snapshot(1, vec![(state("a", 1, 1), 0), (state("b", 2, 2), 0)], &mut notices);
@@ -600,13 +642,13 @@ mod tests {
     #[test]
     fn what_a_snapshot_leaves_out_is_gone() {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
-        replica.join_session("s1");
+        replica.joined("s1", 0, true);
         replica.add(1, &[], &[""], &mut notices);
         replica.snapshot(1, vec![(state("a", 1, 1), 0), (state("b", 2, 2), 0)], &mut notices);
         notices.clear();
         replica.snapshot(1, vec![(state("b", 2, 2), 0), (state("c", 3, 3), 1)], &mut notices);
         assert_eq!(told(&mut notices), ["1:c=3", "1:a=null"]);
-        assert!(replica.join_session("s2"), "another session");
+        assert!(replica.joined("s2", 0, true), "another session");
         replica.snapshot(1, vec![(state("b", 2, 1), 0)], &mut notices);
         assert!(matches!(&notices[..], [Notice::Changed { event, .. }] if event.change.cause == Cause::Cleared));
         assert_eq!(told(&mut notices), ["1:c=null"]);
@@ -615,10 +657,51 @@ mod tests {
     #[test]
     fn keys_that_show_locks_are_found_only_by_who_asks_for_them() {
         let (mut replica, mut notices) = (Replica::default(), Vec::new());
-        replica.join_session("s1");
+        replica.joined("s1", 0, true);
         replica.add(1, &[], &[""], &mut notices);
         replica.add(2, &[], &["$lock/"], &mut notices);
         replica.snapshot(2, vec![(state("$lock/a", 1, 1), 0)], &mut notices);
         assert_eq!(told(&mut notices), ["1:end", "2:$lock/a=1", "2:end"]);
+    }
+
+    #[test]
+    fn an_old_answer_that_is_given_again_does_not_bring_back_what_is_gone() {
+        for (keys, prefixes) in [(&["a"][..], &[][..]), (&[], &["a"])] {
+            let (mut replica, mut notices) = (Replica::default(), Vec::new());
+            replica.joined("s1", 0, false);
+            replica.add(1, keys, prefixes, &mut notices);
+            replica.snapshot(1, keys.iter().map(|key| (absent(key), 0)), &mut notices);
+            notices.clear();
+            // A set of this client made revision 5, somebody's removal 6, and the answer was lost.
+            replica.joined("s1", 6, true);
+            replica.notified(&[(Arc::new(Change { version: 6, ..Change::absent("a".into()) }), 0)], &mut notices);
+            notices.clear();
+            replica.acknowledged(&state("a", 1, 5), &mut notices);
+            assert!(told(&mut notices).is_empty());
+            replica.acknowledged(&state("a", 2, 7), &mut notices);
+            assert_eq!(told(&mut notices), ["1:a=2"]);
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_of_the_listen_set_as_it_is() {
+        let (mut replica, mut notices) = (Replica::default(), Vec::new());
+        replica.joined("s1", 9, false);
+        assert_eq!(replica.known_up_to(), None);
+        replica.add(1, &["a"], &[], &mut notices);
+        replica.notified(&[(state("a", 8, 8), 0)], &mut notices);
+        assert_eq!(replica.known_up_to(), None, "not before the snapshot");
+        replica.snapshot(1, [(state("a", 8, 8), 0)], &mut notices);
+        replica.acknowledged(&state("a", 20, 20), &mut notices);
+        assert_eq!(replica.known_up_to(), Some(9), "what comes before one's own write may be under way");
+        replica.notified(&[(state("a", 20, 20), 0)], &mut notices);
+        replica.joined("s1", 30, true);
+        assert_eq!(replica.known_up_to(), Some(20));
+        replica.add(2, &["b"], &[], &mut notices);
+        assert_eq!(replica.known_up_to(), None);
+        replica.snapshot(2, [(state("a", 20, 20), 0), (state("b", 5, 5), 0)], &mut notices);
+        assert_eq!(replica.known_up_to(), Some(30), "a snapshot is of the join or later");
+        replica.joined("s1", 30, false);
+        assert_eq!(replica.known_up_to(), None, "another peer may not read the same");
     }
 }

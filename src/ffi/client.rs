@@ -2,6 +2,7 @@
 
 use std::ffi::c_char;
 use std::mem::size_of;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ pub struct sessionstore_client_options {
     pub struct_size: u32,
     /// `SESSIONSTORE_CLIENT_…` flags.
     pub flags: u32,
-    /// The server: `ws://host:port`, or with a path. Required.
+    /// The server: `ws://host:port`, or `wss://` for TLS; or with a path. The certificate of a server must
+    /// always be for the host in the URL. Required.
     pub url: *const c_char,
     /// The room, 1 to 128 bytes. Required unless the token names it.
     pub room: *const c_char,
@@ -87,6 +89,13 @@ pub struct sessionstore_client_options {
     /// If not NULL, the client has a dispatch thread of its own, and these are its hooks. The struct is
     /// copied and consumed.
     pub thread_hooks: *const sessionstore_thread_hooks,
+    /// For `wss://`: the authorities to trust instead of the system's, a file in PEM. Like the other files it
+    /// is read when the client is opened. NULL: the system's.
+    pub ca_file: *const c_char,
+    /// The certificate to show to a server that asks for one, a file in PEM. NULL: none.
+    pub client_cert_file: *const c_char,
+    /// The private key of that certificate, a file in PEM, not encrypted.
+    pub client_key_file: *const c_char,
 }
 
 // SAFETY: repr(C), beginning with struct_size; integers and pointers.
@@ -111,8 +120,9 @@ pub struct sessionstore_client {
 /// their `on_drop` is then called before it returns, on this thread.
 ///
 /// Errors: `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `INVALID_UTF8`, `INVALID_URL`,
-/// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT`, `OUT_OF_RESOURCES`. That the server cannot be
-/// reached is no error here: the listener hears of it.
+/// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` (also for a file that cannot be used), `OUT_OF_RESOURCES`,
+/// `TLS_FAILED` when the URL asks for TLS and the system has no authorities to trust. That the server cannot
+/// be reached, or is not trusted, is no error here: the listener hears of it.
 ///
 /// ```c
 /// sessionstore_client_options options = SESSIONSTORE_CLIENT_OPTIONS_INIT;
@@ -177,6 +187,10 @@ unsafe fn convert(given: &sessionstore_client_options) -> Result<ClientOptions, 
     options.reconnect_max_ms = or(given.reconnect_max_ms, options.reconnect_max_ms);
     options.heartbeat_ms = or(given.heartbeat_ms, options.heartbeat_ms);
     options.max_pending = or(given.max_pending, options.max_pending as u64) as usize;
+    let path = |what, file| text(what, file).map(|path| (!path.is_empty()).then(|| PathBuf::from(path)));
+    options.ca_file = path("ca_file", given.ca_file)?;
+    options.client_cert_file = path("client_cert_file", given.client_cert_file)?;
+    options.client_key_file = path("client_key_file", given.client_key_file)?;
     options.fail_fast = given.flags & SESSIONSTORE_CLIENT_FAIL_FAST != 0;
     Ok(options)
 }

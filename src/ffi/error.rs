@@ -78,6 +78,13 @@ pub const SESSIONSTORE_QUEUE_FULL: i32 = 112;
 pub const SESSIONSTORE_IDLE_TIMEOUT: i32 = 113;
 /// The client did not read what it was sent.
 pub const SESSIONSTORE_SLOW_READER: i32 = 114;
+/// A request was sent, and its answer is lost: it may have been applied or not. A request that ends with
+/// any other error was not applied.
+pub const SESSIONSTORE_OUTCOME_UNKNOWN: i32 = 115;
+/// A peer with this id is in the room, and it is not this client.
+pub const SESSIONSTORE_PEER_IN_USE: i32 = 116;
+/// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
+pub const SESSIONSTORE_TLS_FAILED: i32 = 117;
 /// The token is missing, malformed, or signed with another secret.
 pub const SESSIONSTORE_UNAUTHORIZED: i32 = 200;
 /// The token has expired.
@@ -116,12 +123,14 @@ pub const SESSIONSTORE_RESERVED_KEY: i32 = 216;
 pub const SESSIONSTORE_KEY_ABSENT: i32 = 217;
 /// The room has as many locks as it may have.
 pub const SESSIONSTORE_TOO_MANY_LOCKS: i32 = 218;
+/// A web page of this origin may not connect.
+pub const SESSIONSTORE_ORIGIN_NOT_ALLOWED: i32 = 219;
 /// The connection asks more than it may.
-pub const SESSIONSTORE_RATE_LIMITED: i32 = 219;
+pub const SESSIONSTORE_RATE_LIMITED: i32 = 220;
 /// Too many connections come from one address.
-pub const SESSIONSTORE_TOO_MANY_CONNECTIONS: i32 = 220;
+pub const SESSIONSTORE_TOO_MANY_CONNECTIONS: i32 = 221;
 /// The server has as many rooms as it may have.
-pub const SESSIONSTORE_TOO_MANY_ROOMS: i32 = 221;
+pub const SESSIONSTORE_TOO_MANY_ROOMS: i32 = 222;
 /// A fault of the library or the server.
 pub const SESSIONSTORE_INTERNAL: i32 = 900;
 /// The library panicked; the object is not usable any more.

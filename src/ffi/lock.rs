@@ -121,7 +121,7 @@ impl Hears<Lock> for sessionstore_lock_result {
 /// `INVALID_UTF8`, `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors
 /// of the request: `LOCK_HELD`, after as much waiting as was asked for, whose `sessionstore_error_current`
 /// shows by whom; `INVALID_ARGUMENT` for times out of their range; `TOO_MANY_LOCKS`; `TIMEOUT`,
-/// `CONNECTION_LOST` and `CLOSED`, after which the lock is given back, or ends with its time.
+/// `SESSION_LOST` and `CLOSED`, after which the lock is given back, or ends with its time.
 ///
 /// ```c
 /// static void on_lock(void *ctx, const sessionstore_error *error, const sessionstore_lock *lock) {
@@ -256,7 +256,7 @@ pub unsafe extern "C" fn sessionstore_lock_is_held(lock: *const sessionstore_loc
 ///
 /// Errors of the call, after which it is held as before: `CLOSED`, `QUEUE_FULL`, `NULL_ARGUMENT`,
 /// `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`. Errors of the request: `LOCK_LOST` if it was not held any more;
-/// `TIMEOUT`, `CONNECTION_LOST`, after which it ends with its time at the latest.
+/// `TIMEOUT`, `OUTCOME_UNKNOWN`, after which it ends with its time at the latest.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_lock_release(
     lock: *const sessionstore_lock,

@@ -2,6 +2,7 @@
 
 use std::ffi::c_char;
 use std::mem::size_of;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::guard::{call, call_on, clear, getter, give_box, release, Guarded};
 use super::structs::{check_flags, read, Sized32};
 use super::text::{optional, required, OutText};
 use crate::core::rules::Rules;
-use crate::server::{Server, ServerOptions};
+use crate::server::{Server, ServerOptions, TlsOptions};
 use crate::{Error, ErrorCode};
 
 /// Stands for 0 in an options field in which 0 means the default, such as a grace period of 0.
@@ -58,6 +59,19 @@ pub struct sessionstore_server_options {
     /// how they are written. NULL: everybody may do everything. `sessionstore_server_set_rules` changes
     /// them later.
     pub rules: *const c_char,
+    /// The server's certificate: a file in PEM, the server's own first, then those between it and an authority
+    /// that clients trust. With it and `tls_key_file` the server speaks `wss://` only. The files are read
+    /// again by `sessionstore_server_reload_tls` and when they change. NULL: no TLS.
+    pub tls_cert_file: *const c_char,
+    /// The private key of that certificate: a file in PEM, not encrypted.
+    pub tls_key_file: *const c_char,
+    /// The authorities of clients' certificates: a file in PEM. With it every client must show a certificate
+    /// that one of them signed. NULL: nobody is asked for one.
+    pub tls_client_ca_file: *const c_char,
+    /// The web pages that may connect, as their origins with commas between them:
+    /// `https://example.org,https://app.example.org:8443`. NULL or empty: all. Programs that are no browsers
+    /// send no origin, and always may.
+    pub allowed_origins: *const c_char,
     /// Most connections from one IPv4 address, or one IPv6 network of 64 bits. Default 0: no limit of its own.
     pub max_connections_per_address: u32,
     /// Most rooms at once. Default 50,000.
@@ -128,6 +142,18 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
         // SAFETY: as the caller says.
         options.rules = Some(Arc::new(Rules::from_toml(unsafe { optional("rules", given.rules)? })?));
     }
+    // SAFETY: as the caller says.
+    let path = |what, file| unsafe { optional(what, file) }.map(|path| (!path.is_empty()).then(|| PathBuf::from(path)));
+    let client_ca = path("tls_client_ca_file", given.tls_client_ca_file)?;
+    options.tls = match (path("tls_cert_file", given.tls_cert_file)?, path("tls_key_file", given.tls_key_file)?) {
+        (Some(certificate), Some(key)) => Some(TlsOptions { certificate, key, client_ca }),
+        (None, None) if client_ca.is_none() => None,
+        _ => return Err(Error::new(ErrorCode::InvalidConfig, "TLS needs both tls_cert_file and tls_key_file")),
+    };
+    // SAFETY: as the caller says.
+    let origins = unsafe { optional("allowed_origins", given.allowed_origins) }?;
+    options.allowed_origins =
+        origins.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(str::to_owned).collect();
     options.port = u16::try_from(given.port)
         .map_err(|_| Error::new(ErrorCode::InvalidArgument, "the port is larger than 65535"))?;
     let or = |given: u32, default: u64| match given {
@@ -165,7 +191,8 @@ pub unsafe extern "C" fn sessionstore_server_port(server: *const sessionstore_se
     getter(0, || unsafe { guarded(server) }.map_or(0, |server| server.get().local_addr().port().into()))
 }
 
-/// The URL for clients on this machine, such as `"ws://127.0.0.1:7350"`. Lives as long as the server;
+/// The URL for clients on this machine, such as `"ws://127.0.0.1:7350"`, or with `wss` when the server has a
+/// certificate. Lives as long as the server;
 /// `""` for NULL.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_server_url(server: *const sessionstore_server) -> *const c_char {
@@ -228,6 +255,29 @@ pub unsafe extern "C" fn sessionstore_server_set_rules(
         server.set_rules(rules);
         Ok(())
     })
+}
+
+/// Reads the certificate's files again. Connections that come from now on get what is in them; those there
+/// are stay. The server also looks by itself whether the files changed, when a connection comes and at most
+/// once in two seconds.
+///
+/// Errors: `INVALID_CONFIG` with the file and the reason, after which the old certificate stays in force;
+/// `WRONG_MODE` for a server without TLS.
+///
+/// ```c
+/// sessionstore_error *error = NULL;
+/// if (sessionstore_server_reload_tls(server, &error) != SESSIONSTORE_OK) {
+///     fprintf(stderr, "%s\n", sessionstore_error_message(error));
+///     sessionstore_error_free(error);
+/// }
+/// ```
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_server_reload_tls(
+    server: *const sessionstore_server,
+    error_out: *mut *mut sessionstore_error,
+) -> i32 {
+    // SAFETY: NULL or a live server, as the caller owes.
+    call_on(unsafe { guarded(server) }, error_out, Server::reload_tls)
 }
 
 /// Asks the server to stop, and returns at once: clients are told to come back later, and their rooms

@@ -21,7 +21,8 @@ use crate::{Error, Value};
 ///
 /// Errors of the call: `INVALID_JSON`, `INVALID_UTF8`, `INVALID_KEY`, `NULL_ARGUMENT`, `CLOSED`,
 /// `QUEUE_FULL`. Errors of the request: `VALUE_TOO_LARGE`, `TOO_MANY_KEYS`, `STORE_FULL`, which
-/// change nothing; `TIMEOUT`, `CONNECTION_LOST`, `CLOSED`, after which it may have been applied.
+/// change nothing; `TIMEOUT`, `SESSION_LOST`, `CLOSED`, which change nothing either; `OUTCOME_UNKNOWN`, after which
+/// it may have been applied.
 ///
 /// ```c
 /// sessionstore_store_set(store, "pinned", SESSIONSTORE_NUL_TERMINATED,

@@ -1,6 +1,6 @@
 //! Structs that grow at their end: read by the size the caller was compiled with.
 
-use std::mem::{size_of, MaybeUninit};
+use std::mem::{align_of, size_of, MaybeUninit};
 
 use crate::{Error, ErrorCode};
 
@@ -41,8 +41,8 @@ pub(super) unsafe fn read<T: Sized32>(source: *const T) -> Result<Read<T>, Error
     }
     // SAFETY: the first field is there in any version.
     let size = unsafe { source.cast::<u32>().read_unaligned() } as usize;
-    // A struct of more than a page is a mistake, not a later version.
-    if !(T::FIRST_SIZE..=4_096).contains(&size) {
+    // A struct of more than a page is a mistake, not a later version; and none ends within a pointer.
+    if !(T::FIRST_SIZE..=4_096).contains(&size) || size % align_of::<T>() != 0 {
         let message = format!(
             "the {} has struct_size {size}, which no version of the library has; initialize it with its _INIT macro",
             T::NAME

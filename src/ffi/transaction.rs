@@ -181,7 +181,7 @@ pub unsafe extern "C" fn sessionstore_transaction_free(transaction: *mut session
 /// Errors of the request: `CHECK_FAILED`, or `LOCK_LOST`, whose `sessionstore_error_check` says which check,
 /// and `sessionstore_error_current` what the key holds; what a write of it is refused with, whose
 /// `sessionstore_error_write` says which; `INVALID_ARGUMENT` for more than 200 checks and writes; `TIMEOUT`,
-/// `CONNECTION_LOST`, `CLOSED`, after which it may have been made.
+/// `SESSION_LOST`, `CLOSED`; `OUTCOME_UNKNOWN`, after which it may have been made.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_store_transact(
     store: *const sessionstore_store,

@@ -84,8 +84,8 @@ pub unsafe extern "C" fn sessionstore_store_update(
 /// callback all the same: a `_wait` inside it returns `WOULD_DEADLOCK`. `timeout_ms` bounds all attempts
 /// together. `event_out`, which may be NULL, is given the key's state after the update.
 ///
-/// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent; `TIMEOUT` when the last attempt
-/// has no answer by then, which may have been made.
+/// Further errors: `WOULD_DEADLOCK` inside a callback, where nothing is sent; `OUTCOME_UNKNOWN` when the
+/// last attempt has no answer by then, which may have been made.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_store_update_wait(
     store: *const sessionstore_store,

@@ -2,13 +2,11 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{ready, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -19,6 +17,8 @@ use super::handshake::{self, Admission, Asked};
 use super::http::{BadHead, Head, Response};
 use super::options::{ACCEPT_PAUSE_MS, CLOSE_WAIT_MS, MAX_HEAD_BYTES};
 use super::shard::{Shard, Ticket, ToShard};
+use super::stream::Stream;
+use super::tls::{Accepted, Tls};
 
 /// Accepts until it is dropped.
 pub(super) async fn accept(shard: Rc<Shard>, listener: std::net::TcpListener) {
@@ -48,25 +48,37 @@ fn is_about_one_socket(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-async fn receive(shard: Rc<Shard>, mut socket: TcpStream, mut ticket: Ticket) {
+async fn receive(shard: Rc<Shard>, socket: TcpStream, mut ticket: Ticket) {
     // Linux hands the listener's setting down; one system call less for each connection.
     if cfg!(not(target_os = "linux")) {
         let _ = socket.set_nodelay(true);
     }
     let limit = Duration::from_millis(shard.options().handshake_timeout_ms);
-    let received = timeout(limit, read_head(&shard, &mut socket, &mut ticket)).await;
-    match received {
+    let received = async {
+        let socket = match &shard.shared.tls {
+            None => Stream::from(socket),
+            // In a box, so that the tasks of plain sockets stay small.
+            Some(tls) => match Box::pin(secure(&shard, tls, socket)).await? {
+                Ok(socket) => socket,
+                Err((socket, answer)) => return Ok((socket, Received::Answer(answer))),
+            },
+        };
+        let received = read_head(&shard, &socket, &mut ticket).await?;
+        io::Result::Ok((socket, received))
+    };
+    match timeout(limit, received).await {
         // Half a handshake, or none.
         Err(_) | Ok(Err(_)) => {}
-        Ok(Ok(Received::Answer(response))) => {
-            let _ = timeout(limit.min(Duration::from_millis(CLOSE_WAIT_MS)), refuse(&shard, socket, response)).await;
+        Ok(Ok((socket, Received::Answer(response)))) => {
+            let answer = response.map_or(Vec::new(), |response| response.bytes());
+            let _ = timeout(limit.min(Duration::from_millis(CLOSE_WAIT_MS)), refuse(&shard, socket, &answer)).await;
         }
-        Ok(Ok(Received::Admission(admission, rest))) => {
+        Ok(Ok((socket, Received::Admission(admission, rest)))) => {
             let home = shard.shared.shard_of(&admission.room);
             if home == shard.index {
                 return shard.enter(socket, &admission, rest, ticket);
             }
-            if let (Ok(socket), Some(home)) = (socket.into_std(), shard.shared.shards.get(home)) {
+            if let (Ok(socket), Some(home)) = (socket.unbind(), shard.shared.shards.get(home)) {
                 // Fails when that loop is stopping, and then the socket is closed.
                 let _ = home.send(ToShard::Adopt { socket, admission, rest, ticket });
             }
@@ -75,19 +87,34 @@ async fn receive(shard: Rc<Shard>, mut socket: TcpStream, mut ticket: Ticket) {
 }
 
 enum Received {
-    Answer(Response),
+    /// None where TLS has said already what is wrong.
+    Answer(Option<Response>),
     /// With what came after the head.
     Admission(Box<Admission>, Vec<u8>),
 }
 
+/// Takes a socket through the handshake of TLS; or gives it back with what it is to be told.
+async fn secure(shard: &Shard, tls: &Tls, socket: TcpStream) -> io::Result<Result<Stream, (Stream, Option<Response>)>> {
+    Ok(match tls.accept(socket, shard.now()).await? {
+        Accepted::Tls(socket) => Ok(socket),
+        Accepted::Plain(socket) => {
+            let message = "this server speaks TLS; use wss:// (or https://)";
+            Err((socket, Some(Response::refusal(400, &Error::new(ErrorCode::TlsFailed, message)))))
+        }
+        Accepted::Refused(socket, error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            Err((socket, None))
+        }
+    })
+}
+
 /// Reads until the head is complete. Only a head that comes in pieces is kept.
-async fn read_head(shard: &Rc<Shard>, socket: &mut TcpStream, ticket: &mut Ticket) -> io::Result<Received> {
+async fn read_head(shard: &Rc<Shard>, socket: &Stream, ticket: &mut Ticket) -> io::Result<Received> {
     let mut kept = Vec::new();
     poll_fn(|context| loop {
         let mut buffer = shard.buffer.borrow_mut();
-        let mut reading = ReadBuf::new(&mut buffer);
-        ready!(Pin::new(&mut *socket).poll_read(context, &mut reading))?;
-        let read = reading.filled();
+        let read = ready!(socket.poll_read(context, &mut buffer))?;
+        let read = &buffer[..read];
         if read.is_empty() {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
@@ -109,7 +136,7 @@ async fn read_head(shard: &Rc<Shard>, socket: &mut TcpStream, ticket: &mut Ticke
 
 /// What a head asks for; `None` when it is not complete.
 fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Received> {
-    let answer = |response| Some(Received::Answer(response));
+    let answer = |response| Some(Received::Answer(Some(response)));
     let too_large = || {
         let message = format!("the request head is larger than {MAX_HEAD_BYTES} bytes, or has too many lines");
         Response::refusal(431, &Error::new(ErrorCode::MessageTooLarge, message))
@@ -126,8 +153,13 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
         }
     };
     let shared = &shard.shared;
-    match handshake::read(&head, shared.verifier.as_ref(), &shared.options.limits, &mut shard.last_listen.borrow_mut())
-    {
+    match handshake::read(
+        &head,
+        &shared.origins,
+        shared.verifier.as_ref(),
+        &shared.options.limits,
+        &mut shard.last_listen.borrow_mut(),
+    ) {
         Asked::Health => {
             let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
             let (rooms, peers, connections) = (count(&shared.rooms), count(&shared.peers), count(&shared.connections));
@@ -148,14 +180,11 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
 
 /// Answers and closes. What still comes is read first, because closing on unread bytes would take
 /// the answer back.
-pub(super) async fn refuse(shard: &Rc<Shard>, mut socket: TcpStream, response: Response) -> io::Result<()> {
-    socket.write_all(&response.bytes()).await?;
-    socket.shutdown().await?;
+pub(super) async fn refuse(shard: &Rc<Shard>, socket: Stream, answer: &[u8]) -> io::Result<()> {
+    socket.write_last(answer).await?;
     poll_fn(|context| loop {
         let mut buffer = shard.buffer.borrow_mut();
-        let mut reading = ReadBuf::new(&mut buffer);
-        ready!(Pin::new(&mut socket).poll_read(context, &mut reading))?;
-        if reading.filled().is_empty() {
+        if ready!(socket.poll_drain(context, &mut buffer))? == 0 {
             return Poll::Ready(Ok(()));
         }
     })

@@ -228,7 +228,7 @@ pub(super) mod tests {
     pub fn slots(count: usize) -> (PeerHandle, Vec<KeySlot>) {
         let mut room = Room::new("r", Default::default());
         let mut events = Vec::new();
-        let peer = Introduction { peer_id: "p", user_id: "", name: None, role: "r", metadata: None };
+        let peer = Introduction { peer_id: "p", user_id: "", name: None, role: "r", metadata: None, secret: None };
         let joined = room.apply(0, Command::Join { peer, new_session_id: "s" }, &mut events).expect("joined");
         let Reply::Joined { peer, .. } = joined else { panic!("not joined") };
         let keys: Vec<String> = (0..count).map(|index| format!("k{index:03}")).collect();

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{ready, Context, Poll};
 
 use crate::core::room::{PeerHandle, Time};
+use crate::core::secret::Secret;
 
 use super::batch::{Batch, Filter};
 use super::budget::Budget;
@@ -39,6 +40,8 @@ pub(super) struct Identity {
     pub role: String,
     pub name: Option<String>,
     pub metadata: Option<String>,
+    /// By which it comes back as itself.
+    pub secret: Option<Secret>,
 }
 
 /// What a delivery looks at comes first and lies together: with thousands of connections each of its
@@ -142,6 +145,8 @@ impl Connection {
         self.state.set(State::Closed);
         if self.outbox.borrow().parked.is_some() {
             self.socket.cut();
+        } else {
+            self.socket.say_goodbye();
         }
     }
 
@@ -269,6 +274,19 @@ async fn drain(connection: Rc<Connection>) {
             }
             let mut outbox = connection.outbox.borrow_mut();
             let Some(parked) = &mut outbox.parked else { return };
+            if connection.socket.holds_back() {
+                match connection.socket.flush() {
+                    Ok(()) => {
+                        parked.progress_at = connection.shard.now();
+                        continue;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => {
+                        drop(outbox);
+                        return connection.abort();
+                    }
+                }
+            }
             if !parked.is_empty() {
                 match parked.write(&connection.socket, || connection.shard.now()) {
                     Ok(()) => continue,

@@ -7,11 +7,13 @@ use serde_json::value::RawValue;
 use tungstenite::handshake::derive_accept_key;
 
 use super::http::{Head, Response};
+use super::origin::Origins;
 use super::token::Verifier;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::{Limits, MAX_REQUEST_ID_BYTES};
 use crate::core::names::{self, KeyList};
 use crate::core::room::Time;
+use crate::core::secret::Secret;
 
 /// What a request head asks for.
 #[derive(Debug)]
@@ -39,6 +41,10 @@ pub(super) struct Admission {
     pub listen: Option<Arc<KeyList>>,
     /// And the prefixes.
     pub prefixes: Option<KeyList>,
+    /// By which the peer comes back as itself.
+    pub secret: Option<Secret>,
+    /// The session that it comes back to, and the last revision it knows.
+    pub since: Option<(String, u64)>,
     pub accept_key: String,
 }
 
@@ -50,13 +56,23 @@ const DEFAULT_ROLE: &str = "guest";
 pub(super) struct LastListen(Option<(String, Arc<KeyList>)>);
 
 /// Decides what to do with a request.
-pub(super) fn read(head: &Head<'_>, verifier: Option<&Verifier>, limits: &Limits, last: &mut LastListen) -> Asked {
+pub(super) fn read(
+    head: &Head<'_>,
+    origins: &Origins,
+    verifier: Option<&Verifier>,
+    limits: &Limits,
+    last: &mut LastListen,
+) -> Asked {
     match head.path {
         "/healthz" | "/ws" if head.method != "GET" => {
             let error = Error::new(ErrorCode::MalformedMessage, "only GET is possible here");
             Asked::Refused(Response::refusal(405, &error).with("Allow: GET\r\n"))
         }
         "/healthz" => Asked::Health,
+        // Before the token is looked at: a page that may not connect learns nothing about one.
+        "/ws" if !origins.allow(head.header_or_empty("origin")) => {
+            Asked::Refused(Response::refusal(403, &ErrorCode::OriginNotAllowed.into()))
+        }
         "/ws" => match upgrade(head).and_then(|key| admission(head, key, verifier, limits, last)) {
             Ok(admission) => Asked::Join(Box::new(admission)),
             Err(response) => Asked::Refused(response),
@@ -99,6 +115,9 @@ struct Query<'a> {
     /// As it was written.
     listen: Option<&'a str>,
     prefixes: Option<Cow<'a, str>>,
+    secret: Option<Cow<'a, str>>,
+    session: Option<Cow<'a, str>>,
+    since: Option<Cow<'a, str>>,
 }
 
 fn query(text: &str) -> Query<'_> {
@@ -112,6 +131,9 @@ fn query(text: &str) -> Query<'_> {
                 continue;
             }
             "prefixes" => &mut query.prefixes,
+            "secret" => &mut query.secret,
+            "session" => &mut query.session,
+            "since" => &mut query.since,
             "room" => &mut query.room,
             "role" => &mut query.role,
             "name" => &mut query.name,
@@ -169,6 +191,8 @@ fn admission(
         join: query.join.as_deref().map(join_id).transpose().map_err(bad_parameter)?,
         listen: query.listen.map(|written| last.read(written)).transpose().map_err(bad_parameter)?,
         prefixes: query.prefixes.as_deref().map(prefixes).transpose().map_err(bad_parameter)?,
+        secret: query.secret.as_deref().map(secret).transpose().map_err(bad_parameter)?,
+        since: since(query.session, query.since.as_deref()).map_err(bad_parameter)?,
         accept_key,
     };
     check(&admission, limits).map_err(bad_parameter)?;
@@ -203,6 +227,19 @@ fn check(admission: &Admission, limits: &Limits) -> Result<(), Error> {
         return Err(Error::new(ErrorCode::TooManyListenedKeys, message));
     }
     Ok(())
+}
+
+/// The `session` and `since` parameters, which mean something together only.
+fn since(session: Option<Cow<'_, str>>, since: Option<&str>) -> Result<Option<(String, u64)>, Error> {
+    let wrong = |_| Error::new(ErrorCode::InvalidArgument, "since is not a revision");
+    let revision: Option<u64> = since.map(str::parse).transpose().map_err(wrong)?;
+    Ok(session.map(Cow::into_owned).zip(revision))
+}
+
+/// The `secret` parameter.
+fn secret(text: &str) -> Result<Secret, Error> {
+    let wrong = || Error::new(ErrorCode::InvalidArgument, "secret is not 32 hexadecimal digits");
+    Secret::parse(text).ok_or_else(wrong)
 }
 
 /// The `prefixes` parameter.
@@ -250,7 +287,7 @@ mod tests {
     fn ask(line: &str, headers: &str) -> Asked {
         let bytes = format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
         let head = Head::parse(bytes.as_bytes()).expect("valid").expect("complete");
-        read(&head, None, &Limits::default(), &mut LastListen::default())
+        read(&head, &Origins::default(), None, &Limits::default(), &mut LastListen::default())
     }
 
     fn refused(line: &str, headers: &str) -> (u16, String) {
@@ -304,6 +341,8 @@ mod tests {
             ("GET /ws?room=r&join=1&listen=", "\"code\":2"),
             ("GET /ws?room=r&join=1&listen", "\"code\":2"),
             ("GET /ws?room=r&listen=%5B%5D", "\"code\":2"),
+            ("GET /ws?room=r&join=1&secret=secret", "\"code\":2"),
+            ("GET /ws?room=r&join=1&session=s&since=-1", "\"code\":2"),
         ];
         for (line, code) in bad {
             let (status, body) = refused(line, UPGRADE);

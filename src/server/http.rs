@@ -52,6 +52,12 @@ impl<'a> Head<'a> {
         std::str::from_utf8(value).ok().map(str::trim)
     }
 
+    /// The same, and empty if it is not text: for what must not pass because it cannot be read.
+    pub fn header_or_empty(&self, name: &str) -> Option<&'a str> {
+        let is_there = self.headers.iter().any(|(have, _)| have.eq_ignore_ascii_case(name));
+        is_there.then(|| self.header(name).unwrap_or(""))
+    }
+
     /// Whether a header that lists words has this one.
     pub fn header_has(&self, name: &str, word: &str) -> bool {
         let mut headers = self.headers.iter().filter(|(have, _)| have.eq_ignore_ascii_case(name));
@@ -97,6 +103,7 @@ impl Response {
             200 => "OK",
             400 => "Bad Request",
             401 => "Unauthorized",
+            403 => "Forbidden",
             404 => "Not Found",
             405 => "Method Not Allowed",
             426 => "Upgrade Required",

@@ -17,13 +17,13 @@
 //! |---|---|
 //! | `options` | what a server can be told; every bound with its reason |
 //! | `acceptor` | new sockets, up to the point where their room is known |
-//! | `http`, `handshake`, `token` | a request head, what it asks for, and whether that is granted |
+//! | `http`, `handshake`, `origin`, `token` | a request head, what it asks for, and whether that is granted |
 //! | `rules` | rules from a file |
 //! | `shard` | a loop: its rooms, its connections, flusher, timers, stopping |
 //! | `room_host`, `requests` | one room with its members, and what they ask of it |
 //! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
-//! | `connection`, `frames`, `stream` | one WebSocket, its frames, the transport under it |
+//! | `connection`, `frames`, `stream`, `tls` | one WebSocket, its frames, the transport under it |
 
 mod acceptor;
 mod batch;
@@ -34,6 +34,7 @@ mod handshake;
 mod http;
 mod news;
 mod options;
+mod origin;
 mod outbox;
 mod plan;
 mod requests;
@@ -42,6 +43,11 @@ mod rules;
 mod shard;
 mod signal;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_absent.rs"]
+mod tls;
 mod token;
 
 use std::io;
@@ -56,7 +62,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::rules::Rules;
 
-pub use options::ServerOptions;
+pub use options::{ServerOptions, TlsOptions};
 use shard::{Shared, ToShard};
 
 /// Connections that may wait to be accepted. The system caps it (4,096 on Linux).
@@ -90,11 +96,13 @@ impl Server {
     /// Errors: `INVALID_CONFIG` with the option at fault, `ADDRESS_IN_USE`,
     /// `ADDRESS_UNAVAILABLE`, `OUT_OF_RESOURCES`.
     pub fn start(options: ServerOptions) -> Result<Server, Error> {
-        let listener = listen(options.check()?)?;
-        let address = listener.local_addr().map_err(out_of_resources)?;
+        let address = options.check()?;
         let threads = options.thread_count();
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
-        let shared = Arc::new(Shared::new(options, senders));
+        // Before the port is opened: nobody should find it and be cut off over a file that is not there.
+        let shared = Arc::new(Shared::new(options, senders)?);
+        let listener = listen(address)?;
+        let address = listener.local_addr().map_err(out_of_resources)?;
         // From here on an early return drops the server, and with it stops the loops begun.
         let server = Server { address, shared };
         let mut listener = Some(listener);
@@ -107,7 +115,7 @@ impl Server {
             let started = thread.spawn(move || shard::run(runtime, shared, inbox, index, listener));
             started.map_err(out_of_resources)?;
         }
-        tracing::info!(%address, threads, "listening");
+        tracing::info!(%address, threads, tls = server.shared.tls.is_some(), "listening");
         Ok(server)
     }
 
@@ -116,14 +124,16 @@ impl Server {
         self.address
     }
 
-    /// The URL for clients on this machine, such as `ws://127.0.0.1:7350`.
+    /// The URL for clients on this machine, such as `ws://127.0.0.1:7350`, or with `wss` when it has a
+    /// certificate.
     pub fn url(&self) -> String {
         let ip = match self.address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        format!("ws://{}", SocketAddr::new(ip, self.address.port()))
+        let scheme = if self.shared.tls.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}", SocketAddr::new(ip, self.address.port()))
     }
 
     /// How much is going on.
@@ -143,6 +153,30 @@ impl Server {
         for shard in &self.shared.shards {
             // Fails when that loop has ended already.
             let _ = shard.send(ToShard::Rules(rules.clone()));
+        }
+    }
+
+    /// Reads the files of [`ServerOptions::tls`] again; connections that come from now on get what is in
+    /// them, and those there are stay. The server also looks by itself whether the files changed, when
+    /// a connection comes and at most once in two seconds.
+    ///
+    /// It reads on the thread that calls.
+    ///
+    /// Errors: `INVALID_CONFIG` with the file and the reason, after which the old certificate stays in
+    /// force; `WRONG_MODE` for a server without TLS.
+    ///
+    /// ```
+    /// # let server = sessionstore::Server::start(Default::default())?;
+    /// // Say, in a handler of SIGHUP, or after the certificate was renewed.
+    /// if let Err(error) = server.reload_tls() {
+    ///     eprintln!("the old certificate stays in force: {error}");
+    /// }
+    /// # Ok::<(), sessionstore::Error>(())
+    /// ```
+    pub fn reload_tls(&self) -> Result<(), Error> {
+        match &self.shared.tls {
+            Some(tls) => tls.reload(),
+            None => Err(Error::new(ErrorCode::WrongMode, "the server was started without TLS")),
         }
     }
 

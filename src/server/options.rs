@@ -1,6 +1,7 @@
 //! What a server can be told, and every number that bounds it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::core::error::{Error, ErrorCode};
@@ -65,6 +66,20 @@ pub(super) const TOKEN_WARNING_MS: u64 = 30_000;
 /// How long the acceptor rests when the system has no descriptor left, in milliseconds.
 pub(super) const ACCEPT_PAUSE_MS: u64 = 100;
 
+/// Plaintext that is encrypted at once, in bytes: the largest record of TLS. What the socket does not take
+/// of a record is kept, so this bounds what a slow connection holds beyond its queue.
+#[cfg(feature = "tls")]
+pub(super) const TLS_RECORD_BYTES: usize = 16 * 1024;
+
+/// Most bytes of a client's part in the handshake of TLS. A hello has 300 to 2,000; a chain of client
+/// certificates takes a few thousand.
+#[cfg(feature = "tls")]
+pub(super) const MAX_TLS_HANDSHAKE_BYTES: usize = 64 * 1024;
+
+/// How often the files of certificates are looked at, at most, in milliseconds. Three times stat() in two
+/// seconds cost nothing, and who renews a certificate does not wait for it.
+#[cfg(feature = "tls")]
+pub(super) const TLS_FILE_CHECK_MS: u64 = 2_000;
 /// Unless said otherwise, what may be asked at once is what may be asked in so many seconds: a program that
 /// begins, comes back or loads a page asks a lot, and then little.
 pub(super) const BURST_SECONDS: i64 = 5;
@@ -109,6 +124,13 @@ pub struct ServerOptions {
     /// Who may do what, by role. Default none: everybody may do everything. See
     /// [`Server::set_rules`](super::Server::set_rules) for later ones.
     pub rules: Option<Arc<Rules>>,
+    /// TLS, with a certificate from files. Default none: plain `ws://`, for this machine or behind a proxy
+    /// that speaks TLS.
+    pub tls: Option<TlsOptions>,
+    /// The web pages that may connect, by their origin: `https://example.org`, or with a port. Default none
+    /// named: all. Requests without an `Origin` header always may: only browsers send it, and a program
+    /// could send what it likes.
+    pub allowed_origins: Vec<String>,
     /// The limits of each room.
     pub limits: Limits,
     /// Threads that serve rooms; a room lives on one of them. 0, the default: one per core.
@@ -151,6 +173,27 @@ pub struct ServerOptions {
     pub shutdown_ms: u64,
 }
 
+/// The files a server that speaks TLS needs, all in PEM. They are read when it starts, by
+/// [`Server::reload_tls`](super::Server::reload_tls), and when they change.
+///
+/// ```no_run
+/// use sessionstore::{Server, ServerOptions, TlsOptions};
+/// let tls = TlsOptions { certificate: "fullchain.pem".into(), key: "privkey.pem".into(), client_ca: None };
+/// let server = Server::start(ServerOptions { tls: Some(tls), ..Default::default() })?;
+/// assert!(server.url().starts_with("wss://"));
+/// # Ok::<(), sessionstore::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// The server's certificate, followed by those between it and an authority that clients trust.
+    pub certificate: PathBuf,
+    /// The private key of the first certificate: PKCS #8, SEC 1 or PKCS #1, not encrypted.
+    pub key: PathBuf,
+    /// Authorities of clients' certificates. With it every client must show a certificate that one of
+    /// them signed: mutual TLS. Default none: nobody is asked for one.
+    pub client_ca: Option<PathBuf>,
+}
+
 impl Default for ServerOptions {
     fn default() -> ServerOptions {
         ServerOptions {
@@ -158,6 +201,8 @@ impl Default for ServerOptions {
             port: 0,
             secret: None,
             rules: None,
+            tls: None,
+            allowed_origins: Vec::new(),
             limits: Limits::default(),
             threads: 0,
             ping_interval_ms: 15_000,
@@ -184,6 +229,8 @@ impl std::fmt::Debug for ServerOptions {
             .field("port", &self.port)
             .field("secret", &self.secret.as_ref().map(|_| "(set)"))
             .field("rules", &self.rules.as_ref().map(|_| "(set)"))
+            .field("tls", &self.tls)
+            .field("allowed_origins", &self.allowed_origins)
             .field("limits", &self.limits)
             .field("threads", &self.threads)
             .field("ping_interval_ms", &self.ping_interval_ms)
@@ -260,6 +307,15 @@ mod tests {
         let mut options = ServerOptions::default();
         change(&mut options);
         options.check().expect_err("refused").message().to_owned()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_build_without_tls_says_so() {
+        let tls = TlsOptions { certificate: "cert.pem".into(), key: "key.pem".into(), client_ca: None };
+        let options = ServerOptions { tls: Some(tls), ..Default::default() };
+        let error = crate::Server::start(options).map(drop).expect_err("no TLS");
+        assert!(error == ErrorCode::InvalidConfig && error.message().contains("has no TLS"), "{error}");
     }
 
     #[test]

@@ -248,7 +248,7 @@ impl Outbox {
             return Delivery::Parked;
         }
         let (index, written) = match write(socket, scratch, self.ends) {
-            Ok((index, _)) if index == scratch.len() => {
+            Ok((index, _)) if index == scratch.len() && !socket.holds_back() => {
                 scratch.clear();
                 return Delivery::Written;
             }
@@ -551,7 +551,7 @@ mod tests {
                 peer,
                 batch: Batch::default(),
                 outbox: Outbox::default(),
-                stream: Stream::Test(socket.clone()),
+                stream: socket.clone().into(),
                 socket,
                 queue_bytes,
                 said: Vec::new(),

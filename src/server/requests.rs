@@ -27,14 +27,20 @@ impl Inner {
             return;
         }
         if let Some(id) = &admission.join {
-            let Some((peer, _)) = self.join(connection, Some(id), None, None, now) else { return };
+            let Some((peer, is_back)) = self.join(connection, Some(id), None, None, now) else { return };
             let keys: Vec<&str> = admission.listen.iter().flat_map(|keys| keys.iter()).collect();
             let prefixes: Vec<&str> = admission.prefixes.iter().flat_map(|prefixes| prefixes.iter()).collect();
             if admission.listen.is_none() && admission.prefixes.is_none() {
                 return self.answer_snapshot(connection, peer);
             }
+            let before = self.room.group_of(peer);
             return match self.listen(connection, peer, &keys, &prefixes, now) {
-                Ok(()) => self.answer_snapshot(connection, peer),
+                Ok(()) => {
+                    // Only who goes on listening to the same may know some of it.
+                    let goes_on = is_back && self.room.group_of(peer) == before;
+                    let since = admission.since.as_ref().filter(|_| goes_on);
+                    self.answer_missed(connection, peer, since);
+                }
                 // The handshake has checked the keys, so this is a fault; the client is told.
                 Err(error) => self.answer(connection, |out| wire::write_error(out, None, &error)),
             };
@@ -183,7 +189,7 @@ impl Inner {
         };
         match message {
             ClientMessage::Set { key, value, expected } => {
-                match (self.apply(now, Command::Set { peer, key: &key, value, expected }), id) {
+                match (self.apply_once(now, peer, id, Command::Set { peer, key: &key, value, expected }), id) {
                     (Ok(Reply::State(state)), Some(id)) => self.answer_set(connection, id, &state),
                     (reply, _) => self.state(connection, id, reply),
                 }
@@ -193,15 +199,15 @@ impl Inner {
                 self.state(connection, id, reply);
             }
             ClientMessage::Write { write, lock } => {
-                let reply = self.apply(now, Command::Write { peer, write, lock });
+                let reply = self.apply_once(now, peer, id, Command::Write { peer, write, lock });
                 self.state(connection, id, reply);
             }
             ClientMessage::Transact(transaction) => {
-                let reply = self.apply(now, Command::Transact { peer, transaction });
+                let reply = self.apply_once(now, peer, id, Command::Transact { peer, transaction });
                 self.state(connection, id, reply);
             }
             ClientMessage::Acquire { name, ttl_ms, wait_ms } => {
-                let reply = self.apply(now, Command::Acquire { peer, name: &name, ttl_ms, wait_ms });
+                let reply = self.apply_once(now, peer, id, Command::Acquire { peer, name: &name, ttl_ms, wait_ms });
                 match (reply, id) {
                     (Ok(Reply::Waiting(wait)), Some(id)) => self.answer_later(connection, id, wait),
                     (reply, _) => self.state(connection, id, reply),
@@ -212,7 +218,7 @@ impl Inner {
                 self.state(connection, id, reply);
             }
             ClientMessage::Release { lock } => {
-                let reply = self.apply(now, Command::Release { peer, lock });
+                let reply = self.apply_once(now, peer, id, Command::Release { peer, lock });
                 self.state(connection, id, reply);
             }
             ClientMessage::Read { keys, prefixes } => {
@@ -263,6 +269,10 @@ impl Inner {
                 }
                 (outcome, _) => self.done(connection, id, outcome.map(drop)),
             },
+            ClientMessage::Answered { through, except } => {
+                let reply = self.apply(now, Command::Answered { peer, through, except: &except });
+                self.done(connection, id, reply.map(drop));
+            }
             ClientMessage::Leave => {
                 // Who goes need not hear what others said last, but its own writes come before
                 // their results.
@@ -393,6 +403,7 @@ impl Inner {
             name: name.or(identity.name.as_deref()),
             role: &identity.role,
             metadata: metadata.or(identity.metadata.as_deref()),
+            secret: identity.secret,
         };
         self.apply(now, Command::Join { peer, new_session_id: &new_session_id })
     }

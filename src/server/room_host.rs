@@ -255,8 +255,30 @@ impl Inner {
 
     /// Applies a command and turns what happened into frames.
     pub fn apply(&mut self, now: Time, command: Command<'_>) -> Result<Reply, Error> {
+        self.apply_as(now, |room, events| room.apply(now, command, events))
+    }
+
+    /// The same for a request that may come again, which is then answered as it was the first time.
+    pub fn apply_once(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        id: Option<&RawValue>,
+        command: Command<'_>,
+    ) -> Result<Reply, Error> {
+        match id.and_then(wire::request_number) {
+            Some(request) => self.apply_as(now, |room, events| room.apply_once(now, peer, request, command, events)),
+            None => self.apply(now, command),
+        }
+    }
+
+    fn apply_as(
+        &mut self,
+        now: Time,
+        apply: impl FnOnce(&mut Room, &mut Vec<Event>) -> Result<Reply, Error>,
+    ) -> Result<Reply, Error> {
         let mut events = self.shard.events.take();
-        let reply = self.room.apply(now, command, &mut events);
+        let reply = apply(&mut self.room, &mut events);
         for event in events.drain(..) {
             self.announce(event, now);
         }
@@ -530,6 +552,19 @@ impl Inner {
         });
         let list = list.clone();
         self.answer_shared(connection, list);
+    }
+
+    /// What the peer missed since a revision of this session, if that can be told; otherwise the state of every
+    /// key it listens to.
+    pub fn answer_missed(&mut self, connection: &Rc<Connection>, peer: PeerHandle, since: Option<&(String, u64)>) {
+        let since = since.filter(|(session, _)| self.room.session_id().is_some_and(|id| **id == **session));
+        match since.and_then(|(_, revision)| self.room.changes_since(peer, *revision)) {
+            Some(missed) if missed.is_empty() => {}
+            Some(missed) => self.answer(connection, |out| {
+                wire::write_changes(out, missed.iter().map(|change| (&**change, 0)), false);
+            }),
+            None => self.answer_snapshot(connection, peer),
+        }
     }
 
     /// The state of every key the peer listens to; nothing if there is none.

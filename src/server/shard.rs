@@ -10,7 +10,6 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::{spawn_local, yield_now, LocalSet};
 
@@ -30,10 +29,13 @@ use super::options::{
     ServerOptions, CLOSE_WAIT_MS, FULL_RETRY_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, REFUSED_SOCKETS_PER_ADDRESS,
     ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
 };
+use super::origin::Origins;
 use super::outbox::Segment;
 use super::plan::Spares;
 use super::room_host::{close_code, RoomHost};
 use super::signal::Signal;
+use super::stream::{Stream, Unbound};
+use super::tls::Tls;
 use super::token::Verifier;
 use crate::frames::{self, EMPTY_PING};
 
@@ -48,6 +50,8 @@ pub(super) struct Shared {
     /// Those of the options, shared by the rooms.
     pub limits: Arc<Limits>,
     pub verifier: Option<Verifier>,
+    pub tls: Option<Tls>,
+    pub origins: Origins,
     pub clock: Clock,
     pub shards: Vec<UnboundedSender<ToShard>>,
     hasher: RandomState,
@@ -69,7 +73,7 @@ pub(super) struct Shared {
 pub(super) enum ToShard {
     /// A connection for one of its rooms.
     Adopt {
-        socket: std::net::TcpStream,
+        socket: Unbound,
         admission: Box<Admission>,
         rest: Vec<u8>,
         ticket: Ticket,
@@ -80,10 +84,13 @@ pub(super) enum ToShard {
 }
 
 impl Shared {
-    pub fn new(options: ServerOptions, shards: Vec<UnboundedSender<ToShard>>) -> Shared {
-        Shared {
+    pub fn new(options: ServerOptions, shards: Vec<UnboundedSender<ToShard>>) -> Result<Shared, Error> {
+        let clock = Clock::start();
+        Ok(Shared {
+            origins: Origins::new(&options.allowed_origins)?,
+            tls: options.tls.as_ref().map(|files| Tls::new(files, clock.now())).transpose()?,
             verifier: options.secret.as_deref().map(Verifier::new),
-            clock: Clock::start(),
+            clock,
             hasher: RandomState::new(),
             rooms: AtomicUsize::new(0),
             peers: AtomicUsize::new(0),
@@ -96,7 +103,7 @@ impl Shared {
             shards,
             limits: Arc::new(options.limits.clone()),
             options,
-        }
+        })
     }
 
     /// The loop a room lives on. The hash is keyed, so that nobody can aim at one loop.
@@ -350,7 +357,7 @@ impl Shard {
     }
 
     /// Takes in a connection whose handshake is granted, for a room of this loop.
-    pub fn enter(self: &Rc<Self>, socket: TcpStream, admission: &Admission, rest: Vec<u8>, ticket: Ticket) {
+    pub fn enter(self: &Rc<Self>, socket: Stream, admission: &Admission, rest: Vec<u8>, ticket: Ticket) {
         if self.is_stopping() {
             return;
         }
@@ -367,8 +374,8 @@ impl Shard {
             if let Some(Err(error)) = host.turn(|inner| inner.check_place(&peer_id)) {
                 let (shard, limit) = (self.clone(), Duration::from_millis(CLOSE_WAIT_MS));
                 spawn_local(async move {
-                    let refused = acceptor::refuse(&shard, socket, Response::too_much(&error));
-                    let _ = tokio::time::timeout(limit, refused).await;
+                    let answer = Response::too_much(&error).bytes();
+                    let _ = tokio::time::timeout(limit, acceptor::refuse(&shard, socket, &answer)).await;
                     drop(ticket);
                 });
                 return self.drop_if_unused(&host);
@@ -380,8 +387,9 @@ impl Shard {
             role: admission.role.clone(),
             name: admission.name.clone(),
             metadata: admission.metadata.clone(),
+            secret: admission.secret,
         };
-        let connection = Rc::new(Connection::new(host.clone(), socket.into(), identity, ticket));
+        let connection = Rc::new(Connection::new(host.clone(), socket, identity, ticket));
         connection.expires_at.set(admission.expires_at);
         let index = self.connections.borrow_mut().insert(connection.clone());
         connection.index.set(index);
@@ -533,7 +541,7 @@ pub(super) fn run(
         while let Some(message) = inbox.recv().await {
             match message {
                 ToShard::Adopt { socket, admission, rest, ticket } => {
-                    if let Ok(socket) = TcpStream::from_std(socket) {
+                    if let Ok(socket) = socket.bind() {
                         shard.enter(socket, &admission, rest, ticket);
                     }
                 }

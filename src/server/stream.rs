@@ -1,6 +1,7 @@
-//! The transport under a connection. TCP now; TLS becomes another variant.
+//! The transport under a connection: TCP, or TLS over it.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
@@ -8,6 +9,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::tls;
 
 /// A plain vectored write to a peer that is gone would raise SIGPIPE, and kill a host program that
 /// leaves it at its default. Apple has no such flag but a socket option, which socket2 sets.
@@ -22,67 +25,179 @@ const MORE_FOLLOWS: libc::c_int = libc::MSG_MORE;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const MORE_FOLLOWS: std::ffi::c_int = 0;
 
-/// Read by the task of the connection, written to by whoever flushes.
-pub(super) enum Stream {
-    /// Borrowed for the length of one call only.
-    Tcp(RefCell<TcpStream>),
+/// Read by the task of the connection, written to by whoever flushes. Borrowed for the length of one
+/// call only.
+pub(super) struct Stream(RefCell<Transport>);
+
+enum Transport {
+    Tcp(TcpStream),
+    /// In a box, so that plain connections stay as small as they are.
+    Tls(Box<tls::Session>),
     #[cfg(test)]
     Test(std::rc::Rc<TestSocket>),
 }
 
+/// Every idle connection pays for the size of a stream.
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(test)))]
+const _: () = assert!(size_of::<Stream>() == size_of::<RefCell<TcpStream>>(), "TLS makes plain connections larger");
+
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Stream {
-        Stream::Tcp(RefCell::new(stream))
+        Stream(RefCell::new(Transport::Tcp(stream)))
+    }
+}
+
+impl From<tls::Session> for Stream {
+    fn from(session: tls::Session) -> Stream {
+        Stream(RefCell::new(Transport::Tls(Box::new(session))))
+    }
+}
+
+#[cfg(test)]
+impl From<std::rc::Rc<TestSocket>> for Stream {
+    fn from(socket: std::rc::Rc<TestSocket>) -> Stream {
+        Stream(RefCell::new(Transport::Test(socket)))
+    }
+}
+
+/// A stream on its way to another thread.
+pub(super) enum Unbound {
+    Tcp(std::net::TcpStream),
+    Tls(Box<tls::Unbound>),
+}
+
+impl Unbound {
+    /// The stream, for the loop of this thread.
+    pub fn bind(self) -> io::Result<Stream> {
+        match self {
+            Unbound::Tcp(stream) => TcpStream::from_std(stream).map(Stream::from),
+            Unbound::Tls(session) => session.bind().map(Stream::from),
+        }
+    }
+}
+
+/// Sends what the socket takes at once.
+pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
+    let socket = socket2::SockRef::from(stream);
+    let flags = if are_last_words { NO_SIGNAL | MORE_FOLLOWS } else { NO_SIGNAL };
+    let written = match slices {
+        [one] => socket.send_with_flags(one, flags),
+        many => socket.send_vectored_with_flags(many, flags),
+    };
+    match written {
+        // tokio is only asked, and its records fetched from memory, when there is something to wait for.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_io(Interest::WRITABLE, || Err(error)),
+        other => other,
     }
 }
 
 impl Stream {
-    /// Reads what there is into `buffer`; 0 at the end of the stream.
-    pub fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        match self {
-            // poll_read rather than try_read: a short read tells tokio that there is no more, which
-            // saves the system call that would find out.
-            Stream::Tcp(stream) => {
-                Pin::new(&mut *stream.borrow_mut()).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len())
-            }
+    /// Takes the stream from this thread's loop.
+    pub fn unbind(self) -> io::Result<Unbound> {
+        match self.0.into_inner() {
+            Transport::Tcp(stream) => stream.into_std().map(Unbound::Tcp),
+            Transport::Tls(session) => session.unbind().map(|session| Unbound::Tls(Box::new(session))),
             #[cfg(test)]
-            Stream::Test(_) => Poll::Pending,
+            Transport::Test(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
-    /// Writes what the socket takes at once. After the last words it has to be closed: that sends them.
-    pub fn try_write(&self, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
-        let stream = match self {
-            Stream::Tcp(stream) => stream.borrow(),
+    /// Reads what there is into `buffer`; 0 at the end of the stream.
+    pub fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match &mut *self.0.borrow_mut() {
+            // poll_read rather than try_read: a short read tells tokio that there is no more, which
+            // saves the system call that would find out.
+            Transport::Tcp(stream) => {
+                let mut buffer = ReadBuf::new(buffer);
+                Pin::new(stream).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len())
+            }
+            Transport::Tls(session) => session.poll_read(context, buffer),
             #[cfg(test)]
-            Stream::Test(socket) => return socket.try_write(slices),
-        };
-        let socket = socket2::SockRef::from(&*stream);
-        let flags = if are_last_words { NO_SIGNAL | MORE_FOLLOWS } else { NO_SIGNAL };
-        let written = match slices {
-            [one] => socket.send_with_flags(one, flags),
-            many => socket.send_vectored_with_flags(many, flags),
-        };
-        match written {
-            // tokio is only asked, and its records fetched from memory, when there is something to wait for.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_io(Interest::WRITABLE, || Err(error)),
-            other => other,
+            Transport::Test(_) => Poll::Pending,
         }
+    }
+
+    /// Reads what there is, whatever it means, to throw it away.
+    pub fn poll_drain(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if let Transport::Tls(session) = &mut *self.0.borrow_mut() {
+            return session.poll_drain(context, buffer);
+        }
+        self.poll_read(context, buffer)
+    }
+
+    /// Writes what the socket takes at once. After the last words it has to be closed: that sends them.
+    /// Of what TLS takes, something may be held back.
+    pub fn try_write(&self, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
+        match &mut *self.0.borrow_mut() {
+            Transport::Tcp(stream) => send(stream, slices, are_last_words),
+            Transport::Tls(session) => session.try_write(slices),
+            #[cfg(test)]
+            Transport::Test(socket) => socket.try_write(slices),
+        }
+    }
+
+    /// Whether something was taken that the socket has not: a record that TLS made. Somebody has to
+    /// `flush` it.
+    pub fn holds_back(&self) -> bool {
+        matches!(&*self.0.borrow(), Transport::Tls(session) if session.holds_back())
+    }
+
+    /// Sends of what is held back what the socket takes; `WouldBlock` when that is nothing.
+    pub fn flush(&self) -> io::Result<()> {
+        match &mut *self.0.borrow_mut() {
+            Transport::Tls(session) => session.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the last words, waits for the socket to take them, and says that nothing more will come.
+    pub async fn write_last(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes).await?;
+        self.say_goodbye();
+        self.write_all(&[]).await?;
+        self.shut_down(Shutdown::Write);
+        Ok(())
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() || self.holds_back() {
+            let step = match bytes {
+                [] => self.flush().map(|()| 0),
+                bytes => self.try_write(&[IoSlice::new(bytes)], false),
+            };
+            match step {
+                Ok(taken) => bytes = bytes.get(taken..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll_fn(|context| self.poll_writable(context)).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the socket may take more. For one task at a time.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Stream::Tcp(stream) => stream.borrow().poll_write_ready(context),
+        match &*self.0.borrow() {
+            Transport::Tcp(stream) => stream.poll_write_ready(context),
+            Transport::Tls(session) => session.socket().poll_write_ready(context),
             #[cfg(test)]
-            Stream::Test(_) => Poll::Ready(Ok(())),
+            Transport::Test(_) => Poll::Ready(Ok(())),
         }
     }
 
-    /// Says that nothing more will be written.
+    /// Says that nothing more will be written, at once or not at all.
     pub fn finish(&self) {
+        self.say_goodbye();
         self.shut_down(Shutdown::Write);
+    }
+
+    /// What TLS says before the end, so that it cannot be mistaken for one that somebody else brought
+    /// about. Closing a TCP socket says it by itself.
+    pub fn say_goodbye(&self) {
+        if let Transport::Tls(session) = &mut *self.0.borrow_mut() {
+            session.say_goodbye();
+        }
     }
 
     /// Ends the connection in both directions, which wakes whoever waits for it.
@@ -91,14 +206,15 @@ impl Stream {
     }
 
     fn shut_down(&self, how: Shutdown) {
-        match self {
-            Stream::Tcp(stream) => {
-                // Fails when the other side was first, which is as good.
-                let _ = socket2::SockRef::from(&*stream.borrow()).shutdown(how);
-            }
+        let transport = self.0.borrow();
+        let socket = match &*transport {
+            Transport::Tcp(stream) => stream,
+            Transport::Tls(session) => session.socket(),
             #[cfg(test)]
-            Stream::Test(_) => {}
-        }
+            Transport::Test(_) => return,
+        };
+        // Fails when the other side was first, which is as good.
+        let _ = socket2::SockRef::from(socket).shutdown(how);
     }
 }
 

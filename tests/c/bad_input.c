@@ -255,7 +255,7 @@ static void keys_that_are_none(void) {
 }
 
 static void options_that_cannot_be_used(void) {
-    static const char *const urls[] = {"",          "host",         "http://host",     "https://h",   "wss://host:1", "ws://",
+    static const char *const urls[] = {"",          "host",         "http://host",     "https://h",   "wss://",       "ws://",
                                        "ws://h:0",  "ws://h:65536", "ws://h:x",        "ws://u:p@h",  "ws://h/?a=b",  "ftp://h",
                                        "ws://h h",  "ws:/h",        "ws://:7350",      "//h:1",       "ws://[::1",    "ws://h:-1"};
     size_t index;
@@ -284,6 +284,16 @@ static void options_that_cannot_be_used(void) {
     OPEN_REFUSED(SESSIONSTORE_INVALID_ROOM);
     bad.room = "\xc3";
     OPEN_REFUSED(SESSIONSTORE_INVALID_UTF8);
+    bad.url = "wss://127.0.0.1", bad.ca_file = "/no/such/file.pem";
+    OPEN_REFUSED(SESSIONSTORE_INVALID_ARGUMENT);
+    bad.url = "wss://127.0.0.1", bad.ca_file = "/dev/null";
+    OPEN_REFUSED(SESSIONSTORE_INVALID_ARGUMENT);
+    bad.url = "wss://127.0.0.1", bad.ca_file = "\xff";
+    OPEN_REFUSED(SESSIONSTORE_INVALID_UTF8);
+    bad.url = "wss://127.0.0.1", bad.client_cert_file = "/dev/null";
+    OPEN_REFUSED(SESSIONSTORE_INVALID_ARGUMENT);
+    bad.ca_file = "/dev/null"; /* With a URL that asks for no TLS. */
+    OPEN_REFUSED(SESSIONSTORE_INVALID_ARGUMENT);
     bad.name = xs(257);
     OPEN_REFUSED(SESSIONSTORE_INVALID_PEER);
     bad.name = "\x1b[31m";
@@ -334,6 +344,12 @@ static void options_at_their_limits(void) {
     later.options.user_id = id;
     later.options.peer_id = id;
     later.options.metadata = metadata;
+    member_join_with(&most, &later.options);
+    check_works(most.store);
+    member_leave(&most);
+    /* A program compiled before there was TLS: what lies behind its struct is not read. */
+    later.options.struct_size = offsetof(sessionstore_client_options, ca_file);
+    later.options.ca_file = later.options.client_cert_file = later.options.client_key_file = GARBAGE(char);
     member_join_with(&most, &later.options);
     check_works(most.store);
     member_leave(&most);
@@ -498,6 +514,18 @@ static void servers_that_cannot_start(void) {
     START_REFUSED(SESSIONSTORE_INVALID_UTF8, &bad);
     bad.secret = "";
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.tls_cert_file = "/no/such/file.pem", bad.tls_key_file = "/dev/null";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.tls_cert_file = bad.tls_key_file = "/dev/null";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.tls_cert_file = "/dev/null";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.tls_client_ca_file = "/dev/null";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.tls_key_file = "\xff";
+    START_REFUSED(SESSIONSTORE_INVALID_UTF8, &bad);
+    bad.allowed_origins = "https://example.org, example.org";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     bad.ping_interval_ms = 10, bad.idle_timeout_ms = 10;
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     bad.max_keys = SESSIONSTORE_ZERO;
@@ -506,15 +534,11 @@ static void servers_that_cannot_start(void) {
     START_REFUSED(SESSIONSTORE_UNKNOWN_OPTION, &bad);
     bad.struct_size = 0;
     START_REFUSED(SESSIONSTORE_INVALID_STRUCT_SIZE, &bad);
-    /* The first release had all before this field. */
-    bad.struct_size = (uint32_t)offsetof(sessionstore_server_options, max_connections_per_address) - 1;
+    bad.struct_size = (uint32_t)sizeof bad - 1;
     START_REFUSED(SESSIONSTORE_INVALID_STRUCT_SIZE, &bad);
-    bad.struct_size = (uint32_t)offsetof(sessionstore_server_options, max_connections_per_address);
     bad.max_rooms = SESSIONSTORE_ZERO;
-    OK(sessionstore_server_start(&bad, &other, NULL));
-    CHECK(sessionstore_server_port(other) > 0, "a struct of the first release is read as far as it goes");
-    serve_no_more(other);
-    bad.struct_size = (uint32_t)sizeof bad;
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.max_request_burst = 9;
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     memset(&later, 0, sizeof later);
     later.options = bad;
@@ -524,6 +548,13 @@ static void servers_that_cannot_start(void) {
     later.bytes[4000] = 0;
     OK(sessionstore_server_start(&later.options, &other, NULL));
     CHECK(sessionstore_server_port(other) > 0, "a later struct that asks for nothing new is fine");
+    REFUSED(SESSIONSTORE_WRONG_MODE, sessionstore_server_reload_tls(other, ERROR));
+    REFUSED(SESSIONSTORE_NULL_ARGUMENT, sessionstore_server_reload_tls(NULL, ERROR));
+    serve_no_more(other);
+    /* A program compiled before there was TLS: what lies behind its struct is not read. */
+    later.options.struct_size = offsetof(sessionstore_server_options, tls_cert_file);
+    later.options.tls_cert_file = later.options.tls_key_file = later.options.allowed_origins = GARBAGE(char);
+    OK(sessionstore_server_start(&later.options, &other, NULL));
     serve_no_more(other);
     check_works(ann.store);
 }

@@ -434,6 +434,11 @@ static void a_client_that_cannot_be_opened_drops_listener_and_hooks_once(void) {
 
 enum { PENDING = 200 };
 
+/* What was sent may have been applied; the rest was not. */
+static int ended_with_its_client(int32_t code) {
+    return code == SESSIONSTORE_CLOSED || code == SESSIONSTORE_OUTCOME_UNKNOWN;
+}
+
 static void every_pending_result_comes_once_when_the_client_is_freed(void) {
     static outcome pending[PENDING];
     int round, index, closed = 0;
@@ -458,8 +463,8 @@ static void every_pending_result_comes_once_when_the_client_is_freed(void) {
         member_end(&ann);
         for (index = 0; index < PENDING; index++) {
             const int32_t code = outcome_over(&pending[index]);
-            CHECK(code == SESSIONSTORE_OK || code == SESSIONSTORE_CLOSED, "a pending action ended with %d", (int)code);
-            closed += code == SESSIONSTORE_CLOSED;
+            CHECK(code == SESSIONSTORE_OK || ended_with_its_client(code), "a pending action ended with %d", (int)code);
+            closed += code != SESSIONSTORE_OK;
         }
         listening_over(&heard);
         sessionstore_subscription_free(subscription);
@@ -504,7 +509,7 @@ static void waiting_threads_return_when_the_client_is_freed(void) {
         sessionstore_client_free(ann.client);
         for (index = 0; index < 3; index++) {
             pthread_join(threads[index], NULL);
-            CHECK(writers[index].last == SESSIONSTORE_CLOSED, "a thread that waited was told %s",
+            CHECK(ended_with_its_client(writers[index].last), "a thread that waited was told %s",
                   sessionstore_code_name(writers[index].last));
         }
         updates_over(&ann.updates);
@@ -663,6 +668,8 @@ static void a_slow_listener_gets_the_newest_and_is_told_what_it_missed(void) {
     memset(&last, 0, sizeof last);
     member_join(&ann, url, "slow", "Ann");
     options.max_pending = CHANGES + 1;
+    /* They are not all sent at once, and on a slow machine the last ones wait for long. */
+    options.request_timeout_ms = 10 * PATIENCE;
     member_join_with(&bob, &options);
     slow.scope = &ann.scope;
     slow.during = block_once;

@@ -254,6 +254,11 @@ ROW(sessionstore_server_port) {
     CHECK(sessionstore_server_port(f->server) > 0, "a server has its port");
     return SESSIONSTORE_OK;
 }
+ROW(sessionstore_server_reload_tls) {
+    int32_t code = sessionstore_server_reload_tls(f->server, NULL);
+    /* The server of these tests has no certificate to read again. */
+    return code == SESSIONSTORE_WRONG_MODE ? SESSIONSTORE_OK : code;
+}
 ROW(sessionstore_server_set_rules) { return sessionstore_server_set_rules(f->server, NULL, 0, NULL); }
 ROW(sessionstore_server_start) {
     sessionstore_server *given = f->server;
@@ -574,7 +579,7 @@ static const function functions[] = {
     HAS(sessionstore_peer_joined_at), HAS(sessionstore_peer_list_count), HAS(sessionstore_peer_list_free),
     HAS(sessionstore_peer_list_get), HAS(sessionstore_peer_metadata), HAS(sessionstore_peer_name),
     HAS(sessionstore_peer_retain), HAS(sessionstore_peer_role), HAS(sessionstore_peer_user_id),
-    HAS(sessionstore_server_free), HAS(sessionstore_server_port), HAS(sessionstore_server_set_rules), HAS(sessionstore_server_start),
+    HAS(sessionstore_server_free), HAS(sessionstore_server_port), HAS(sessionstore_server_reload_tls), HAS(sessionstore_server_set_rules), HAS(sessionstore_server_start),
     HAS(sessionstore_server_stats), HAS(sessionstore_server_stop), HAS(sessionstore_server_stop_wait),
     HAS(sessionstore_server_url), HAS(sessionstore_store_cached), HAS(sessionstore_store_free),
     HAS(sessionstore_store_get), HAS(sessionstore_store_get_wait), HAS(sessionstore_store_listen),

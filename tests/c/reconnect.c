@@ -22,6 +22,11 @@ static int heard_state(const update_log *own, int state) {
 
 enum { WRITES = 20 };
 
+/* Whether a wait of a millisecond was long enough to send anything is up to the machine. */
+static void check_given_up(int code) {
+    CHECK(code == SESSIONSTORE_OUTCOME_UNKNOWN || code == SESSIONSTORE_TIMEOUT, "a wait ends with its time");
+}
+
 static void a_killed_server_ends_what_is_pending_and_is_come_back_to(void) {
     sessionstore_client_options options;
     helper remote;
@@ -56,12 +61,10 @@ static void a_killed_server_ends_what_is_pending_and_is_come_back_to(void) {
     result = outcome_of(&read);
     OK(sessionstore_store_get(ann.store, "key", TEXT, &result, NULL));
     CHECK(sessionstore_client_state(ann.client) == SESSIONSTORE_STATE_CONNECTED, "a halted server is not noticed yet");
-    EXPECT(SESSIONSTORE_TIMEOUT, sessionstore_store_remove_wait(ann.store, "never", TEXT, 1, NULL, NULL));
+    check_given_up(sessionstore_store_remove_wait(ann.store, "never", TEXT, 1, NULL, NULL));
     /* All clients share one network thread: when this is answered, what was asked before is sent. */
     check_works(elsewhere.store);
     helper_kill(&remote);
-    for (index = 0; index < WRITES; index++)
-        EXPECT(SESSIONSTORE_CONNECTION_LOST, outcome_over(&writes[index]));
     WAIT_FOR(heard_state(&ann.updates, SESSIONSTORE_STATE_RECONNECTING), "the client hears that it reconnects");
     CHECK(sessionstore_client_state(ann.client) == SESSIONSTORE_STATE_RECONNECTING, "the client reconnects");
     WAIT_FOR(ann.updates.failed_attempts >= 2, "the client hears why it cannot connect");
@@ -70,6 +73,9 @@ static void a_killed_server_ends_what_is_pending_and_is_come_back_to(void) {
     WAIT_FOR(ann.updates.state == SESSIONSTORE_STATE_CONNECTED, "the client comes back");
     WAIT_FOR(ann.updates.errors == 1, "the client hears that its session is lost");
     CHECK(ann.updates.error_code == SESSIONSTORE_SESSION_LOST, "the session was lost with its server");
+    /* The server that could have known whether they were applied is gone. */
+    for (index = 0; index < WRITES; index++)
+        EXPECT(SESSIONSTORE_OUTCOME_UNKNOWN, outcome_over(&writes[index]));
     /* A read is asked again; a listener hears the difference. */
     OK(outcome_over(&read));
     WAIT_FOR(heard.count == 3 && strcmp(heard.last, "null") == 0, "the listener hears that the key is absent");
@@ -123,7 +129,8 @@ static void without_a_server_requests_time_out_and_leaving_works(void) {
     set.scope = &ann.scope;
     OK(sessionstore_store_set_integer(ann.store, "key", TEXT, 1, &result, NULL));
     EXPECT(SESSIONSTORE_TIMEOUT, outcome_over(&set));
-    EXPECT(SESSIONSTORE_TIMEOUT, sessionstore_store_set_integer_wait(ann.store, "key", TEXT, 1, 20, NULL, NULL));
+    /* The client's own time ends first, and it knows that nothing was sent; who waits less long cannot know. */
+    EXPECT(SESSIONSTORE_TIMEOUT, sessionstore_store_set_integer_wait(ann.store, "key", TEXT, 1, PATIENCE, NULL, NULL));
     /* Without a connection there is nobody to tell. */
     OK(sessionstore_client_leave_wait(ann.client, PATIENCE, NULL));
     WAIT_FOR(ann.updates.state == SESSIONSTORE_STATE_CLOSED, "a client that left is closed");

@@ -29,8 +29,8 @@ pub fn encode(text: &str) -> String {
 }
 
 /// One client, joined or not.
-pub struct Client {
-    pub socket: WebSocket<TcpStream>,
+pub struct Client<S = TcpStream> {
+    pub socket: WebSocket<S>,
     next_id: u64,
     /// Read while something else was waited for.
     skipped: Vec<Value>,
@@ -39,18 +39,65 @@ pub struct Client {
 impl Client {
     /// Connects with a query; the refusal is the status and the body.
     pub fn try_connect(server: &Server, query: &str, headers: &[(&str, &str)]) -> Result<Client, (u16, Value)> {
-        let stream = TcpStream::connect(server.local_addr()).expect("connects");
-        Client::try_connect_on(stream, server, query, headers)
+        Client::over(reach(server), server, query, headers)
     }
 
-    pub fn try_connect_on(
-        stream: TcpStream,
-        server: &Server,
-        query: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<Client, (u16, Value)> {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
+    /// Connects without joining, and reads the policy.
+    pub fn connect(server: &Server, query: &str) -> Client {
+        let mut client = Client::try_connect(server, query, &[]).expect("admitted");
+        let policy = client.read();
+        assert_eq!(policy["method"], "on-policy-change", "{policy}");
+        client
+    }
+
+    /// Joins a room by the query, as the peer, and reads the result and the peer list.
+    pub fn join(server: &Server, room: &str, peer: &str) -> Client {
+        Client::join_with(server, &format!("room={room}&peer={peer}&name={peer}"))
+    }
+
+    pub fn join_with(server: &Server, query: &str) -> Client {
+        Client::join_over(reach(server), server, query)
+    }
+
+    /// Joins and listens on a socket for which the system buffers little, so that it is full soon.
+    pub fn narrow(server: &Server, room: &str, peer: &str, key: &str) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a small buffer");
+        socket.connect(&server.local_addr().into()).expect("connects");
+        let query = format!("room={room}&peer={peer}&join=j&listen={}", encode(&json!([key]).to_string()));
+        let mut client = Client::over(patient(socket.into()), server, &query, &[]).expect("admitted");
+        client.result("j");
+        client.expect("peer-list");
+        client.expect("on-metadata-change");
+        client
+    }
+
+    /// The same, listening to keys; returns the snapshot's values.
+    pub fn listening(server: &Server, room: &str, peer: &str, keys: &[&str]) -> (Client, Vec<Value>) {
+        Client::listening_over(reach(server), server, room, peer, keys)
+    }
+
+    /// Cuts the connection, as when a cable is pulled or a process is killed.
+    pub fn cut(self) {
+        self.socket.get_ref().shutdown(std::net::Shutdown::Both).expect("cut");
+    }
+}
+
+/// A connection to a server.
+pub fn reach(server: &Server) -> TcpStream {
+    patient(TcpStream::connect(server.local_addr()).expect("connects"))
+}
+
+/// The same stream, whose every wait ends.
+pub fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
+    stream
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Connects over a stream with a query; the refusal is the status and the body.
+    pub fn over(stream: S, server: &Server, query: &str, headers: &[(&str, &str)]) -> Result<Client<S>, (u16, Value)> {
         let mut request = tungstenite::http::Request::builder()
             .uri(format!("{}/ws?{query}", server.url()))
             .header("Host", "localhost")
@@ -72,43 +119,25 @@ impl Client {
         }
     }
 
-    /// Connects without joining, and reads the policy.
-    pub fn connect(server: &Server, query: &str) -> Client {
-        let mut client = Client::try_connect(server, query, &[]).expect("admitted");
-        let policy = client.read();
-        assert_eq!(policy["method"], "on-policy-change", "{policy}");
-        client
-    }
-
-    /// Joins a room by the query, as the peer, and reads the result and the peer list.
-    pub fn join(server: &Server, room: &str, peer: &str) -> Client {
-        Client::join_with(server, &format!("room={room}&peer={peer}&name={peer}"))
-    }
-
-    pub fn join_with(server: &Server, query: &str) -> Client {
-        let mut client = Client::try_connect(server, &format!("{query}&join=j"), &[]).expect("admitted");
+    /// Joins over a stream by the query, and reads the result and the peer list.
+    pub fn join_over(stream: S, server: &Server, query: &str) -> Client<S> {
+        let mut client = Client::over(stream, server, &format!("{query}&join=j"), &[]).expect("admitted");
         assert_eq!(client.result("j")["protocol"], 1);
         client.expect("peer-list");
         client
     }
 
-    /// Joins and listens on a socket for which the system buffers little, so that it is full soon.
-    pub fn narrow(server: &Server, room: &str, peer: &str, key: &str) -> Client {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(4_096).expect("a small buffer");
-        socket.connect(&server.local_addr().into()).expect("connects");
-        let query = format!("room={room}&peer={peer}&join=j&listen={}", encode(&json!([key]).to_string()));
-        let mut client = Client::try_connect_on(socket.into(), server, &query, &[]).expect("admitted");
-        client.result("j");
-        client.expect("peer-list");
-        client.expect("on-metadata-change");
-        client
-    }
-
     /// The same, listening to keys; returns the snapshot's values.
-    pub fn listening(server: &Server, room: &str, peer: &str, keys: &[&str]) -> (Client, Vec<Value>) {
+    pub fn listening_over(
+        stream: S,
+        server: &Server,
+        room: &str,
+        peer: &str,
+        keys: &[&str],
+    ) -> (Client<S>, Vec<Value>) {
         let keys = encode(&json!(keys).to_string());
-        let mut client = Client::join_with(server, &format!("room={room}&peer={peer}&name={peer}&listen={keys}"));
+        let query = format!("room={room}&peer={peer}&name={peer}&listen={keys}");
+        let mut client = Client::join_over(stream, server, &query);
         let snapshot = client.expect("on-metadata-change");
         assert_eq!(snapshot["snapshot"], true);
         (client, snapshot["values"].as_array().expect("values").clone())
@@ -231,11 +260,6 @@ impl Client {
                 Err(error) => panic!("expected a close frame: {error}"),
             }
         }
-    }
-
-    /// Cuts the connection, as when a cable is pulled or a process is killed.
-    pub fn cut(self) {
-        self.socket.get_ref().shutdown(std::net::Shutdown::Both).expect("cut");
     }
 }
 

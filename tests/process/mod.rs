@@ -175,7 +175,7 @@ impl Serving {
     pub fn command(command: Command) -> Serving {
         let process = Running::start(command);
         let url = process.stdout.next();
-        assert!(url.starts_with("ws://127.0.0.1:"), "{url}");
+        assert!(url.starts_with("ws://127.0.0.1:") || url.starts_with("wss://127.0.0.1:"), "{url}");
         Serving { process, url }
     }
 

@@ -162,7 +162,7 @@ impl<S: Subject> Run<'_, S> {
                 let (peer_id, user_id) = (pick(&PEERS, *peer), pick(&USERS, *user));
                 let (name, metadata, role) = (text(*name), text(*metadata), if *role { "host" } else { "guest" });
                 let command = Command::Join {
-                    peer: room::Introduction { peer_id, user_id, name, role, metadata },
+                    peer: room::Introduction { peer_id, user_id, name, role, metadata, secret: None },
                     new_session_id: &session_id,
                 };
                 let reply = self.subject.apply(now, command, &mut events);

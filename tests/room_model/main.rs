@@ -3,6 +3,7 @@
 //! comparison bites, and named scenarios in simulated time.
 
 mod check;
+mod missed;
 mod model;
 mod mutants;
 mod scenarios;

@@ -30,7 +30,8 @@ impl Scene {
     }
 
     pub fn join(&mut self, now: Time, peer_id: &str) -> PeerHandle {
-        let peer = Introduction { peer_id, user_id: "", name: Some(peer_id), role: "guest", metadata: None };
+        let peer =
+            Introduction { peer_id, user_id: "", name: Some(peer_id), role: "guest", metadata: None, secret: None };
         self.introduce(now, peer).expect("the peer may join").0
     }
 
@@ -192,7 +193,8 @@ fn a_peer_that_comes_back_in_time_keeps_everything() {
     scene.apply(1_000_000, Command::Tick).unwrap();
     assert_eq!((scene.story(), scene.room.peer_count()), (vec![], 2));
 
-    let again = Introduction { peer_id: "ada", user_id: "", name: None, role: "other", metadata: Some("{}") };
+    let again =
+        Introduction { peer_id: "ada", user_id: "", name: None, role: "other", metadata: Some("{}"), secret: None };
     assert_eq!(scene.introduce(1_000_001, again).unwrap(), (ada, true));
     assert_eq!(scene.story(), ["ada updated"]);
     let peer = scene.room.peer(ada).unwrap();
@@ -215,7 +217,8 @@ fn a_peer_that_comes_back_too_late_is_new() {
 #[test]
 fn another_user_cannot_take_a_peer_over() {
     let mut scene = Scene::new(Limits::default());
-    let ada = Introduction { peer_id: "p", user_id: "ada", name: Some("Ada"), role: "host", metadata: None };
+    let ada =
+        Introduction { peer_id: "p", user_id: "ada", name: Some("Ada"), role: "host", metadata: None, secret: None };
     let (handle, _) = scene.introduce(0, ada).unwrap();
     scene.apply(1, Command::ConnectionLost { peer: handle }).unwrap();
     scene.story();
@@ -405,7 +408,7 @@ fn a_peer_listens_to_200_keys_and_no_more() {
 fn the_room_is_full_for_newcomers_only() {
     let mut scene = Scene::new(Limits { max_peers: 2, ..Limits::default() });
     let (ada, _) = (scene.join(0, "ada"), scene.join(0, "grace"));
-    let third = Introduction { peer_id: "third", user_id: "", name: None, role: "guest", metadata: None };
+    let third = Introduction { peer_id: "third", user_id: "", name: None, role: "guest", metadata: None, secret: None };
     assert_eq!(code(scene.introduce(1, third)), ErrorCode::RoomFull);
     scene.apply(2, Command::ConnectionLost { peer: ada }).unwrap();
     assert_eq!(code(scene.introduce(3, third)), ErrorCode::RoomFull, "a peer in its grace has its place");
@@ -435,7 +438,8 @@ fn compare_and_set_takes_the_version_it_was_told() {
 #[test]
 fn an_entry_keeps_the_name_its_author_had() {
     let mut scene = Scene::new(Limits::default());
-    let who = Introduction { peer_id: "p", user_id: "u", name: Some("Ada"), role: "host", metadata: None };
+    let who =
+        Introduction { peer_id: "p", user_id: "u", name: Some("Ada"), role: "host", metadata: None, secret: None };
     let (ada, _) = scene.introduce(0, who).unwrap();
     scene.set(1, ada, "old", "1").unwrap();
     scene.apply(2, Command::UpdatePeer { peer: ada, name: Some("Countess"), metadata: None }).unwrap();
@@ -486,7 +490,14 @@ fn rooms_and_peers_have_their_rules() {
         names::check_room(good).unwrap();
     }
     let mut scene = Scene::new(Limits::default());
-    let ada = Introduction { peer_id: "ada", user_id: "u", name: Some("Ada"), role: "host", metadata: Some("{}") };
+    let ada = Introduction {
+        peer_id: "ada",
+        user_id: "u",
+        name: Some("Ada"),
+        role: "host",
+        metadata: Some("{}"),
+        secret: None,
+    };
     let (id, name, role, metadata) = ("i".repeat(129), "n".repeat(257), "r".repeat(65), "m".repeat(2_049));
     let bad = [
         Introduction { peer_id: "", ..ada },
@@ -509,6 +520,21 @@ fn rooms_and_peers_have_their_rules() {
         name: Some(&name[..256]),
         role: &role[..64],
         metadata: Some(&metadata[..2_048]),
+        secret: None,
     };
     scene.introduce(0, longest).unwrap();
+}
+
+#[test]
+fn rules_and_roles_that_change_nothing_for_a_listener_leave_it_alone() {
+    let mut scene = Scene::new(Limits::default());
+    let ada = scene.join(0, "ada");
+    scene.apply(0, Command::Listen { peer: ada, keys: &["k"], prefixes: &["hand/"] }).unwrap();
+    scene.story();
+    for command in [Command::SetRules { rules: None }, Command::ChangeRole { peer: ada, role: "host" }] {
+        scene.apply(1, command).unwrap();
+    }
+    assert_eq!(scene.story(), ["ada updated"]);
+    scene.set(2, ada, "hand/1", "1").unwrap();
+    assert_eq!(scene.snapshot(ada), [("hand/1".into(), "1".into()), ("k".into(), "null".into())]);
 }

@@ -462,7 +462,8 @@ impl Subject {
         let handle = self.handles.get(&peer).copied();
         let command = match (op, handle) {
             (Op::Join, _) => {
-                let peer = Introduction { peer_id: &id, user_id: "", name: None, role: "r", metadata: None };
+                let peer =
+                    Introduction { peer_id: &id, user_id: "", name: None, role: "r", metadata: None, secret: None };
                 Command::Join { peer, new_session_id: "s" }
             }
             (Op::Pass, _) => Command::Tick,
@@ -617,7 +618,7 @@ fn compare(steps: &[(u64, usize, Op)]) -> Result<Vec<String>, String> {
     let mut subject = Subject { room, handles: BTreeMap::new(), events: Vec::new() };
     let mut all = Vec::new();
     // One stays, so that the session does.
-    let keeper = Introduction { peer_id: "keeper", user_id: "", name: None, role: "r", metadata: None };
+    let keeper = Introduction { peer_id: "keeper", user_id: "", name: None, role: "r", metadata: None, secret: None };
     let join = Command::Join { peer: keeper, new_session_id: "s" };
     subject.room.apply(0, join, &mut Vec::new()).map_err(|error| error.to_string())?;
     let mut now = 0;

@@ -412,6 +412,7 @@ fn one_peer_holds_and_waits_for_so_many_locks_and_no_more() {
         name: None,
         role: "guest",
         metadata: None,
+        secret: None,
     };
     scene.introduce(2_002, peer).expect("she comes back");
     (0..most).for_each(|nth| drop(scene.lock(2_002, eve, &format!("hers-{nth}"))));

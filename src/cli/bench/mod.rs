@@ -176,7 +176,7 @@ fn remote(url: &str) -> Result<Remote, Failure> {
     let wrong = |reason: &str| Failure::Server(format!("the URL is not usable: {reason}"));
     let uri: Uri = url.parse().map_err(|_| wrong("it looks like ws://host:port or ws://host:port/path"))?;
     if uri.scheme_str() != Some("ws") {
-        return Err(wrong("it has to begin with ws://"));
+        return Err(wrong("it has to begin with ws://; TLS is not measured"));
     }
     let host = uri.host().ok_or_else(|| wrong("it has no host"))?;
     let port = uri.port_u16().unwrap_or(80);

@@ -93,6 +93,36 @@ impl Room {
         self.group_of(peer).into_iter().flat_map(|group| self.keys_of(group))
     }
 
+    /// What a peer does not know that knows a revision of this session, and everything before it that concerns
+    /// what it listens to now: the newest state of each key that has changed since, removals included, in the
+    /// order of their revisions. `None` if not enough is known to tell.
+    pub fn changes_since(&self, peer: PeerHandle, revision: u64) -> Option<Vec<Arc<Change>>> {
+        let session = self.session.as_ref()?;
+        let handle = self.group_of(peer)?;
+        let group = self.group(handle)?;
+        let reaches_back = revision >= self.peer(peer)?.regrouped && revision >= session.removals_forgotten;
+        if !reaches_back || revision > session.revision {
+            return None;
+        }
+        let states = group.keys.iter().filter_map(|link| session.keys[link.key.index as usize].state.as_ref());
+        let is_gone = |removal: &&Arc<Change>| {
+            let slot = session.key_index.get(&removal.key);
+            let is_set = slot.is_some_and(|slot| session.keys[slot.index as usize].state.is_some());
+            let is_named = || group.names.iter().any(|name| *name == *removal.key);
+            !is_set && (session.is_found_by(group, &removal.key) || is_named())
+        };
+        let is_missed = |change: &&Arc<Change>| change.version > revision;
+        let mut changes: Vec<_> = states.filter(is_missed).cloned().collect();
+        let mut gone: Vec<_> = session.removals.iter().filter(is_missed).filter(is_gone).cloned().collect();
+        // Of a key that was removed several times the last counts.
+        gone.reverse();
+        let mut told = BTreeSet::new();
+        gone.retain(|removal| told.insert(removal.key.clone()));
+        changes.append(&mut gone);
+        changes.sort_by_key(|change| change.version);
+        Some(changes)
+    }
+
     /// Whether a key is told only to those who listen to a prefix of it, and is gone with the next
     /// command: who is to be told must be found out before.
     pub fn is_fading(&self, slot: KeySlot) -> bool {
@@ -227,11 +257,15 @@ impl Session {
         let view = self.view(peer, &prefixes);
         let wanted = Selection { keys: &keys, prefixes: &prefixes, view: &view };
         let group = match self.find_group(wanted) {
+            // The rules, or the role, are others, and allow the same.
+            Ok(group) if group == before => return,
             _ if keys.is_empty() && prefixes.is_empty() => None,
             Ok(group) => Some(group),
             Err(place) => Some(self.add_group(place, wanted, peer)),
         };
         self.move_to(peer, group);
+        // What it was told of this revision may have been before.
+        self.peers[peer as usize].regrouped = self.revision + 1;
         let revoked = revoked.into_iter().map(Arc::from).collect();
         events.push(Event::ListeningChanged { peer: handle, revoked });
     }

@@ -216,6 +216,7 @@ impl Session {
             self.count_for(peer, |peer| peer.waits -= 1);
             self.timers.remove(&(until, Due::Wait(slot, number)));
             let lease = self.grant(now, slot, peer, ttl_ms, more, events);
+            self.wait_ended(peer, number, Ok(Reply::Lock(lease.clone())));
             return Some(Event::LockGranted { wait: number, peer, lease });
         }
         self.keys[slot.index as usize].lock = None;
@@ -227,18 +228,32 @@ impl Session {
     /// A peer no longer waits for any lock.
     pub(super) fn stop_waiting(&mut self, peer: PeerHandle) {
         // There may be many keys to look at, and as a rule the peer waits for none.
-        if self.peers[peer.slot as usize].waits == 0 {
+        if self.peers[peer.slot as usize].waits > 0 {
+            self.stop_waits(|waiter| waiter.peer == peer);
+        }
+    }
+
+    /// Nobody waits under this number any more.
+    pub(super) fn stop_wait(&mut self, number: u64) {
+        self.stop_waits(|waiter| waiter.number == number);
+    }
+
+    fn stop_waits(&mut self, stops: impl Fn(&Waiter) -> bool) {
+        if self.waiting == 0 {
             return;
         }
-        self.peers[peer.slot as usize].waits = 0;
         for (_, key) in &mut self.keys {
             let Some(lock) = &mut key.lock else { continue };
             let slot = KeySlot { index: self.key_index[&key.key].index, serial: key.serial };
             lock.queue.retain(|waiter| {
-                let stays = waiter.peer != peer;
+                let stays = !stops(waiter);
                 if !stays {
                     self.timers.remove(&(waiter.until, Due::Wait(slot, waiter.number)));
                     self.waiting -= 1;
+                    let peer = self.peers.get_mut(waiter.peer.slot as usize);
+                    if let Some(peer) = peer.filter(|peer| peer.serial == waiter.peer.serial) {
+                        peer.waits -= 1;
+                    }
                 }
                 stays
             });
@@ -259,6 +274,7 @@ impl Session {
                 error = error.with_current(state.clone());
             }
             self.count_for(peer, |peer| peer.waits -= 1);
+            self.wait_ended(peer, wait, Err(error.clone()));
             events.push(Event::LockRefused { wait, peer, error });
         }
     }

@@ -11,26 +11,30 @@
 //! | `store` | writes, merges, transactions, and what becomes of a key by itself |
 //! | `locks` | leases with fencing tokens |
 //! | `listening` | who listens to what |
+//! | `answers` | what was answered to requests that may come again |
 
+mod answers;
 mod listening;
 mod locks;
 mod store;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
 
 use super::error::{Error, ErrorCode};
-use super::limits::Limits;
+use super::limits::{Limits, MAX_ANSWERS, MAX_REMOVALS};
 use super::names;
 use super::rules::{Caller, Right, Rules};
+use super::secret::Secret;
 use super::value::Value;
 use super::write::{LockGuard, Transaction, Write};
 
 pub use super::names::LOCK_KEY_PREFIX;
 pub use locks::Lease;
 
+use answers::Answers;
 use listening::Group;
 use locks::Lock;
 
@@ -136,13 +140,17 @@ pub struct Introduction<'a> {
     pub role: &'a str,
     /// The peer's metadata: any text, usually JSON. `None` as for the name.
     pub metadata: Option<&'a str>,
+    /// If given, only who says it too comes back as this peer, and requests of this peer that come again are
+    /// answered as they were the first time.
+    pub secret: Option<Secret>,
 }
 
 /// What can happen to a room.
 #[derive(Clone, Debug)]
 pub enum Command<'a> {
     /// A peer joins. If its id is in the room already, its connection is back (or a newer one
-    /// replaces it): it keeps its place, its listen set and its metadata unless new are given.
+    /// replaces it): it keeps its place, its listen set and its metadata unless new are given. To come back as
+    /// one that has a secret takes that secret: otherwise `PEER_IN_USE`.
     Join {
         /// Who joins.
         peer: Introduction<'a>,
@@ -150,7 +158,7 @@ pub enum Command<'a> {
         new_session_id: &'a str,
     },
     /// A connection came back without a join of its own: the peer with this id keeps everything.
-    /// `NOT_JOINED` if it is not in the room.
+    /// `NOT_JOINED` if it is not in the room, `PEER_IN_USE` if it has a secret.
     Return {
         /// The peer's id.
         peer_id: &'a str,
@@ -269,6 +277,15 @@ pub enum Command<'a> {
         /// Its role from now on.
         role: &'a str,
     },
+    /// A peer has the answers to its requests: they are no longer kept.
+    Answered {
+        /// Who.
+        peer: PeerHandle,
+        /// To all requests with this id or a lower one,
+        through: u64,
+        /// but for these.
+        except: &'a [u64],
+    },
     /// Nothing but time has passed.
     Tick,
 }
@@ -374,11 +391,28 @@ pub struct Peer {
     /// When it goes unless its connection comes back; `None` while it is connected.
     pub lost_until: Option<Time>,
     serial: u32,
+    /// With which secret it comes back, and what it was answered.
+    answers: Option<Box<Answers>>,
+    /// From this revision on it knows what it may read, if it knows the revision: before, its listen set was
+    /// changed for it.
+    regrouped: u64,
     /// The group it listens with, and its place among the members; none while it listens to nothing.
     listens: Option<(u32, u32)>,
     /// How many locks it holds, and how many it waits for.
     locks: u32,
     waits: u32,
+}
+
+impl Peer {
+    /// Counts the peers of the room: with the same id but another number it is another peer.
+    pub fn number(&self) -> u32 {
+        self.serial
+    }
+
+    /// Whether it has a secret, so that it comes back as itself and its requests are applied once.
+    pub fn resumes(&self) -> bool {
+        self.answers.is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -447,6 +481,12 @@ struct Session {
     /// Peers that wait for locks.
     waiting: usize,
     next_wait: u64,
+    /// The last removals of keys, oldest first.
+    removals: VecDeque<Arc<Change>>,
+    /// Of removals up to this revision not all are known.
+    removals_forgotten: u64,
+    /// Of the answers that are kept for all peers.
+    answer_bytes: usize,
     /// When the empty session ends.
     linger_until: Option<Time>,
 }
@@ -458,7 +498,7 @@ struct Session {
 /// use sessionstore::Value;
 /// let mut room = Room::new("lobby", Default::default());
 /// let mut events = Vec::new();
-/// let peer = Introduction { peer_id: "p1", user_id: "", name: Some("Ada"), role: "host", metadata: None };
+/// let peer = Introduction { peer_id: "p1", user_id: "", name: Some("Ada"), role: "host", metadata: None, secret: None };
 /// let joined = room.apply(0, Command::Join { peer, new_session_id: "s1" }, &mut events).unwrap();
 /// let Reply::Joined { peer, .. } = joined else { panic!() };
 /// let set = Command::Set { peer, key: "spotlight", value: Value::from("p1"), expected: None };
@@ -498,7 +538,7 @@ impl Room {
         self.pass_time(now, events);
         match command {
             Command::Join { peer, new_session_id } => self.join(now, peer, new_session_id, events),
-            Command::Return { peer_id, user_id } => self.come_back(peer_id, user_id),
+            Command::Return { peer_id, user_id } => self.come_back(peer_id, user_id, None),
             Command::Leave { peer } => {
                 self.session_of(peer)?;
                 self.remove_peer(now, peer, false, events);
@@ -541,8 +581,50 @@ impl Room {
                 }
                 Ok(Reply::Done)
             }
+            Command::Answered { peer, through, except } => {
+                if except.len() > MAX_ANSWERS {
+                    let message = format!("{} exceptions; at most {MAX_ANSWERS} answers are kept", except.len());
+                    return Err(Error::new(ErrorCode::InvalidArgument, message));
+                }
+                self.session_of(peer)?.forget_answers(peer, through, except);
+                Ok(Reply::Done)
+            }
             Command::Tick => Ok(Reply::Done),
         }
+    }
+
+    /// Applies a command of a peer that may come again under the same id, because its answer may have been
+    /// lost: it is applied once, and answered as it was then. Only for a peer that has a secret; for others
+    /// this is [`apply`](Self::apply).
+    ///
+    /// A wait for a lock that was cut off begins anew.
+    pub fn apply_once(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        request: u64,
+        command: Command<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Error> {
+        if self.peer(peer).is_none_or(|peer| !peer.resumes()) {
+            return self.apply(now, command, events);
+        }
+        self.apply(now, Command::Tick, events)?;
+        let known = self.peer(peer).and_then(|peer| peer.answers.as_ref()?.find(request));
+        match known {
+            Some(Ok(Reply::Waiting(number))) => {
+                if let Some(session) = &mut self.session {
+                    session.stop_wait(number);
+                }
+            }
+            Some(answer) => return answer,
+            None => {}
+        }
+        let answer = self.apply(now, command, events);
+        if let Some(session) = &mut self.session {
+            session.keep_answer(peer, request, answer.clone());
+        }
+        answer
     }
 
     /// When the next [`Command::Tick`] is due; `None` when nothing waits for time to pass.
@@ -682,7 +764,7 @@ impl Room {
         names::check_peer_name(name)?;
         names::check_peer_metadata(metadata)?;
         if self.peer_by_id(peer.peer_id).is_some() {
-            let back = self.come_back(peer.peer_id, peer.user_id)?;
+            let back = self.come_back(peer.peer_id, peer.user_id, peer.secret)?;
             if let Reply::Joined { peer: handle, .. } = back {
                 self.update_peer(handle, peer.name, peer.metadata, events)?;
             }
@@ -715,6 +797,8 @@ impl Room {
             joined_at: now,
             lost_until: None,
             serial,
+            answers: peer.secret.map(|secret| Box::new(Answers::new(secret))),
+            regrouped: 0,
             listens: None,
             locks: 0,
             waits: 0,
@@ -725,12 +809,19 @@ impl Room {
         Ok(Reply::Joined { peer: handle, returned: false })
     }
 
-    fn come_back(&mut self, peer_id: &str, user_id: &str) -> Result<Reply, Error> {
+    fn come_back(&mut self, peer_id: &str, user_id: &str, secret: Option<Secret>) -> Result<Reply, Error> {
         let session = self.session.as_mut().ok_or(ErrorCode::NotJoined)?;
         let slot = session.find_peer(peer_id).map_err(|_| ErrorCode::NotJoined)?;
         let peer = session.peers.get_mut(slot as usize).ok_or(ErrorCode::NotJoined)?;
         if &*peer.identity.user_id != user_id {
             return Err(ErrorCode::PeerMismatch.into());
+        }
+        let own = peer.answers.as_ref().map(|answers| answers.secret);
+        if own.is_some() && own != secret {
+            return Err(ErrorCode::PeerInUse.into());
+        }
+        if own.is_none() {
+            peer.answers = secret.map(|secret| Box::new(Answers::new(secret)));
         }
         let handle = PeerHandle { slot, serial: peer.serial };
         if let Some(until) = peer.lost_until.take() {
@@ -794,6 +885,7 @@ impl Room {
             session.peer_index.remove(place);
         }
         let gone = session.peers.remove(peer.slot as usize);
+        session.answer_bytes -= gone.answers.as_ref().map_or(0, |answers| answers.bytes());
         if let Some(until) = gone.lost_until {
             session.timers.remove(&(until, Due::Grace(peer)));
         }

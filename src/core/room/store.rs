@@ -389,6 +389,9 @@ impl Session {
             expires_at: if shows_lock { 0 } else { deadline },
         });
         entry.state = after.map(|_| change.clone());
+        if after.is_none() && before.is_some() {
+            self.remember_removal(change.clone());
+        }
         events.push(Event::Changed { slot, change: change.clone(), more });
         if shows_lock {
             owner_before.into_iter().for_each(|peer| self.count_for(peer, |peer| peer.locks -= 1));
@@ -398,6 +401,14 @@ impl Session {
             self.forget_key_if_unused(slot);
         }
         change
+    }
+
+    fn remember_removal(&mut self, removal: Arc<Change>) {
+        if self.removals.len() == MAX_REMOVALS {
+            let oldest = self.removals.pop_front();
+            self.removals_forgotten = oldest.map_or(0, |oldest| oldest.version);
+        }
+        self.removals.push_back(removal);
     }
 
     /// Sets when a key goes by itself; 0: never.

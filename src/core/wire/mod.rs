@@ -120,6 +120,13 @@ pub enum ClientMessage<'a> {
         /// A fresh token.
         token: Cow<'a, str>,
     },
+    /// `answered {through, except?}`
+    Answered {
+        /// The client has the answers to its requests with this id or a lower one,
+        through: u64,
+        /// but for these.
+        except: Vec<u64>,
+    },
     /// `get-metadata {key}`
     Get {
         /// The key.
@@ -186,6 +193,13 @@ struct TokenParams<'a> {
 }
 
 #[derive(Deserialize)]
+struct AnsweredParams {
+    through: u64,
+    #[serde(default)]
+    except: Vec<u64>,
+}
+
+#[derive(Deserialize)]
 struct PingParams<'a> {
     #[serde(borrow)]
     timestamp: Option<&'a RawValue>,
@@ -247,6 +261,10 @@ fn parse_method<'a>(method: &str, params: Option<&'a RawValue>) -> Result<Client
         "renew-token" => {
             let TokenParams { token } = read(method, params)?;
             Ok(ClientMessage::RenewToken { token })
+        }
+        "answered" => {
+            let AnsweredParams { through, except } = read(method, params)?;
+            Ok(ClientMessage::Answered { through, except })
         }
         "get-metadata" => {
             let KeyParams { key } = read(method, params)?;
@@ -421,7 +439,8 @@ pub fn write_pong(out: &mut Vec<u8>, id: &RawValue, timestamp: Option<&RawValue>
     result(out, id, |out| put!(out, "{\"timestamp\":", timestamp.map_or("null", RawValue::get), "}"));
 }
 
-/// The answer to a join: who one is, the session, and its revision.
+/// The answer to a join: who one is, the session, and its revision, and whether requests
+/// that come again are answered as they were the first time.
 pub fn write_join_result(out: &mut Vec<u8>, id: &RawValue, room: &Room, peer: &Peer, returned: bool) {
     result(out, id, |out| {
         put!(out, "{\"peer_id\":");
@@ -432,7 +451,9 @@ pub fn write_join_result(out: &mut Vec<u8>, id: &RawValue, room: &Room, peer: &P
         number(out, room.revision());
         put!(out, ",\"returned\":", if returned { "true" } else { "false" }, ",\"protocol\":");
         number(out, u64::from(PROTOCOL_VERSION));
-        put!(out, "}");
+        put!(out, ",\"peer_number\":");
+        number(out, u64::from(peer.number()));
+        put!(out, if peer.resumes() { ",\"resumes\":true}" } else { "}" });
     });
 }
 
@@ -662,6 +683,22 @@ pub fn write_renew_token(out: &mut Vec<u8>, id: u64, token: &str) {
     });
 }
 
+/// Writes `answered`, a notification: nothing answers it.
+pub fn write_answered(out: &mut Vec<u8>, through: u64, except: &[u64]) {
+    put!(out, "{\"jsonrpc\":\"2.0\",\"method\":\"answered\",\"params\":{\"through\":");
+    number(out, through);
+    if !except.is_empty() {
+        put!(out, ",\"except\":");
+        let _ = serde_json::to_writer(&mut *out, except);
+    }
+    put!(out, "}}");
+}
+
+/// The number that a request's id is: our clients count theirs. `None` for other ids.
+pub fn request_number(id: &RawValue) -> Option<u64> {
+    id.get().trim_matches('"').parse().ok()
+}
+
 /// Writes `leave`, `peer-list` or `ping`, which need nothing.
 pub fn write_bare(out: &mut Vec<u8>, id: u64, method: &str) {
     request(out, id, method, |_| {});
@@ -753,6 +790,13 @@ pub struct Welcome {
     /// Whether the peer was in the room already.
     #[serde(default)]
     pub returned: bool,
+    /// Which of the peers of the room it is: one that left and joined again has another number. Whoever was not
+    /// there when it joined cannot tell by `returned` whether that is the peer it was before.
+    #[serde(default)]
+    pub peer_number: u32,
+    /// Whether requests may be sent again after a broken connection, and are applied once.
+    #[serde(default)]
+    pub resumes: bool,
 }
 
 #[derive(Deserialize)]
@@ -946,7 +990,7 @@ pub fn parse_server_message<'a>(text: &'a str, known: &mut Known) -> Result<Serv
         return Ok(ServerMessage::Changes { states, snapshot: false });
     }
     let incoming: Incoming<'_> = object("the frame", text)?;
-    let id = || incoming.id.and_then(|id| id.get().trim_matches('"').parse::<u64>().ok());
+    let id = || incoming.id.and_then(request_number);
     if let Some(error) = incoming.error {
         return Ok(ServerMessage::Refused { id: id(), error: refusal(error)? });
     }

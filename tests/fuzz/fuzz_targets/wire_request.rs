@@ -1,14 +1,16 @@
 //! Frames as a client might send them, one a line, parsed and applied to a room. Whatever they
-//! are, the answer is JSON, a refusal changes nothing, and the room's sums are right.
+//! are, the answer is JSON, a refusal changes nothing, the room's sums are right, and what comes again is
+//! answered as the first time.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use sessionstore::core::room::{Command, Event, Introduction, PeerHandle, Reply, Room, Time, LOCK_KEY_PREFIX};
+use sessionstore::core::secret::Secret;
 use sessionstore::core::wire::{self, ClientMessage, Text};
 use sessionstore::Error;
 
-fn join(room: &mut Room, peer_id: &str) -> PeerHandle {
-    let peer = Introduction { peer_id, user_id: "", name: None, role: "guest", metadata: None };
+fn join(room: &mut Room, peer_id: &str, secret: Option<Secret>) -> PeerHandle {
+    let peer = Introduction { peer_id, user_id: "", name: None, role: "guest", metadata: None, secret };
     match room.apply(0, Command::Join { peer, new_session_id: "s" }, &mut Vec::new()) {
         Ok(Reply::Joined { peer, .. }) => peer,
         other => panic!("a plain join was answered with {other:?}"),
@@ -19,6 +21,22 @@ fn texts<'a>(list: &'a [Text<'a>]) -> Vec<&'a str> {
     list.iter().map(|text| &*text.0).collect()
 }
 
+/// The command of a message that is applied once, however often it comes.
+fn change<'a>(peer: PeerHandle, message: &'a ClientMessage<'a>) -> Option<Command<'a>> {
+    Some(match message {
+        ClientMessage::Set { key, value, expected } => {
+            Command::Set { peer, key, value: value.clone(), expected: *expected }
+        }
+        ClientMessage::Write { write, lock } => Command::Write { peer, write: write.clone(), lock: lock.clone() },
+        ClientMessage::Transact(transaction) => Command::Transact { peer, transaction: transaction.clone() },
+        ClientMessage::Acquire { name, ttl_ms, wait_ms } => {
+            Command::Acquire { peer, name, ttl_ms: *ttl_ms, wait_ms: *wait_ms }
+        }
+        ClientMessage::Release { lock } => Command::Release { peer, lock: lock.clone() },
+        _ => return None,
+    })
+}
+
 fn apply(
     room: &mut Room,
     now: Time,
@@ -26,20 +44,12 @@ fn apply(
     message: ClientMessage<'_>,
     events: &mut Vec<Event>,
 ) -> Result<Reply, Error> {
+    if let Some(command) = change(peer, &message) {
+        return room.apply(now, command, events);
+    }
     let command = match &message {
-        ClientMessage::Set { key, value, expected } => {
-            Command::Set { peer, key, value: value.clone(), expected: *expected }
-        }
         ClientMessage::Get { key } => Command::Get { peer, key },
-        ClientMessage::Write { write, lock } => {
-            Command::Write { peer, write: write.clone(), lock: lock.clone() }
-        }
-        ClientMessage::Transact(transaction) => Command::Transact { peer, transaction: transaction.clone() },
-        ClientMessage::Acquire { name, ttl_ms, wait_ms } => {
-            Command::Acquire { peer, name, ttl_ms: *ttl_ms, wait_ms: *wait_ms }
-        }
         ClientMessage::Renew { lock, ttl_ms } => Command::Renew { peer, lock: lock.clone(), ttl_ms: *ttl_ms },
-        ClientMessage::Release { lock } => Command::Release { peer, lock: lock.clone() },
         ClientMessage::Read { keys, prefixes } => {
             let (keys, prefixes) = (texts(keys), texts(prefixes));
             return room.apply(now, Command::Read { peer, keys: &keys, prefixes: &prefixes }, events);
@@ -53,18 +63,25 @@ fn apply(
         }
         ClientMessage::Join { name, metadata } => {
             let (name, metadata) = (name.as_deref(), metadata.as_deref());
-            let peer = Introduction { peer_id: "p1", user_id: "", name, role: "guest", metadata };
+            let peer = Introduction { peer_id: "p1", user_id: "", name, role: "guest", metadata, secret: None };
             Command::Join { peer, new_session_id: "s" }
         }
         ClientMessage::PeerUpdate { name, metadata } => {
             Command::UpdatePeer { peer, name: name.as_deref(), metadata: metadata.as_deref() }
         }
+        ClientMessage::Answered { through, except } => Command::Answered { peer, through: *through, except },
         ClientMessage::Leave => Command::Leave { peer },
         ClientMessage::PeerList
         | ClientMessage::Ping { .. }
         | ClientMessage::Usage
         | ClientMessage::RenewToken { .. }
-        | ClientMessage::Ignored => Command::Tick,
+        | ClientMessage::Ignored
+        // These are changes.
+        | ClientMessage::Set { .. }
+        | ClientMessage::Write { .. }
+        | ClientMessage::Transact(_)
+        | ClientMessage::Acquire { .. }
+        | ClientMessage::Release { .. } => Command::Tick,
     };
     room.apply(now, command, events)
 }
@@ -72,8 +89,10 @@ fn apply(
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut room = Room::new("lobby", Default::default());
-    let peer = join(&mut room, "p1");
-    join(&mut room, "p2");
+    let peer = join(&mut room, "p1", None);
+    join(&mut room, "p2", None);
+    let mut twin = Room::new("twin", Default::default());
+    let resuming = join(&mut twin, "p1", Some(Secret::new([1; 16])));
     for (now, frame) in (1..).zip(text.split('\n')) {
         let request = wire::parse_request(frame);
         // A space before it keeps a set from the parser that reads it by its form.
@@ -84,6 +103,14 @@ fuzz_target!(|data: &[u8]| {
         match (&trimmed.message, &other.message) {
             (Err(one), Err(other)) => assert_eq!(one.code(), other.code(), "{frame}"),
             (one, other) => assert_eq!(format!("{one:?}"), format!("{other:?}"), "{frame}"),
+        }
+        let command = request.message.as_ref().ok().and_then(|message| change(resuming, message));
+        if let (Some(command), Some(number)) = (command, request.id.and_then(wire::request_number)) {
+            let mut answer =
+                || format!("{:?}", twin.apply_once(now, resuming, number, command.clone(), &mut Vec::new()));
+            let first = answer();
+            // A wait begins anew.
+            assert!(first.contains("Waiting") || first == answer(), "{frame}");
         }
         let number = serde_json::value::RawValue::from_string("1".to_owned()).expect("a number");
         let id = request.id.unwrap_or(&number);
@@ -112,7 +139,8 @@ fuzz_target!(|data: &[u8]| {
                     Ok(_) => wire::write_peer_list(&mut answer, &room, None),
                 }
                 // Changes of one revision follow each other.
-                let revisions = events.iter().filter(|event| matches!(event, Event::Changed { more: false, .. })).count();
+                let revisions =
+                    events.iter().filter(|event| matches!(event, Event::Changed { more: false, .. })).count();
                 assert_eq!(room.revision(), revision + revisions as u64);
             }
         }

@@ -1,0 +1,175 @@
+//! `wss`: whom a client trusts, and what it says when it does not.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::options::ClientOptions;
+use crate::tls;
+use crate::{Error, ErrorCode};
+
+/// A stream whose handshake is done.
+pub(crate) type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// Servers whose tickets a client keeps, to come back with less work: it has one.
+const REMEMBERED_SERVERS: usize = 1;
+
+/// What the clients share that trust the system's authorities: those are about 150 certificates, and
+/// reading them takes milliseconds.
+static BY_SYSTEM: Mutex<Weak<ClientConfig>> = Mutex::new(Weak::new());
+
+/// Whom a client trusts, and how it shows who it is.
+#[derive(Clone)]
+pub(crate) struct Trust(Arc<ClientConfig>);
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trust")
+    }
+}
+
+impl Trust {
+    /// Reads the files of the options; `INVALID_ARGUMENT` with the file and the reason, `TLS_FAILED` when
+    /// the system has no authorities.
+    pub(crate) fn new(options: &ClientOptions) -> Result<Trust, Error> {
+        let invalid = |message: String| Error::new(ErrorCode::InvalidArgument, message);
+        let identity = match (&options.client_cert_file, &options.client_key_file) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            _ => {
+                let message = "a client certificate needs both files, client_cert_file and client_key_file";
+                return Err(Error::new(ErrorCode::InvalidArgument, message));
+            }
+        };
+        let by_system = options.ca_file.is_none() && identity.is_none();
+        if by_system {
+            if let Some(config) = BY_SYSTEM.lock().unwrap_or_else(PoisonError::into_inner).upgrade() {
+                return Ok(Trust(config));
+            }
+        }
+        let roots = match &options.ca_file {
+            Some(path) => tls::authorities(path).map_err(invalid)?,
+            None => system_authorities()?,
+        };
+        let builder = ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| invalid(format!("TLS cannot be set up: {error}")))?
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = tls::certificates(certificate).map_err(invalid)?;
+                builder.with_client_auth_cert(chain, tls::private_key(key).map_err(invalid)?).map_err(|error| {
+                    let (certificate, key) = (certificate.display(), key.display());
+                    invalid(match error {
+                        rustls::Error::InconsistentKeys(_) => {
+                            format!("the key in {key} is not that of the first certificate in {certificate}")
+                        }
+                        error => {
+                            format!("the certificate in {certificate} with the key in {key} cannot be used: {error}")
+                        }
+                    })
+                })?
+            }
+        };
+        config.alpn_protocols = vec![tls::PROTOCOL.to_vec()];
+        if !by_system {
+            config.resumption = Resumption::in_memory_sessions(REMEMBERED_SERVERS);
+        }
+        let config = Arc::new(config);
+        if by_system {
+            *BY_SYSTEM.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&config);
+        }
+        Ok(Trust(config))
+    }
+
+    /// Takes a connection through the handshake. `host` is the name that the server's certificate must have.
+    pub(crate) async fn connect(&self, host: &str, stream: TcpStream) -> Result<Stream, Error> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            Error::new(ErrorCode::InvalidUrl, format!("{host} is no host name that a certificate can have"))
+        })?;
+        TlsConnector::from(self.0.clone()).connect(name, stream).await.map_err(|error| {
+            explain(&error).unwrap_or_else(|| {
+                let message = "the server closed the connection during the TLS handshake";
+                Error::new(ErrorCode::ConnectionFailed, message)
+            })
+        })
+    }
+}
+
+fn system_authorities() -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Systems keep old certificates that no longer count; those are left out.
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let message = "this system has no certificate authorities to trust; install them (the package is often called \
+                       ca-certificates), or give a file of them (ca_file; sstore: --ca-file)";
+        return Err(Error::new(ErrorCode::TlsFailed, message));
+    }
+    Ok(roots)
+}
+
+/// Why TLS failed, if it is that.
+pub(crate) fn explain(error: &io::Error) -> Option<Error> {
+    let cause = error.get_ref().and_then(|inner| {
+        let inner: &(dyn std::error::Error + 'static) = inner;
+        inner.downcast_ref::<rustls::Error>().or_else(|| inner.source()?.downcast_ref())
+    })?;
+    let message = match cause {
+        rustls::Error::InvalidCertificate(what) => certificate(what),
+        rustls::Error::NoCertificatesPresented => "the server has no certificate".into(),
+        rustls::Error::AlertReceived(alert) => match alert {
+            AlertDescription::CertificateRequired => {
+                "the server asks for a client certificate; give one (client_cert_file and client_key_file; sstore: \
+                 --client-cert and --client-key)"
+                    .into()
+            }
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::DecryptError
+            | AlertDescription::AccessDenied => {
+                format!("the server does not accept the client certificate ({alert:?}); ask who runs it for one")
+            }
+            alert => format!("the server broke the TLS handshake off ({alert:?})"),
+        },
+        rustls::Error::InvalidMessage(_) => {
+            "what answers at this address does not speak TLS; write ws:// instead of wss://, or check the port".into()
+        }
+        other => format!("no secure connection can be made: {other}"),
+    };
+    Some(Error::new(ErrorCode::TlsFailed, message))
+}
+
+/// What is wrong with the server's certificate, and what to do.
+fn certificate(what: &CertificateError) -> String {
+    match what {
+        // A bad signature: the authority has the name of one that is trusted, and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the server's certificate is signed by nobody this client trusts; if the \
+                                            server's authority is your own, give its certificate (ca_file; sstore: --ca-file)"
+                .into()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has expired; renew it, or check this machine's clock".into()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet; check this machine's clock".into()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the server's certificate is for another host name; use the name it was made for in the URL".into()
+        }
+        CertificateError::Revoked => "the server's certificate was revoked; it needs another one".into(),
+        other => format!("the server's certificate cannot be used: {other}"),
+    }
+}

@@ -1,0 +1,64 @@
+//! What both sides need for TLS: the cryptography, and files in PEM.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::RootCertStore;
+
+/// Largest file of certificates or keys, in bytes. All the authorities that systems trust take a quarter of
+/// a MiB; a path that leads to a log or a device must not fill the memory.
+const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The only protocol spoken inside TLS. Browsers that offer others as well must choose this one.
+pub(crate) const PROTOCOL: &[u8] = b"http/1.1";
+
+/// The cryptography. It is given to each configuration, because the process-wide default is not ours: this
+/// is a library in somebody's program.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// A chain of certificates. Errors are sentences with the file and the reason.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(format!("{} has no certificate in PEM", path.display())),
+        Ok(found) => Ok(found),
+        Err(error) => Err(format!("{} is not PEM: {error}", path.display())),
+    }
+}
+
+/// A private key: PKCS #8, SEC 1 or PKCS #1. The reason never quotes the file.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let bytes = read(path)?;
+    PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|_| format!("{} has no private key in PEM, or it is encrypted", path.display()))
+}
+
+/// Authorities that are trusted.
+pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| {
+            format!("{} has a certificate that cannot be used as an authority: {error}", path.display())
+        })?;
+    }
+    Ok(roots)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let cannot = |error: std::io::Error| format!("{shown} cannot be read: {}", error.kind());
+    let mut bytes = Vec::new();
+    File::open(path).map_err(cannot)?.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > MAX_PEM_BYTES {
+        return Err(format!("{shown} is larger than {MAX_PEM_BYTES} bytes, so it is no file of certificates or keys"));
+    }
+    Ok(bytes)
+}

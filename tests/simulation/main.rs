@@ -1,0 +1,81 @@
+//! Clients and a server on simulated time and a simulated network, which delays messages, loses connections,
+//! tells the two sides of it at different times, and starts the server anew. The whole is deterministic: a seed
+//! that fails is run again by its number.
+//!
+//! `SESSIONSTORE_SEED=17 cargo test --test simulation` runs one seed, `SESSIONSTORE_SEEDS=100000` many.
+//!
+//! The clients are driven by the library's own replica and requests, the server by its room and messages.
+//! Faults that are planted in one or the other show that the checks bite.
+
+mod client;
+mod server;
+mod world;
+
+use world::World;
+
+/// What is wrong, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The server applies what comes again once more.
+    AppliedAgain,
+    /// The server gives no peer a secret, and so remembers no answers.
+    NoSecrets,
+    /// The client takes what was sent for not applied when the connection breaks.
+    NotSentAgain,
+    /// The client says that it has answers which it does not have.
+    AnsweredTooEarly,
+    /// The client says that it knows everything up to a revision though it asks for other keys now.
+    KnowsTooMuch,
+    /// The client takes a peer that is in the room for the one it was, though that one may have gone meanwhile.
+    TrustsReturned,
+    /// A message is lost in the middle of a connection.
+    LosesMessages,
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+#[test]
+fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
+    if let Some(seed) = number("SESSIONSTORE_SEED") {
+        return World::run(seed, None).map(|summary| println!("{summary:?}")).unwrap_or_else(|fault| panic!("{fault}"));
+    }
+    let mut sum = world::Summary::default();
+    for seed in 0..number("SESSIONSTORE_SEEDS").unwrap_or(300) {
+        match World::run(seed, None) {
+            Ok(summary) => sum += summary,
+            Err(fault) => panic!("seed {seed}: {fault}"),
+        }
+    }
+    println!("{sum:?}");
+    // Otherwise this has tested nothing.
+    let counts = [sum.applied, sum.cuts, sum.restarts, sum.sent_again, sum.unknown, sum.told, sum.net_changes];
+    assert!(counts.iter().all(|count| *count > 50), "{sum:?}");
+}
+
+#[test]
+fn the_same_seed_is_the_same_story() {
+    let story = |seed| World::run(seed, None).unwrap_or_else(|fault| panic!("{fault}"));
+    for seed in [1, 2, 3] {
+        assert_eq!(format!("{:?}", story(seed)), format!("{:?}", story(seed)));
+    }
+}
+
+#[test]
+fn every_planted_fault_is_found() {
+    let faults = [
+        Fault::AppliedAgain,
+        Fault::NoSecrets,
+        Fault::NotSentAgain,
+        Fault::AnsweredTooEarly,
+        Fault::KnowsTooMuch,
+        Fault::TrustsReturned,
+        Fault::LosesMessages,
+    ];
+    for fault in faults {
+        let found = (0..2_000).find_map(|seed| World::run(seed, Some(fault)).err().map(|story| (seed, story)));
+        let (seed, story) = found.unwrap_or_else(|| panic!("{fault:?} was not found in 2,000 seeds"));
+        println!("{fault:?}: seed {seed}: {story}");
+    }
+}
