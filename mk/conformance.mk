@@ -7,4 +7,4 @@ CONFORMANCE_CASES ?= *
 conformance:
 	RUSTFLAGS="$(RUSTFLAGS) --cfg sessionstore_echo" CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) build --bin sstore \
 	    --target-dir target/conformance
-	sh tests/conformance/run.sh target/conformance/debug/sstore build/conformance '$(CONFORMANCE_CASES)'
+	sh tests/conformance/run.sh target/conformance/debug/sstore target/conformance '$(CONFORMANCE_CASES)'

@@ -12,11 +12,10 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use common::*;
 use serde_json::{json, Value};
-use sessionstore::{ErrorCode, Server, ServerOptions};
+use sessionstore::{ErrorCode, KeyChange, Server, ServerOptions};
 use tungstenite::Message;
 
 /// The room that is attacked.
@@ -136,6 +135,13 @@ impl Honest {
     fn check_memory(&self) {
         let grown = resident().saturating_sub(self.before);
         assert!(grown < MOST_BYTES, "{grown} bytes more resident");
+    }
+
+    /// The same where the honest have a rate as well: they wait for the end before they go on.
+    fn leave_in_peace(&mut self, server: &Server) {
+        until("the end of the hostile connections", || server.stats().sockets == Honest::PEERS);
+        self.work();
+        self.check_memory();
     }
 
     /// Only the honest are left.
@@ -496,6 +502,53 @@ fn one_peer_cannot_take_every_lock() {
     honest.outlive(&server);
 }
 
+#[test]
+fn requests_without_end_cost_others_no_more_than_their_turns() {
+    let _alone = alone();
+    let server = server_with(impatient);
+    let mut honest = Honest::join(&server);
+    let request = |method: &str, params: Value| {
+        let request = json!({"jsonrpc": "2.0", "id": "f", "method": method, "params": params});
+        frame(FIN | TEXT, request.to_string().as_bytes())
+    };
+    let listen = |begin: &str| {
+        let keys: Vec<String> = (0..200).map(|nth| format!("{begin}-{nth:03}-{}", "k".repeat(240))).collect();
+        request("listen-metadata-change", json!({ "keys": keys }))
+    };
+    let lock = |nth: u32| request("lock-acquire", json!({"name": format!("l{nth}"), "wait_ms": 60_000}));
+    let floods: [Vec<u8>; 4] = [
+        (0..50).flat_map(|nth| request("set-metadata", json!({"key": format!("k{}", nth % 5), "data": nth}))).collect(),
+        [listen("one"), listen("two")].concat(),
+        (0..50).flat_map(lock).collect(),
+        frame(FIN | TEXT, b"{").repeat(50),
+    ];
+    for bytes in floods {
+        // One who reads what it is answered.
+        let reading = Client::join(&server, ROOM, "reading");
+        let heard = Arc::new(AtomicU64::new(0));
+        let reader = std::thread::spawn({
+            let (mut stream, heard) = (reading.socket.get_ref().try_clone().expect("a handle"), heard.clone());
+            move || {
+                let mut buffer = [0; 4_096];
+                while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                    heard.fetch_add(read as u64, Ordering::Relaxed);
+                }
+            }
+        });
+        let flood = Flood::on(reading.socket.get_ref(), &[], bytes.clone());
+        honest.work_until("many answers", || heard.load(Ordering::Relaxed) > 1 << 18);
+        let lock = honest.same.writer.call("lock-acquire", json!({"name": "mine"}));
+        honest.same.writer.call("lock-release", json!({"name": "mine", "token": lock["token"]}));
+        drop(flood);
+        reader.join().expect("it read");
+        // One who does not: it is not read from any more, and closed after a while.
+        let deaf = Client::narrow(&server, ROOM, "deaf", "honest");
+        let flood = Flood::on(deaf.socket.get_ref(), &[], bytes);
+        honest.work_until("the end of the flood", || flood.is_over());
+    }
+    honest.outlive(&server);
+}
+
 // ------------------------------------------------------------------ too many, too fast
 
 /// A client on a connection from another address of this machine.
@@ -569,19 +622,22 @@ fn there_are_only_so_many_rooms() {
     honest.outlive(&server);
 }
 
+/// Rates that a test meets however slow the machine is. The honest have them too, and are silent meanwhile.
+fn limited(options: &mut ServerOptions, requests: u32, bytes: u32) {
+    impatient(options);
+    (options.ping_interval_ms, options.idle_timeout_ms) = (60_000, 600_000);
+    options.max_requests_per_second = requests;
+    options.max_request_burst = if requests > 0 { 200 } else { 0 };
+    options.max_request_bytes_per_second = bytes;
+}
+
 #[test]
 fn requests_beyond_the_rate_are_refused_and_change_nothing() {
     let _alone = alone();
-    let server = server_with(|options| {
-        impatient(options);
-        options.max_requests_per_second = 20;
-        options.max_request_burst = 40;
-        // The honest say little here.
-        (options.ping_interval_ms, options.idle_timeout_ms) = (60_000, 600_000);
-    });
+    let server = server_with(|options| limited(options, 1, 0));
     let mut honest = Honest::join(&server);
     let mut hasty = Client::join(&server, ROOM, "hasty");
-    let ids: Vec<String> = (0..100).map(|n| hasty.ask("set-metadata", json!({"key": "k", "data": n}))).collect();
+    let ids: Vec<String> = (0..300).map(|n| hasty.ask("set-metadata", json!({"key": "k", "data": n}))).collect();
     let (mut last, mut retry_after) = (Value::Null, None);
     for id in &ids {
         let message = hasty.read();
@@ -594,22 +650,9 @@ fn requests_beyond_the_rate_are_refused_and_change_nothing() {
             }
         }
     }
-    let retry_after = retry_after.expect("a hundred at once are more than forty");
-    assert!((1..=50).contains(&retry_after), "{retry_after} ms for one of twenty a second");
+    let retry_after = retry_after.expect("three hundred at once are more than two hundred");
+    assert!((1..=1_000).contains(&retry_after), "{retry_after} ms for one of one a second");
     assert_eq!(honest.same.writer.call("get-metadata", json!({"key": "k"}))["data"], last);
-    // Who waits for as long as it is told to is not refused again.
-    for n in 0..5 {
-        let mut set = || {
-            let id = hasty.ask("set-metadata", json!({"key": "k", "data": n}));
-            let message = hasty.read();
-            assert_eq!(message["id"], *id);
-            message["error"]["data"]["retry_after_ms"].as_u64()
-        };
-        if let Some(time) = set() {
-            std::thread::sleep(Duration::from_millis(time));
-            assert_eq!(set(), None, "refused at the time it was told");
-        }
-    }
     honest.work();
     // Who leaves is let go, however much it has asked.
     let ids: Vec<String> = (0..100).map(|_| hasty.ask("ping", json!({}))).collect();
@@ -617,26 +660,97 @@ fn requests_beyond_the_rate_are_refused_and_change_nothing() {
     ids.iter().for_each(|id| assert_eq!(hasty.read()["id"], **id));
     hasty.result(&leave);
     hasty.cut();
-    // What an app of the client library sees.
+    honest.leave_in_peace(&server);
+}
+
+#[test]
+fn an_app_is_told_of_its_rate_and_its_listeners_and_locks_come_through() {
+    let _alone = alone();
+    let server = server_with(|options| limited(options, 20, 0));
     let app = sessionstore::Client::open(sessionstore::ClientOptions::new(server.url(), ROOM), ()).expect("opened");
     let store = app.join_wait(PATIENCE).expect("joined");
-    let sets = (0..100).map(|n| store.set("k", n.into()).wait(PATIENCE));
-    let error = sets.filter_map(Result::err).next().expect("a hundred are too many");
+    let lock = store.lock("turn", sessionstore::LockOptions::default(), |_| ()).wait(PATIENCE).expect("a lock");
+    // Many at once, until some are refused.
+    let mut refusal = None;
+    until("a refusal", || {
+        let (ended, outcomes) = std::sync::mpsc::channel();
+        for n in 0..300 {
+            let ended = ended.clone();
+            store.set("k", n.into()).on_result(move |outcome| drop(ended.send(outcome))).expect("asked");
+        }
+        // What is asked for while the server refuses everything.
+        let (told, changes) = std::sync::mpsc::channel();
+        let listening = store.listen(&["k"], move |change: KeyChange<'_>| {
+            let _ = told.send(match change {
+                KeyChange::Event(_) => Ok(false),
+                KeyChange::SnapshotEnd => Ok(true),
+                KeyChange::Refused(error) => Err(error.clone()),
+            });
+        });
+        let outcomes: Vec<_> = (0..300).map(|_| outcomes.recv_timeout(PATIENCE).expect("a result")).collect();
+        refusal = outcomes.into_iter().find_map(Result::err);
+        while !changes.recv_timeout(PATIENCE).expect("a snapshot").expect("it is asked for again") {}
+        drop(listening);
+        refusal.is_some()
+    });
+    let error = refusal.expect("a refusal");
     assert_eq!(error, ErrorCode::RateLimited);
     assert!(error.is_retryable() && error.retry_after_ms() > Some(0));
-    drop((store, app));
-    honest.outlive(&server);
+    lock.release().wait(PATIENCE).expect("what is given up is never too much");
+    drop((lock, store, app));
+}
+
+#[test]
+fn what_comes_again_is_answered_as_the_first_time_whatever_the_rate() {
+    let _alone = alone();
+    let server = server_with(|options| limited(options, 1, 0));
+    let mut honest = Honest::join(&server);
+    let query = format!("room={ROOM}&peer=hasty&secret=000102030405060708090a0b0c0d0e0f");
+    let mut hasty = Client::join_with(&server, &query);
+    let add = json!({"key": "n", "op": "add", "data": 1});
+    let send = |hasty: &mut Client, id: u64, method: &str, params: &Value| {
+        hasty.send_text(json!({"id": id.to_string(), "method": method, "params": params}).to_string());
+    };
+    let read = |hasty: &mut Client, id: u64| {
+        let message = hasty.read();
+        assert_eq!(message["id"], id.to_string(), "{message}");
+        match message["error"]["code"].as_i64() {
+            Some(code) => Err(code),
+            None => Ok(message["result"].clone()),
+        }
+    };
+    let limited = Err(number(ErrorCode::RateLimited));
+    send(&mut hasty, 1, "merge-metadata", &add);
+    send(&mut hasty, 2, "lock-acquire", &json!({"name": "turn"}));
+    let first = [read(&mut hasty, 1), read(&mut hasty, 2)];
+    (3..300).for_each(|id| send(&mut hasty, id, "merge-metadata", &add));
+    let added = 1 + (3..300).filter(|id| read(&mut hasty, *id) != limited).count();
+    hasty.cut();
+    let mut hasty = Client::join_with(&server, &query);
+    // One that was refused and may be asked for again, after two that were applied, between two that are new.
+    (300..350).for_each(|id| send(&mut hasty, id, "merge-metadata", &add));
+    send(&mut hasty, 1, "merge-metadata", &add);
+    send(&mut hasty, 2, "lock-acquire", &json!({"name": "turn"}));
+    send(&mut hasty, 350, "merge-metadata", &add);
+    let release = json!({"name": "turn", "token": first[1].as_ref().expect("granted")["token"]});
+    send(&mut hasty, 351, "lock-release", &release);
+    let before = (300..350).filter(|id| read(&mut hasty, *id) != limited).count();
+    assert_eq!([read(&mut hasty, 1), read(&mut hasty, 2)], first);
+    let after = usize::from(read(&mut hasty, 350) != limited);
+    assert!(before + after < 51, "the new connection has not more to ask");
+    read(&mut hasty, 351).expect("what is given up is never too much");
+    let sum = honest.same.writer.call("get-metadata", json!({"key": "n"}))["data"].clone();
+    assert_eq!(sum, added + before + after, "each that was not refused was applied once, and no other");
+    hasty.cut();
+    honest.leave_in_peace(&server);
 }
 
 #[test]
 fn a_flood_is_closed_and_the_one_who_comes_back_has_not_more() {
     let _alone = alone();
     let server = server_with(|options| {
-        impatient(options);
-        options.max_requests_per_second = 1;
-        options.max_request_burst = 200;
+        limited(options, 1, 0);
         options.limits.grace_ms = 600_000;
-        (options.ping_interval_ms, options.idle_timeout_ms) = (60_000, 600_000);
     });
     let mut honest = Honest::join(&server);
     let request = json!({"jsonrpc": "2.0", "id": "f", "method": "set-metadata", "params": {"key": "k", "data": 1}});
@@ -662,17 +776,13 @@ fn a_flood_is_closed_and_the_one_who_comes_back_has_not_more() {
         assert!(refused, "a new connection came with a new budget");
         back.cut();
     }
-    honest.outlive(&server);
+    honest.leave_in_peace(&server);
 }
 
 #[test]
 fn bytes_beyond_the_rate_are_refused() {
     let _alone = alone();
-    let server = server_with(|options| {
-        impatient(options);
-        options.max_request_bytes_per_second = 10_000;
-        (options.ping_interval_ms, options.idle_timeout_ms) = (60_000, 600_000);
-    });
+    let server = server_with(|options| limited(options, 0, 10_000));
     let mut honest = Honest::join(&server);
     let mut hostile = Client::join(&server, ROOM, "hostile");
     let keys: Vec<String> = (0..200).map(|nth| format!("{nth:03}-{}", "k".repeat(240))).collect();
@@ -697,5 +807,5 @@ fn bytes_beyond_the_rate_are_refused() {
     assert_eq!(raw_close(&mut flooding), close_code(ErrorCode::RateLimited));
     drop(flood);
     hostile.cut();
-    honest.outlive(&server);
+    honest.leave_in_peace(&server);
 }

@@ -35,7 +35,8 @@ pub(super) struct Budget {
     /// In thousandths; below 0 what was read beyond it, because bytes are there before they are counted.
     bytes: i64,
     refilled_at: Time,
-    /// Requests that were refused since both buckets were full.
+    /// Requests that were refused since both buckets were full, beyond those that were granted meanwhile: who
+    /// comes back at the time it is told is refused once for each that is granted, for as long as it likes.
     refused: i64,
 }
 
@@ -118,16 +119,22 @@ impl Budget {
         if requests.is_limited() {
             self.requests -= ONE;
         }
+        self.refused = self.refused.saturating_sub(1).max(0);
         Ok(())
     }
 
-    /// Whether it was refused so much that it does not look as if it would ever stop.
-    pub fn is_abused(&self) -> bool {
+    /// Whether it was refused so much that it does not look as if it would ever stop. Its connection is
+    /// closed then, and who comes back has what is left, with its refusals counted anew.
+    pub fn was_abused(&mut self) -> bool {
         let Rates { requests, bytes } = self.rates;
         let (most, most_bytes) =
             (requests.burst.saturating_mul(BURSTS_REFUSED), bytes.burst.saturating_mul(BURSTS_REFUSED));
-        (requests.is_limited() && self.refused.saturating_mul(ONE) > most)
-            || (bytes.is_limited() && self.bytes < most_bytes.saturating_neg())
+        let was_abused = (requests.is_limited() && self.refused.saturating_mul(ONE) > most)
+            || (bytes.is_limited() && self.bytes < most_bytes.saturating_neg());
+        if was_abused {
+            self.refused = 0;
+        }
+        was_abused
     }
 }
 
@@ -202,21 +209,31 @@ mod tests {
                 refused(&mut hasty);
             }
             hasty.refill(1_000 + second * 2_000);
-            assert!(!hasty.is_abused());
+            assert!(!hasty.was_abused());
         }
         let mut flood = budget(1, 2, 0);
         (0..2).for_each(|_| flood.spend_request().expect("within the burst"));
         for nth in 0..2 * BURSTS_REFUSED {
             refused(&mut flood);
-            assert!(!flood.is_abused(), "after {nth}");
+            assert!(!flood.was_abused(), "after {nth}");
         }
         refused(&mut flood);
-        assert!(flood.is_abused());
+        assert!(flood.was_abused());
+        refused(&mut flood);
+        assert!(!flood.was_abused(), "counted anew");
+        // Who never has enough, and comes back each time when it is told to.
+        let mut steady = budget(10, 20, 0);
+        let mut now = 1_000;
+        for nth in 0..10_000 {
+            now += steady.spend_request().map_or_else(|error| error.retry_after_ms().expect("a time"), |()| 0);
+            steady.refill(now);
+            assert!(!steady.was_abused(), "after {nth}");
+        }
         let mut bytes = budget(0, 0, 10);
         bytes.spend_bytes(10 * (BURST_SECONDS * (BURSTS_REFUSED + 1)) as usize);
-        assert!(!bytes.is_abused());
+        assert!(!bytes.was_abused());
         bytes.spend_bytes(1);
-        assert!(bytes.is_abused());
+        assert!(bytes.was_abused());
     }
 
     proptest! {
@@ -261,7 +278,7 @@ mod tests {
                 budget.refill(now);
                 budget.spend_bytes(read);
                 let _ = budget.spend_request();
-                let _ = budget.is_abused();
+                let _ = budget.was_abused();
             }
         }
     }

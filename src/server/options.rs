@@ -84,8 +84,9 @@ pub(super) const TLS_FILE_CHECK_MS: u64 = 2_000;
 /// begins, comes back or loads a page asks a lot, and then little.
 pub(super) const BURST_SECONDS: i64 = 5;
 
-/// After so many bursts of refused requests a connection is closed. Who heeds the time that comes with a
-/// refusal is refused once each time; ten bursts are a program that does not listen.
+/// After so many bursts of refused requests, more than are granted meanwhile, a connection is closed. Who heeds
+/// the time that comes with a refusal is refused once for each request; ten bursts are a program that does not
+/// listen.
 pub(super) const BURSTS_REFUSED: i64 = 10;
 
 /// Most peers in all rooms, for each connection there may be: all may break at once and come back as others,

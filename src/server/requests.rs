@@ -75,13 +75,13 @@ impl Inner {
         match decoded {
             Ok(used) => {
                 // Frames that are no requests cost time too.
-                if connection.spend(|budget| (budget.spend_bytes(used), budget.is_abused()).1) == Some(true) {
-                    self.close(
-                        connection,
-                        now,
-                        close_code(ErrorCode::RateLimited),
-                        "asked too much, too fast, for too long",
-                    );
+                let was_abused = connection.spend(|budget| {
+                    budget.spend_bytes(used);
+                    budget.was_abused()
+                });
+                if was_abused == Some(true) {
+                    let code = close_code(ErrorCode::RateLimited);
+                    self.close(connection, now, code, "asked too much, too fast, for too long");
                 }
                 used
             }
@@ -94,49 +94,60 @@ impl Inner {
     }
 
     fn event(&mut self, connection: &Rc<Connection>, event: Event<'_>, now: Time) {
-        let refusal = match event {
-            Event::Close(_) => None,
-            _ => connection.spend(Budget::spend_request).and_then(Result::err),
-        };
-        if let Some(error) = refusal {
-            return self.refuse_for_its_rate(connection, event, &error, now);
+        if let Event::Close(code) = event {
+            return self.close_frame(connection, code, now);
         }
-        match event {
-            Event::Text(text) if frames::ECHOES && connection.state.get() == State::Open => {
-                self.answer(connection, |out| out.extend_from_slice(text.as_bytes()));
-            }
-            Event::Binary(bytes) if connection.state.get() == State::Open => {
-                self.answer_raw(connection, |out| frames::write_binary(out, bytes));
-            }
-            Event::Text(text) if connection.state.get() == State::Open => self.request(connection, text, now),
-            Event::Ping(payload) if connection.state.get() == State::Open => {
-                self.answer_raw(connection, |out| frames::write_pong(out, payload));
-            }
-            Event::Text(_) | Event::Binary(_) | Event::Ping(_) | Event::Pong => {}
-            Event::Close(code) => {
-                if connection.state.get() == State::Open {
-                    self.detach(connection, now);
-                    self.answer_raw(connection, |out| frames::write_close(out, code.unwrap_or(1000), ""));
-                    connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
-                }
-                connection.state.set(State::Ending);
-                connection.outbox.borrow_mut().ends = true;
-            }
-        }
-    }
-
-    /// What came too fast changes nothing. A request is told so, but who wants to leave is let go; a ping need
-    /// not be answered.
-    fn refuse_for_its_rate(&mut self, connection: &Rc<Connection>, event: Event<'_>, error: &Error, now: Time) {
-        let Event::Text(text) = event else { return };
+        // Nothing else counts of a connection that was sent its close frame.
         if connection.state.get() != State::Open {
             return;
         }
+        let refusal = connection.spend(Budget::spend_request).and_then(Result::err);
+        match (event, refusal) {
+            (Event::Text(text), Some(error)) => self.request_beyond_the_rate(connection, text, &error, now),
+            // Who has asked too much is alive all the same. It counts, so that it comes to an end.
+            (Event::Ping(payload), _) => self.answer_raw(connection, |out| frames::write_pong(out, payload)),
+            (Event::Pong | Event::Close(_), _) | (_, Some(_)) => {}
+            (Event::Text(text), None) if frames::ECHOES => {
+                self.answer(connection, |out| out.extend_from_slice(text.as_bytes()));
+            }
+            (Event::Text(text), None) => self.request(connection, text, now),
+            (Event::Binary(bytes), None) => self.answer_raw(connection, |out| frames::write_binary(out, bytes)),
+        }
+    }
+
+    fn close_frame(&mut self, connection: &Rc<Connection>, code: Option<u16>, now: Time) {
+        if connection.state.get() == State::Open {
+            self.detach(connection, now);
+            self.answer_raw(connection, |out| frames::write_close(out, code.unwrap_or(1000), ""));
+            connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
+        }
+        connection.state.set(State::Ending);
+        connection.outbox.borrow_mut().ends = true;
+    }
+
+    /// A request that came too fast changes nothing, and is told so. Two kinds are not refused: what gives
+    /// something up, which helps everybody, and what comes again and was applied before, because of that it
+    /// would not be true.
+    fn request_beyond_the_rate(&mut self, connection: &Rc<Connection>, text: &str, error: &Error, now: Time) {
         let request = wire::parse_request(text);
-        match (request.message, request.id) {
-            (Ok(ClientMessage::Leave), _) => self.request(connection, text, now),
-            (_, Some(id)) => self.answer(connection, |out| wire::write_error(out, Some(id), error)),
-            (_, None) => {}
+        let is_known = || {
+            let (peer, number) = (connection.peer.get()?, wire::request_number(request.id?)?);
+            Some(self.room.knows_request(peer, number))
+        };
+        let goes_on = match request.message {
+            Ok(ClientMessage::Leave | ClientMessage::Release { .. } | ClientMessage::Answered { .. }) => true,
+            Ok(
+                ClientMessage::Set { .. }
+                | ClientMessage::Write { .. }
+                | ClientMessage::Transact(_)
+                | ClientMessage::Acquire { .. },
+            ) => is_known() == Some(true),
+            _ => false,
+        };
+        match request.id {
+            _ if goes_on => self.request(connection, text, now),
+            Some(id) => self.answer(connection, |out| wire::write_error(out, Some(id), error)),
+            None => {}
         }
     }
 

@@ -22,9 +22,22 @@ fail() {
     exit 1
 }
 
+# Whatever is still mounted in the tree, the innermost first: debootstrap mounts /proc, and leaves it when it fails.
+unmount() {
+    awk -v tree="$tree/" 'index($5, tree) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+        while read -r mounted; do umount "$mounted"; done
+}
+
+server=
+finish() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null || :
+    unmount
+}
+trap finish EXIT
+trap 'exit 1' INT TERM HUP
+
 make_tree() {
     command -v apt-get >/dev/null || fail "this needs Debian's debootstrap, and there is no apt-get here."
-    [ "$(id -u)" = 0 ] || fail "making the tree for Python 2.7 needs root (chroot and device files); run this as root, in a container."
     if ! command -v debootstrap >/dev/null; then
         { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap; } \
             >"$directory/install.log" 2>&1 || fail "debootstrap cannot be installed; see $directory/install.log."
@@ -32,7 +45,8 @@ make_tree() {
     mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Created-By: Packages' |
         sed -n 's/^Debian Debian //p' | head -n 1)
     [ -n "$mirror" ] || fail "apt knows no mirror of Debian to make the tree from."
-    rm -rf "$tree"
+    unmount
+    rm -rf --one-file-system "$tree"
     debootstrap --variant=minbase \
         --include=python2,python2-dev,python-pip-whl,python-setuptools,gcc,libc6-dev,libffi-dev,libssl-dev,ca-certificates \
         "$release" "$tree" "$mirror" >"$directory/debootstrap.log" 2>&1 ||
@@ -50,6 +64,7 @@ make_tree() {
         PYTHONPATH=$pip python2 -m pip install --no-cache-dir pip==20.3.4 && python2 -m pip install --no-cache-dir "$1"
     ' sh "$suite" >"$directory/pip.log" 2>&1 ||
         fail "the suite could not be installed from the package index; see $directory/pip.log."
+    unmount
     : >"$tree/ready"
 }
 
@@ -59,6 +74,7 @@ in_tree() {
         PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root LANG=C.UTF-8 "$@"
 }
 
+[ "$(id -u)" = 0 ] || fail "the tree for Python 2.7 needs root (chroot and device files); run this as root, in a container."
 [ -e "$tree/ready" ] || make_tree
 
 # The largest message of the cases has 16 MiB. All else is as it is by default.
@@ -67,7 +83,6 @@ rm -rf "$fifo" "$tree/report" "$tree/fuzzingclient.json"
 mkfifo "$fifo"
 "$sstore" serve --port 0 --max-message-bytes 16777216 >"$fifo" 2>"$directory/server.log" &
 server=$!
-trap 'kill "$server" 2>/dev/null || :' EXIT
 read -r url <"$fifo" || fail "the server did not start; see $directory/server.log."
 
 # 12 and 13 are about compression, which the server does not offer.
@@ -84,4 +99,7 @@ in_tree wstest --mode fuzzingclient --spec /fuzzingclient.json >"$directory/suit
     fail "the suite could not be run; see $directory/suite.log."
 kill -0 "$server" 2>/dev/null || fail "the server has ended meanwhile; see $directory/server.log."
 cp "$here/check.py" "$tree/check.py"
-in_tree python2 /check.py /report/index.json || fail "what was said in each case is in $tree/report/index.html."
+# Of all cases but those excluded there are 301: a run of fewer shows less than it seems to.
+fewest=1
+[ "$cases" != '*' ] || fewest=301
+in_tree python2 /check.py /report/index.json "$fewest" || fail "what was said in each case is in $tree/report/index.html."

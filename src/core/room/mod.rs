@@ -627,6 +627,11 @@ impl Room {
         answer
     }
 
+    /// Whether a request of this peer was [applied](Self::apply_once) before, or may have been.
+    pub fn knows_request(&self, peer: PeerHandle, request: u64) -> bool {
+        self.peer(peer).and_then(|peer| peer.answers.as_ref()?.find(request)).is_some()
+    }
+
     /// When the next [`Command::Tick`] is due; `None` when nothing waits for time to pass.
     pub fn next_deadline(&self) -> Option<Time> {
         let session = self.session.as_ref()?;
