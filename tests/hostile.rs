@@ -10,6 +10,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -666,38 +667,33 @@ fn requests_beyond_the_rate_are_refused_and_change_nothing() {
 #[test]
 fn an_app_is_told_of_its_rate_and_its_listeners_and_locks_come_through() {
     let _alone = alone();
-    let server = server_with(|options| limited(options, 20, 0));
+    let server = server_with(|options| limited(options, 1, 0));
     let app = sessionstore::Client::open(sessionstore::ClientOptions::new(server.url(), ROOM), ()).expect("opened");
     let store = app.join_wait(PATIENCE).expect("joined");
     let lock = store.lock("turn", sessionstore::LockOptions::default(), |_| ()).wait(PATIENCE).expect("a lock");
-    // Many at once, until some are refused.
-    let mut refusal = None;
-    until("a refusal", || {
-        let (ended, outcomes) = std::sync::mpsc::channel();
-        for n in 0..300 {
-            let ended = ended.clone();
-            store.set("k", n.into()).on_result(move |outcome| drop(ended.send(outcome))).expect("asked");
-        }
-        // What is asked for while the server refuses everything.
-        let (told, changes) = std::sync::mpsc::channel();
-        let listening = store.listen(&["k"], move |change: KeyChange<'_>| {
-            let _ = told.send(match change {
-                KeyChange::Event(_) => Ok(false),
-                KeyChange::SnapshotEnd => Ok(true),
-                KeyChange::Refused(error) => Err(error.clone()),
-            });
-        });
-        let outcomes: Vec<_> = (0..300).map(|_| outcomes.recv_timeout(PATIENCE).expect("a result")).collect();
-        refusal = outcomes.into_iter().find_map(Result::err);
-        while !changes.recv_timeout(PATIENCE).expect("a snapshot").expect("it is asked for again") {}
-        drop(listening);
-        refusal.is_some()
-    });
-    let error = refusal.expect("a refusal");
-    assert_eq!(error, ErrorCode::RateLimited);
+    let (ended, outcomes) = channel();
+    for n in 0..300 {
+        let ended = ended.clone();
+        store.set("k", n.into()).on_result(move |outcome| drop(ended.send(outcome))).expect("asked");
+    }
+    let outcomes: Vec<_> = (0..300).map(|_| outcomes.recv_timeout(PATIENCE).expect("a result")).collect();
+    let last = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).next_back().expect("some were granted");
+    let error = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).next_back().expect("and some were not");
+    assert_eq!(*error, ErrorCode::RateLimited);
     assert!(error.is_retryable() && error.retry_after_ms() > Some(0));
+    // While the server refuses what is asked, the client waits and asks again for what nobody else would.
+    let (told, changes) = channel();
+    let listening = store.listen(&["k"], move |change: KeyChange<'_>| {
+        let _ = told.send(match change {
+            KeyChange::Event(event) => Ok(Some(event.change.value.json().to_owned())),
+            KeyChange::SnapshotEnd => Ok(None),
+            KeyChange::Refused(error) => Err(error.clone()),
+        });
+    });
+    let mut next = || changes.recv_timeout(PATIENCE).expect("a snapshot").expect("it is asked for again");
+    assert_eq!((next(), next()), (Some(last.value.json().to_owned()), None));
     lock.release().wait(PATIENCE).expect("what is given up is never too much");
-    drop((lock, store, app));
+    drop((lock, listening, store, app));
 }
 
 #[test]
