@@ -523,7 +523,7 @@ fn requests_without_end_cost_others_no_more_than_their_turns() {
         (0..50).flat_map(lock).collect(),
         frame(FIN | TEXT, b"{").repeat(50),
     ];
-    for bytes in floods {
+    for bytes in &floods {
         // One who reads what it is answered.
         let reading = Client::join(&server, ROOM, "reading");
         let heard = Arc::new(AtomicU64::new(0));
@@ -542,11 +542,17 @@ fn requests_without_end_cost_others_no_more_than_their_turns() {
         honest.same.writer.call("lock-release", json!({"name": "mine", "token": lock["token"]}));
         drop(flood);
         reader.join().expect("it read");
-        // One who does not: it is not read from any more, and closed after a while.
-        let deaf = Client::narrow(&server, ROOM, "deaf", "honest");
-        let flood = Flood::on(deaf.socket.get_ref(), &[], bytes);
-        honest.work_until("the end of the flood", || flood.is_over());
     }
+    // And all at once by those who do not: they are not read from any more, and closed after a while.
+    let deaf: Vec<(Client, Flood)> = (0..)
+        .zip(floods)
+        .map(|(nth, bytes)| {
+            let deaf = Client::narrow(&server, ROOM, &format!("deaf-{nth}"), "honest");
+            let flood = Flood::on(deaf.socket.get_ref(), &[], bytes);
+            (deaf, flood)
+        })
+        .collect();
+    honest.work_until("the end of the floods", || deaf.iter().all(|(_, flood)| flood.is_over()));
     honest.outlive(&server);
 }
 
@@ -690,7 +696,7 @@ fn an_app_is_told_of_its_rate_and_its_listeners_and_locks_come_through() {
             KeyChange::Refused(error) => Err(error.clone()),
         });
     });
-    let mut next = || changes.recv_timeout(PATIENCE).expect("a snapshot").expect("it is asked for again");
+    let next = || changes.recv_timeout(PATIENCE).expect("a snapshot").expect("it is asked for again");
     assert_eq!((next(), next()), (Some(last.value.json().to_owned()), None));
     lock.release().wait(PATIENCE).expect("what is given up is never too much");
     drop((lock, listening, store, app));

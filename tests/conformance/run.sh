@@ -7,6 +7,12 @@
 # usage: run.sh SSTORE DIRECTORY [CASES]
 set -eu
 
+fail() {
+    echo "conformance: $*" >&2
+    exit 1
+}
+[ "$(id -u)" = 0 ] || fail "the tree for Python 2.7 needs root (chroot and device files); run this as root, in a container."
+
 sstore=$1
 mkdir -p "$2"
 directory=$(cd "$2" && pwd)
@@ -16,11 +22,6 @@ tree=$directory/tree
 release=bullseye
 # This very version, so that the cases do not change under the server.
 suite=autobahntestsuite==25.10.1
-
-fail() {
-    echo "conformance: $*" >&2
-    exit 1
-}
 
 # Whatever is still mounted in the tree, the innermost first: debootstrap mounts /proc, and leaves it when it fails.
 unmount() {
@@ -65,7 +66,7 @@ make_tree() {
     ' sh "$suite" >"$directory/pip.log" 2>&1 ||
         fail "the suite could not be installed from the package index; see $directory/pip.log."
     unmount
-    : >"$tree/ready"
+    echo "$release $suite" >"$tree/ready"
 }
 
 # Runs in the tree, with the environment of the network but none of another Python.
@@ -74,8 +75,7 @@ in_tree() {
         PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root LANG=C.UTF-8 "$@"
 }
 
-[ "$(id -u)" = 0 ] || fail "the tree for Python 2.7 needs root (chroot and device files); run this as root, in a container."
-[ -e "$tree/ready" ] || make_tree
+[ "$(cat "$tree/ready" 2>/dev/null)" = "$release $suite" ] || make_tree
 
 # The largest message of the cases has 16 MiB. All else is as it is by default.
 fifo=$directory/url
