@@ -94,6 +94,15 @@ settings! {
     #[arg(long, env = "SSTORE_RULES", value_name = "FILE", help_heading = "Who may do what")]
     rules: Option<PathBuf>,
 
+    /// Directory in which rooms are kept, so that sessions go on after a restart and nothing that anybody was told
+    /// is lost when the server is killed. It is made if it is not there, and belongs to one server at a time.
+    /// Without one rooms live in memory
+    #[arg(long, env = "SSTORE_DATA_DIR", value_name = "DIRECTORY", help_heading = "Keeping rooms")]
+    data_dir: Option<PathBuf>,
+    /// Wait for the disk before anybody is told anything: then nothing is lost when the machine loses power either
+    #[arg(long, env = "SSTORE_FSYNC", help_heading = "Keeping rooms")]
+    fsync: bool,
+
     /// Largest value, in bytes of compact JSON
     #[arg(long, env = "SSTORE_MAX_VALUE_BYTES", value_name = "BYTES", help_heading = "Rooms", default_value_t = limits().max_value_bytes)]
     max_value_bytes: usize,
@@ -240,6 +249,8 @@ impl Settings {
             rules: self.rules()?,
             tls: self.tls()?,
             allowed_origins: self.allow_origin.clone(),
+            data_dir: self.data_dir.clone(),
+            fsync: self.fsync,
             limits: Limits {
                 max_value_bytes: self.max_value_bytes,
                 max_keys: self.max_keys,

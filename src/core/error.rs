@@ -124,6 +124,12 @@ codes! {
     PeerInUse = 116, "PEER_IN_USE", true, "A peer with this id is in the room; use another peer id, or wait until it has left.";
     /// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
     TlsFailed = 117, "TLS_FAILED", true, "No secure connection can be made; the message says whether the certificate, the host name or the URL is at fault.";
+    /// The directory for the data of a server cannot be used.
+    DataDirectoryUnusable = 118, "DATA_DIRECTORY_UNUSABLE", true, "The data directory cannot be read or written, or another server uses it; the message says which.";
+    /// What a server kept is not what it wrote.
+    DataDamaged = 119, "DATA_DAMAGED", false, "What the data directory holds is damaged; put back a copy of it, or move it away to begin without.";
+    /// A newer version of the server wrote what is kept.
+    DataNewer = 120, "DATA_NEWER", false, "A newer version of SessionStore wrote the data directory; use that version, or another directory.";
 
     /// The token is missing, malformed, or signed with another secret.
     Unauthorized = 200, "UNAUTHORIZED", false, "The token is missing or wrong; get a valid one for this server.";

@@ -1,5 +1,7 @@
 //! Every number that bounds a room, in one place, with its reason.
 
+use serde::{Deserialize, Serialize};
+
 /// Longest key, in bytes of UTF-8. Long enough for a path of ids; a hundred of the longest still
 /// leave most of a store to its values.
 pub const MAX_KEY_BYTES: usize = 256;
@@ -94,7 +96,7 @@ pub const MAX_PATTERNS_PER_RULE: usize = 100;
 /// The limits of one room's store and the times that bound a session.
 ///
 /// The defaults are those of the hosted original, so that an app moves over unchanged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Largest value, in bytes of compact JSON. Default 1,024.
     pub max_value_bytes: usize,

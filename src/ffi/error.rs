@@ -85,6 +85,12 @@ pub const SESSIONSTORE_OUTCOME_UNKNOWN: i32 = 115;
 pub const SESSIONSTORE_PEER_IN_USE: i32 = 116;
 /// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
 pub const SESSIONSTORE_TLS_FAILED: i32 = 117;
+/// The directory for the data of a server cannot be used.
+pub const SESSIONSTORE_DATA_DIRECTORY_UNUSABLE: i32 = 118;
+/// What a server kept is not what it wrote.
+pub const SESSIONSTORE_DATA_DAMAGED: i32 = 119;
+/// A newer version of the server wrote what is kept.
+pub const SESSIONSTORE_DATA_NEWER: i32 = 120;
 /// The token is missing, malformed, or signed with another secret.
 pub const SESSIONSTORE_UNAUTHORIZED: i32 = 200;
 /// The token has expired.

@@ -17,6 +17,11 @@ use crate::{Error, ErrorCode};
 /// Stands for 0 in an options field in which 0 means the default, such as a grace period of 0.
 pub const SESSIONSTORE_ZERO: u32 = u32::MAX;
 
+/// A flag of the server's options, with `data_dir`: wait for the disk before anybody is told anything, so that
+/// nothing is lost when the machine loses power either. Without it the last changes may be lost then, and sessions
+/// begin anew with the rest.
+pub const SESSIONSTORE_SERVER_FSYNC: u32 = 1;
+
 /// Where to listen and what to allow. Begin with `SESSIONSTORE_SERVER_OPTIONS_INIT`; what stays 0 or
 /// NULL has its default. Texts end with NUL and are copied.
 #[repr(C)]
@@ -24,7 +29,7 @@ pub const SESSIONSTORE_ZERO: u32 = u32::MAX;
 pub struct sessionstore_server_options {
     /// Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
     pub struct_size: u32,
-    /// 0.
+    /// 0, or `SESSIONSTORE_SERVER_FSYNC`.
     pub flags: u32,
     /// The address to listen on. Default `127.0.0.1`: this machine only.
     pub address: *const c_char,
@@ -72,6 +77,10 @@ pub struct sessionstore_server_options {
     /// `https://example.org,https://app.example.org:8443`. NULL or empty: all. Programs that are no browsers
     /// send no origin, and always may.
     pub allowed_origins: *const c_char,
+    /// A directory in which rooms are kept: sessions then go on after the server was stopped, killed or restarted, and
+    /// nothing that anybody was told is lost. It is made if it is not there, on a disk of this machine, and belongs
+    /// to one server at a time. NULL: rooms live in memory.
+    pub data_dir: *const c_char,
     /// Most connections from one IPv4 address, or one IPv6 network of 64 bits. Default 0: no limit of its own.
     pub max_connections_per_address: u32,
     /// Most rooms at once. Default 50,000.
@@ -102,7 +111,7 @@ pub struct sessionstore_server {
 /// Starts a server. When this returns, clients can connect. `options` may be NULL: all defaults.
 ///
 /// Errors: `ADDRESS_IN_USE`, `ADDRESS_UNAVAILABLE`, `INVALID_CONFIG`, `INVALID_ARGUMENT`,
-/// `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
+/// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_server_start(
     options: *const sessionstore_server_options,
@@ -128,7 +137,7 @@ fn defaults() -> ServerOptions {
 /// # Safety
 /// The texts are NULL or end with NUL.
 unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, Error> {
-    check_flags::<sessionstore_server_options>(given.flags, 0)?;
+    check_flags::<sessionstore_server_options>(given.flags, SESSIONSTORE_SERVER_FSYNC)?;
     let mut options = defaults();
     // SAFETY: as the caller says.
     let (address, secret) = unsafe { (optional("address", given.address)?, optional("secret", given.secret)?) };
@@ -154,6 +163,8 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
     let origins = unsafe { optional("allowed_origins", given.allowed_origins) }?;
     options.allowed_origins =
         origins.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(str::to_owned).collect();
+    options.data_dir = path("data_dir", given.data_dir)?;
+    options.fsync = given.flags & SESSIONSTORE_SERVER_FSYNC != 0;
     options.port = u16::try_from(given.port)
         .map_err(|_| Error::new(ErrorCode::InvalidArgument, "the port is larger than 65535"))?;
     let or = |given: u32, default: u64| match given {
@@ -205,6 +216,9 @@ pub unsafe extern "C" fn sessionstore_server_url(server: *const sessionstore_ser
 
 /// Counts open rooms, peers (those in their grace period included) and connections. Each output may be
 /// NULL.
+///
+/// Errors: `DATA_DIRECTORY_UNUSABLE` when the server has stopped by itself, because what happens in its rooms can
+/// no longer be kept in its `data_dir`. Nobody was told of what was not kept.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_server_stats(
     server: *const sessionstore_server,
@@ -215,6 +229,9 @@ pub unsafe extern "C" fn sessionstore_server_stats(
 ) -> i32 {
     // SAFETY: NULL or a live server, as the caller owes.
     call_on(unsafe { guarded(server) }, error_out, |server| {
+        if let Some(failure) = server.failure() {
+            return Err(failure);
+        }
         let stats = server.stats();
         let counts = [(rooms_out, stats.rooms), (peers_out, stats.peers), (connections_out, stats.connections)];
         for (out, count) in counts.into_iter().filter(|(out, _)| !out.is_null()) {

@@ -23,6 +23,7 @@
 //! | `room_host`, `requests` | one room with its members, and what they ask of it |
 //! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
+//! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
 //! | `connection`, `frames`, `stream`, `tls` | one WebSocket, its frames, the transport under it |
 
 mod acceptor;
@@ -32,6 +33,12 @@ mod clock;
 mod connection;
 mod handshake;
 mod http;
+#[cfg(feature = "durable")]
+mod journal;
+#[cfg(not(feature = "durable"))]
+#[path = "journal_absent.rs"]
+mod journal;
+mod keeper;
 mod news;
 mod options;
 mod origin;
@@ -49,6 +56,8 @@ mod tls;
 #[path = "tls_absent.rs"]
 mod tls;
 mod token;
+#[cfg(feature = "durable")]
+mod wal;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -100,19 +109,20 @@ impl Server {
         let threads = options.thread_count();
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
         // Before the port is opened: nobody should find it and be cut off over a file that is not there.
-        let shared = Arc::new(Shared::new(options, senders)?);
+        let (shared, kept) = Shared::new(options, senders)?;
+        let shared = Arc::new(shared);
         let listener = listen(address)?;
         let address = listener.local_addr().map_err(out_of_resources)?;
         // From here on an early return drops the server, and with it stops the loops begun.
         let server = Server { address, shared };
         let mut listener = Some(listener);
-        for (index, inbox) in inboxes.into_iter().enumerate() {
+        for (index, (inbox, kept)) in inboxes.into_iter().zip(kept).enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(out_of_resources)?;
             let shared = server.shared.clone();
             let listener = listener.take();
             let thread = std::thread::Builder::new().name(format!("sstore-loop-{index}"));
-            let started = thread.spawn(move || shard::run(runtime, shared, inbox, index, listener));
+            let started = thread.spawn(move || shard::run(runtime, shared, inbox, index, listener, kept));
             started.map_err(out_of_resources)?;
         }
         tracing::info!(%address, threads, tls = server.shared.tls.is_some(), "listening");
@@ -134,6 +144,21 @@ impl Server {
         };
         let scheme = if self.shared.tls.is_some() { "wss" } else { "ws" };
         format!("{scheme}://{}", SocketAddr::new(ip, self.address.port()))
+    }
+
+    /// Why the server stopped by itself, if it did: what happens in its rooms can no longer be kept in
+    /// [`ServerOptions::data_dir`]. Nobody was told of what was not kept.
+    pub fn failure(&self) -> Option<Error> {
+        self.shared.failure.get().cloned()
+    }
+
+    /// Waits until the server has ended: because it was stopped, or by itself, which is the error.
+    pub fn wait(&self) -> Result<(), Error> {
+        let mut running = self.shared.running.lock().map_err(|_| Error::from(ErrorCode::Internal))?;
+        while *running > 0 {
+            running = self.shared.ended.wait(running).map_err(|_| Error::from(ErrorCode::Internal))?;
+        }
+        self.failure().map_or(Ok(()), Err)
     }
 
     /// How much is going on.

@@ -132,6 +132,15 @@ pub struct ServerOptions {
     /// named: all. Requests without an `Origin` header always may: only browsers send it, and a program
     /// could send what it likes.
     pub allowed_origins: Vec<String>,
+    /// A directory in which rooms are kept: sessions then go on after the server was stopped, killed, or restarted,
+    /// and nothing that anybody was told is lost. It is made if it is not there, on a disk of this machine, and
+    /// belongs to one server at a time. Who has it has what rooms hold and can come back as any peer; what it holds
+    /// of a session goes with the session. Default none: rooms live in memory. Needs the feature `durable`.
+    pub data_dir: Option<PathBuf>,
+    /// With [`data_dir`](Self::data_dir): wait for the disk before anybody is told anything, so that nothing is lost
+    /// when the machine loses power either. Each turn of a loop then takes as long as the disk does. Default `false`:
+    /// when the machine stops without warning, the last changes may be lost, and sessions begin anew with the rest.
+    pub fsync: bool,
     /// The limits of each room.
     pub limits: Limits,
     /// Threads that serve rooms; a room lives on one of them. 0, the default: one per core.
@@ -204,6 +213,8 @@ impl Default for ServerOptions {
             rules: None,
             tls: None,
             allowed_origins: Vec::new(),
+            data_dir: None,
+            fsync: false,
             limits: Limits::default(),
             threads: 0,
             ping_interval_ms: 15_000,
@@ -232,6 +243,8 @@ impl std::fmt::Debug for ServerOptions {
             .field("rules", &self.rules.as_ref().map(|_| "(set)"))
             .field("tls", &self.tls)
             .field("allowed_origins", &self.allowed_origins)
+            .field("data_dir", &self.data_dir)
+            .field("fsync", &self.fsync)
             .field("limits", &self.limits)
             .field("threads", &self.threads)
             .field("ping_interval_ms", &self.ping_interval_ms)
@@ -261,6 +274,7 @@ impl ServerOptions {
         let limits = &self.limits;
         let rules = [
             (self.secret.as_deref() != Some(""), "secret is empty; leave it out for an open server"),
+            (self.data_dir.is_some() || !self.fsync, "fsync is set without data_dir"),
             (self.threads <= MAX_THREADS, "threads is more than 1,024"),
             (self.ping_interval_ms > 0, "ping_interval_ms is 0"),
             (self.ping_interval_ms < self.idle_timeout_ms, "ping_interval_ms must be below idle_timeout_ms"),

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use slab::Slab;
@@ -25,6 +25,8 @@ use super::clock::Clock;
 use super::connection::{Connection, Identity, Reader, State};
 use super::handshake::{Admission, LastListen};
 use super::http::Response;
+use super::journal::Journal;
+use super::keeper::{Found, Keeper, Kept};
 use super::options::{
     ServerOptions, CLOSE_WAIT_MS, FULL_RETRY_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, REFUSED_SOCKETS_PER_ADDRESS,
     ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
@@ -52,6 +54,8 @@ pub(super) struct Shared {
     pub verifier: Option<Verifier>,
     pub tls: Option<Tls>,
     pub origins: Origins,
+    /// Where rooms are kept, if they are.
+    pub journal: Option<Arc<Journal>>,
     pub clock: Clock,
     pub shards: Vec<UnboundedSender<ToShard>>,
     hasher: RandomState,
@@ -64,6 +68,8 @@ pub(super) struct Shared {
     addresses: Mutex<HashMap<IpAddr, usize>>,
     /// How much a peer may ask.
     pub rates: Option<Rates>,
+    /// Why the server stopped by itself, if it did.
+    pub failure: OnceLock<Error>,
     /// Loops that have not ended.
     pub running: Mutex<usize>,
     pub ended: Condvar,
@@ -84,11 +90,27 @@ pub(super) enum ToShard {
 }
 
 impl Shared {
-    pub fn new(options: ServerOptions, shards: Vec<UnboundedSender<ToShard>>) -> Result<Shared, Error> {
+    /// Also returns the rooms that were kept, for each loop.
+    pub fn new(
+        options: ServerOptions,
+        shards: Vec<UnboundedSender<ToShard>>,
+    ) -> Result<(Shared, Vec<Vec<Kept>>), Error> {
         let clock = Clock::start();
-        Ok(Shared {
-            origins: Origins::new(&options.allowed_origins)?,
-            tls: options.tls.as_ref().map(|files| Tls::new(files, clock.now())).transpose()?,
+        let limits = Arc::new(options.limits.clone());
+        let origins = Origins::new(&options.allowed_origins)?;
+        let tls = options.tls.as_ref().map(|files| Tls::new(files, clock.now())).transpose()?;
+        // Last, as it writes.
+        let open = |directory| Journal::open(directory, options.fsync, clock.now(), &limits);
+        let (journal, found) = match options.data_dir.as_deref().map(open).transpose()? {
+            Some((journal, found)) => (Some(Arc::new(journal)), found),
+            None => (None, Found { rooms: Vec::new(), at: 0 }),
+        };
+        let clock = clock.not_before(found.at);
+        let mut kept: Vec<Vec<Kept>> = shards.iter().map(|_| Vec::new()).collect();
+        let shared = Shared {
+            origins,
+            tls,
+            journal,
             verifier: options.secret.as_deref().map(Verifier::new),
             clock,
             hasher: RandomState::new(),
@@ -98,12 +120,17 @@ impl Shared {
             sockets: AtomicUsize::new(0),
             addresses: Mutex::default(),
             rates: Rates::of(&options),
+            failure: OnceLock::new(),
             running: Mutex::new(shards.len()),
             ended: Condvar::new(),
             shards,
-            limits: Arc::new(options.limits.clone()),
+            limits,
             options,
-        })
+        };
+        for room in found.rooms {
+            kept[shared.shard_of(room.room.name())].push(room);
+        }
+        Ok((shared, kept))
     }
 
     /// The loop a room lives on. The hash is keyed, so that nobody can aim at one loop.
@@ -209,6 +236,7 @@ pub(super) struct Shard {
     /// Lent to the room that applies a command.
     pub events: Cell<Vec<Event>>,
     pub spares: RefCell<Spares>,
+    pub keeper: Option<Keeper>,
     /// Rooms that have something to send, in the order in which they had.
     to_flush: RefCell<VecDeque<Rc<RoomHost>>>,
     flush: Signal,
@@ -224,6 +252,7 @@ impl Shard {
     fn new(shared: Arc<Shared>, index: usize) -> Shard {
         Shard {
             rules: RefCell::new(shared.options.rules.clone()),
+            keeper: shared.journal.clone().map(Keeper::new),
             shared,
             index,
             rooms: RefCell::default(),
@@ -256,6 +285,30 @@ impl Shard {
     }
 
     // ------------------------------------------------------------------ rooms
+
+    /// A room that was kept goes on.
+    fn adopt(self: &Rc<Self>, kept: Kept) {
+        let (rules, now) = (self.rules.borrow().clone(), self.now());
+        let host = self.room(&kept.room.name().clone());
+        host.turn(|inner| inner.adopt(kept, rules, now));
+    }
+
+    /// Keeps what happened in this turn, before anybody is told. Returns whether somebody may be.
+    ///
+    /// When it cannot be kept, the server stops: what it would go on with is not what it would come back with.
+    pub fn keep(&self) -> bool {
+        let Some(Err(error)) = self.keeper.as_ref().map(Keeper::commit) else { return true };
+        if !self.stopping.replace(true) {
+            tracing::error!(%error, "the journal cannot be written; the server stops");
+            let _ = self.shared.failure.set(error);
+            for shard in &self.shared.shards {
+                // Fails when that loop has ended already.
+                let _ = shard.send(ToShard::Stop);
+            }
+        }
+        self.all_connections().iter().for_each(|connection| connection.abort());
+        false
+    }
 
     fn room(self: &Rc<Self>, name: &str) -> Rc<RoomHost> {
         if let Some(host) = self.rooms.borrow().get(name) {
@@ -297,9 +350,17 @@ impl Shard {
         self.flush.raise();
     }
 
+    /// Sees to it that the turn ends soon, although nobody is to be told anything.
+    pub fn keep_soon(&self) {
+        if self.keeper.as_ref().is_some_and(Keeper::is_waiting) {
+            self.flush.raise();
+        }
+    }
+
     /// Sends what rooms have to say, one after the other, with so many writes. Returns whether
     /// something is left.
     fn flush_rooms(self: &Rc<Self>, writes: &mut usize) -> bool {
+        self.keep();
         while *writes > 0 {
             let Some(host) = self.to_flush.borrow_mut().pop_front() else { return false };
             if host.flush(writes) {
@@ -517,6 +578,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Ok(mut running) = self.0.running.lock() {
             *running -= 1;
+            if let Some(journal) = self.0.journal.as_ref().filter(|_| *running == 0) {
+                journal.close();
+            }
         }
         self.0.ended.notify_all();
     }
@@ -529,6 +593,7 @@ pub(super) fn run(
     mut inbox: UnboundedReceiver<ToShard>,
     index: usize,
     listener: Option<std::net::TcpListener>,
+    kept: Vec<Kept>,
 ) {
     let _running = Running(shared.clone());
     let local = LocalSet::new();
@@ -537,6 +602,7 @@ pub(super) fn run(
         spawn_local(flusher(shard.clone()));
         spawn_local(timekeeper(shard.clone()));
         spawn_local(sweeper(shard.clone()));
+        kept.into_iter().for_each(|room| shard.adopt(room));
         let acceptor = listener.map(|listener| spawn_local(acceptor::accept(shard.clone(), listener)));
         while let Some(message) = inbox.recv().await {
             match message {
@@ -555,6 +621,7 @@ pub(super) fn run(
             let _ = acceptor.await;
         }
         shut_down(&shard).await;
+        shard.keep();
     });
     // Tasks, rooms and connections hold each other.
     drop(local);

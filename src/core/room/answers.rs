@@ -32,6 +32,25 @@ impl Answers {
         Answers { secret, kept: VecDeque::new(), bytes: 0, forgotten: 0 }
     }
 
+    /// Answers as they were kept, of those that refused nothing.
+    pub fn restore(secret: Secret, forgotten: u64, mut kept: Vec<(u64, Reply)>) -> Answers {
+        kept.sort_by_key(|(request, _)| *request);
+        kept.dedup_by_key(|(request, _)| *request);
+        let kept: VecDeque<(u64, Answer)> = kept.into_iter().map(|(request, reply)| (request, Ok(reply))).collect();
+        let bytes = kept.iter().map(|(_, answer)| weight(answer)).sum();
+        Answers { secret, kept, bytes, forgotten }
+    }
+
+    /// Those that refused nothing, with the ids of their requests.
+    pub fn replies(&self) -> impl Iterator<Item = (u64, &Reply)> {
+        self.kept.iter().filter_map(|(request, answer)| Some((*request, answer.as_ref().ok()?)))
+    }
+
+    /// Answers to requests up to this one are known only if they are kept.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     /// What the request was answered; `None` when it is new. A wait for a lock has no answer yet.
     pub fn find(&self, request: u64) -> Option<Answer> {
         match self.place(request) {

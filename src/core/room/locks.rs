@@ -26,15 +26,15 @@ pub struct Lease {
 #[derive(Debug, Default)]
 pub(super) struct Lock {
     /// Who gets it next, in the order in which they came.
-    queue: VecDeque<Waiter>,
+    pub queue: VecDeque<Waiter>,
 }
 
 #[derive(Debug)]
-struct Waiter {
-    number: u64,
-    peer: PeerHandle,
-    ttl_ms: u64,
-    until: Time,
+pub(super) struct Waiter {
+    pub number: u64,
+    pub peer: PeerHandle,
+    pub ttl_ms: u64,
+    pub until: Time,
 }
 
 /// The key that shows a lock.
