@@ -461,7 +461,7 @@ fn a_damaged_record_ends_what_is_known_of_its_room_alone() {
     let id: i64 = database.query_row("SELECT id FROM room WHERE name = 'one'", [], |row| row.get(0)).expect("a room");
     let last = "SELECT max(key) FROM record WHERE key >= ?1 << 32 AND key < (?1 + 1) << 32";
     let key: i64 = database.query_row(last, [id], |row| row.get(0)).expect("a record");
-    let changed = database.execute("UPDATE record SET body = body || x'00' WHERE key = ?1", [key]).expect("damaged");
+    let changed = database.execute("UPDATE record SET body = CAST(body || x'00' AS BLOB) WHERE key = ?1", [key]).expect("damaged");
     assert_eq!(changed, 1);
     drop(database);
     let (serving, logged) = started(&directory);

@@ -307,6 +307,8 @@ fn open_database(directory: &Path, fsync: bool) -> rusqlite::Result<Connection> 
     connection.pragma_update(None, "synchronous", if fsync { "FULL" } else { "NORMAL" })?;
     // On macOS only this reaches the disk.
     connection.pragma_update(None, "fullfsync", fsync)?;
+    // What is deleted is overwritten, so that no value outlives its session in a free page.
+    connection.pragma_update(None, "secure_delete", true)?;
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
          CREATE TABLE IF NOT EXISTS room (id INTEGER PRIMARY KEY, name TEXT NOT NULL, checkpoint BLOB NOT NULL);

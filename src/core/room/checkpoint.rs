@@ -256,9 +256,9 @@ impl Room {
     pub fn resume(&mut self, now: Time, limits: Arc<Limits>, new_session_id: Option<&str>, events: &mut Vec<Event>) {
         self.limits = limits;
         let Limits { grace_ms, linger_ms, .. } = *self.limits;
-        let until = now.saturating_add(grace_ms);
+        let (until, empty_until) = (now.saturating_add(grace_ms), now.saturating_add(grace_ms.max(linger_ms)));
         let Some(session) = &mut self.session else { return };
-        session.linger_until = session.linger_until.map(|_| now.saturating_add(linger_ms));
+        session.linger_until = session.linger_until.map(|_| empty_until);
         let handle = |(slot, peer): (usize, &Peer)| PeerHandle { serial: peer.serial, slot: slot as u32 };
         let peers: Vec<PeerHandle> = session.peers.iter().map(handle).collect();
         peers.iter().for_each(|peer| session.stop_waiting(*peer));
@@ -274,7 +274,7 @@ impl Room {
         if let Some(id) = new_session_id {
             session.id = id.into();
             session.revision += LOST_REVISIONS;
-            session.linger_until = Some(now.saturating_add(grace_ms.max(linger_ms)));
+            session.linger_until = Some(empty_until);
             session.removals = VecDeque::new();
             session.removals_forgotten = session.revision;
         }
