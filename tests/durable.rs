@@ -16,8 +16,8 @@ use process::{run, sstore, Running, Serving};
 use rusqlite::Connection;
 use serde_json::{json, Value as Json};
 use sessionstore::{
-    Client, ClientOptions, Error, ErrorCode, KeyChange, LockOptions, Server, ServerOptions,
-    UpdateListener, Value, Write,
+    Client, ClientOptions, Error, ErrorCode, KeyChange, LockOptions, Server, ServerOptions, UpdateListener, Value,
+    Write,
 };
 use support::SAFETY;
 
@@ -271,7 +271,8 @@ fn many_sessions_with_many_changes_are_all_there() {
 #[test]
 fn rules_that_are_others_after_the_restart_count() {
     let directory = Directory::new();
-    let rules = |text: &str| Some(std::sync::Arc::new(sessionstore::core::rules::Rules::from_toml(text).expect("rules")));
+    let rules =
+        |text: &str| Some(std::sync::Arc::new(sessionstore::core::rules::Rules::from_toml(text).expect("rules")));
     let rule = |keys: &str| {
         format!("[[rule]]\nname = \"all\"\nroles = [\"*\"]\nkeys = [\"{keys}\"]\nallow = [\"read\", \"create\", \"write\"]\n")
     };
@@ -288,7 +289,7 @@ fn rules_that_are_others_after_the_restart_count() {
 // ------------------------------------------------------------------ what cannot be used
 
 fn refusal(directory: &Directory) -> (ErrorCode, String) {
-    let error = directory.start(|_| ()).err().expect("refused");
+    let error = directory.start(|_| ()).expect_err("refused");
     (error.code(), error.message().to_owned())
 }
 
@@ -328,9 +329,9 @@ fn a_directory_that_is_none_of_ours_is_refused() {
     let file = Directory::new();
     fs::write(file.0.join("file"), "").expect("written");
     let path = file.0.join("file");
-    let error = file.start(|options| options.data_dir = Some(path)).err().expect("refused");
+    let error = file.start(|options| options.data_dir = Some(path)).expect_err("refused");
     assert_eq!(error.code(), ErrorCode::DataDirectoryUnusable);
-    let error = Server::start(ServerOptions { fsync: true, ..Default::default() }).err().expect("refused");
+    let error = Server::start(ServerOptions { fsync: true, ..Default::default() }).expect_err("refused");
     assert_eq!(error.code(), ErrorCode::InvalidConfig);
     // Without the file that says what it is, a database is not begun anew over it.
     let server = Directory::new();
@@ -461,7 +462,9 @@ fn a_damaged_record_ends_what_is_known_of_its_room_alone() {
     let id: i64 = database.query_row("SELECT id FROM room WHERE name = 'one'", [], |row| row.get(0)).expect("a room");
     let last = "SELECT max(key) FROM record WHERE key >= ?1 << 32 AND key < (?1 + 1) << 32";
     let key: i64 = database.query_row(last, [id], |row| row.get(0)).expect("a record");
-    let changed = database.execute("UPDATE record SET body = CAST(body || x'00' AS BLOB) WHERE key = ?1", [key]).expect("damaged");
+    let changed = database
+        .execute("UPDATE record SET body = CAST(body || x'00' AS BLOB) WHERE key = ?1", [key])
+        .expect("damaged");
     assert_eq!(changed, 1);
     drop(database);
     let (serving, logged) = started(&directory);
@@ -535,7 +538,8 @@ fn when_the_disk_is_full_the_server_stops_and_nobody_was_told_what_is_not_kept()
     command.args(["-c", script, program, directory.path()]);
     let serving = Serving::command(command);
     let (told, updates) = mpsc::channel();
-    let options = ClientOptions { reconnect_min_ms: 1, request_timeout_ms: 2_000, ..ClientOptions::new(&serving.url, "r") };
+    let options =
+        ClientOptions { reconnect_min_ms: 1, request_timeout_ms: 2_000, ..ClientOptions::new(&serving.url, "r") };
     let client = Client::open(options, Updates(told)).expect("opens");
     let store = client.join_wait(SAFETY).expect("joins");
     let mut acknowledged = 0;

@@ -50,7 +50,13 @@ pub enum Origin {
 
 impl Origin {
     /// Applies a command this way.
-    pub fn apply(self, room: &mut Room, at: Time, command: Command<'_>, events: &mut Vec<Event>) -> Result<Reply, Error> {
+    pub fn apply(
+        self,
+        room: &mut Room,
+        at: Time,
+        command: Command<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Error> {
         match self {
             Origin::Once => room.apply(at, command, events),
             Origin::Request { peer, id } => room.apply_once(at, peer, id, command, events),

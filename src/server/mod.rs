@@ -56,8 +56,11 @@ mod tls;
 #[path = "tls_absent.rs"]
 mod tls;
 mod token;
-#[cfg(feature = "durable")]
+#[cfg(all(feature = "durable", not(fuzzing)))]
 mod wal;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod wal;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};

@@ -16,7 +16,7 @@ const MAGIC: u32 = 0x377f_0682;
 
 /// What SQLite will not read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Check {
+pub struct Check {
     /// So many bytes at the end that were written since the log was begun last.
     pub dropped: u64,
     /// Whether more than one write that was not completed is among them.
@@ -62,7 +62,7 @@ fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Looks through a log that nobody has open. None there is fine.
-pub(super) fn check(path: &Path) -> io::Result<Check> {
+pub fn check(path: &Path) -> io::Result<Check> {
     match File::open(path) {
         Ok(file) => check_log(&mut BufReader::with_capacity(1 << 16, file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Check::default()),
@@ -70,7 +70,8 @@ pub(super) fn check(path: &Path) -> io::Result<Check> {
     }
 }
 
-fn check_log(file: &mut impl Read) -> io::Result<Check> {
+/// The same for one that is read from the beginning.
+pub fn check_log(file: &mut impl Read) -> io::Result<Check> {
     let mut header = [0; HEADER_BYTES];
     let filled = fill(file, &mut header)?;
     if filled == 0 {

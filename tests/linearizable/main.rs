@@ -5,6 +5,11 @@
 //! `SESSIONSTORE_HISTORY_ROUNDS=1000 cargo test --test linearizable` runs for longer.
 
 mod checker;
+#[cfg(all(feature = "durable", feature = "cli", unix))]
+mod killed;
+#[cfg(all(feature = "durable", feature = "cli", unix))]
+#[path = "../process/mod.rs"]
+mod process;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;
@@ -147,7 +152,7 @@ impl Real {
             ErrorCode::CheckFailed => Answer::CheckFailed,
             ErrorCode::LockHeld => Answer::Held,
             ErrorCode::LockLost => Answer::Lost,
-            ErrorCode::ConnectionLost | ErrorCode::Timeout => Answer::Unknown,
+            ErrorCode::ConnectionLost | ErrorCode::Timeout | ErrorCode::OutcomeUnknown => Answer::Unknown,
             code => panic!("{code} is no answer to this"),
         }
     }

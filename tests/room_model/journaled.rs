@@ -181,10 +181,20 @@ fn limits(random: &mut StdRng) -> Limits {
     Limits { grace_ms, linger_ms, max_keys: 5, ..Limits::default() }
 }
 
+/// With `SESSIONSTORE_SEEDS_DIR`, seeds for the fuzz target `journal` are written there, which are checked in: to be
+/// done anew when what is kept looks different.
+fn write_seed(seed: u64, kept: &Kept) {
+    let Ok(directory) = std::env::var("SESSIONSTORE_SEEDS_DIR") else { return };
+    let checkpoint = kept.checkpoint.as_deref().unwrap_or_default();
+    let length = u16::try_from(checkpoint.len()).expect("a small checkpoint").to_le_bytes();
+    let bytes = [&length[..], checkpoint, &kept.entries].concat();
+    std::fs::write(format!("{directory}/room-{seed}"), bytes).expect("a seed is written");
+}
+
 #[test]
 fn a_room_that_is_rebuilt_is_the_room_it_was() {
     let (mut done, mut refused, mut checkpoints, mut sessions) = (0, 0, 0, 0);
-    for seed in 0..200 {
+    for seed in 0..100 {
         let random = &mut StdRng::seed_from_u64(seed);
         let mut kept = Kept::new(limits(random));
         let mut now = 1_000;
@@ -199,11 +209,19 @@ fn a_room_that_is_rebuilt_is_the_room_it_was() {
             }
             sessions += kept.events.iter().filter(|event| matches!(event, Event::SessionStarted)).count();
             let rebuilt = kept.rebuilt();
-            let looks_same = rebuilt.next_deadline() == kept.room.next_deadline() && rebuilt.usage() == kept.room.usage();
+            let looks_same =
+                rebuilt.next_deadline() == kept.room.next_deadline() && rebuilt.usage() == kept.room.usage();
             if !looks_same || rebuilt.checkpoint() != kept.room.checkpoint() {
                 let (is, was) = (format!("{rebuilt:#?}"), format!("{:#?}", kept.room));
                 let differs = is.lines().zip(was.lines()).find(|(is, was)| is != was);
                 panic!("seed {seed}, step {step}: {differs:?}\n{is}\n\ninstead of\n\n{was}");
+            }
+            if step == 120 && seed % 10 == 0 {
+                write_seed(seed, &kept);
+            }
+            if random.random_bool(0.02) {
+                // What follows shows whether all that is made anew is as it was.
+                kept.room = rebuilt;
             }
             if let Some(checkpoint) = kept.room.checkpoint().filter(|_| random.random_bool(0.05)) {
                 (kept.checkpoint, kept.entries) = (Some(checkpoint), Vec::new());
@@ -211,7 +229,10 @@ fn a_room_that_is_rebuilt_is_the_room_it_was() {
             }
         }
     }
-    assert!(done > 10_000 && refused > 2_000 && checkpoints > 500 && sessions > 200, "{done} {refused} {checkpoints} {sessions}");
+    assert!(
+        done > 5_000 && refused > 1_000 && checkpoints > 250 && sessions > 100,
+        "{done} {refused} {checkpoints} {sessions}"
+    );
 }
 
 #[test]

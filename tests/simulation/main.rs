@@ -54,7 +54,8 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
     }
     println!("{sum:?}");
     // Otherwise this has tested nothing.
-    let counts = [sum.applied, sum.cuts, sum.restarts, sum.kept, sum.sent_again, sum.unknown, sum.told, sum.net_changes];
+    let counts =
+        [sum.applied, sum.cuts, sum.restarts, sum.kept, sum.sent_again, sum.unknown, sum.told, sum.net_changes];
     assert!(counts.iter().all(|count| *count > 50) && sum.power_cuts > 20, "{sum:?}");
 }
 

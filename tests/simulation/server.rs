@@ -119,7 +119,11 @@ impl Server {
         }
         let fresh = (lost > 0 && self.fault != Some(Fault::SameSession)).then(|| format!("session {}", next.sessions));
         let mut events = Vec::new();
-        next.room.resume(now, limits.into(), fresh.as_deref(), &mut events);
+        next.room.resume(now, limits.clone().into(), fresh.as_deref(), &mut events);
+        if !next.room.is_open() {
+            // Nothing is kept of a room without a session.
+            next.room = Room::new("room", limits.into());
+        }
         if let Some(session) = next.room.session_id() {
             next.session = session.clone();
         }

@@ -288,7 +288,8 @@ impl World {
         self.summary.kept += u64::from(self.is_durable);
         let open: Vec<Connection> = self.links.iter().filter(|(_, link)| !link.is_cut).map(|(id, _)| *id).collect();
         open.into_iter().for_each(|connection| self.cut(connection));
-        let lost = if self.is_durable && self.random.random_range(0..8) == 0 { self.random.random_range(1..30) } else { 0 };
+        let lost =
+            if self.is_durable && self.random.random_range(0..8) == 0 { self.random.random_range(1..30) } else { 0 };
         self.summary.power_cuts += u64::from(lost > 0);
         let next = Server::new(self.limits.clone(), 0, false, None);
         let server = std::mem::replace(&mut self.server, next);
@@ -418,7 +419,7 @@ impl World {
     /// Whether a key had this state in a session.
     fn was(&self, session: &Arc<str>, state: &Change) -> bool {
         let was = self.states.get(&(session.clone(), state.version, state.key.clone()));
-        was.is_some_and(|was| was.value == state.value)
+        was.is_some_and(|was| (&was.value, was.updated_at) == (&state.value, state.updated_at))
     }
 
     /// What a listener is told was so, and is newer than what it was told before.

@@ -243,7 +243,13 @@ impl Room {
         }
         session.next_key_serial = key_serial;
         session.next_group_serial = group_serial;
-        Ok(Room { name: name.into(), limits: Arc::new(kept.limits), rules, session: Some(session), last_serials: (0, 0, 0) })
+        Ok(Room {
+            name: name.into(),
+            limits: Arc::new(kept.limits),
+            rules,
+            session: Some(session),
+            last_serials: (0, 0, 0),
+        })
     }
 
     /// What a room does that was restored, before anything else happens to it: it goes on at this time, within these
@@ -363,7 +369,8 @@ impl Session {
             return Err(damaged("a key of a checkpoint is in no state that a key can be in"));
         }
         // The key is shared with its state.
-        let slot = self.insert_key(state.as_ref().map_or_else(|| kept.key.into(), |state| state.key.clone()), kept.serial);
+        let slot =
+            self.insert_key(state.as_ref().map_or_else(|| kept.key.into(), |state| state.key.clone()), kept.serial);
         if let Some(state) = &state {
             match shows_lock {
                 true => self.locks += 1,

@@ -941,14 +941,7 @@ impl Session {
     }
 
     /// A peer is gone, and what goes with it, unless the session ends with it.
-    fn leave(
-        &mut self,
-        now: Time,
-        peer: PeerHandle,
-        connection_lost: bool,
-        goes_on: bool,
-        events: &mut Vec<Event>,
-    ) {
+    fn leave(&mut self, now: Time, peer: PeerHandle, connection_lost: bool, goes_on: bool, events: &mut Vec<Event>) {
         self.leave_group(peer.slot);
         self.stop_waiting(peer);
         if goes_on {
