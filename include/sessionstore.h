@@ -134,7 +134,7 @@
      0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SERVER_OPTIONS_INIT \
     {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-     NULL, NULL, NULL, NULL, NULL}
+     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 #define SESSIONSTORE_UPDATE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
@@ -341,6 +341,15 @@
 
 // A web page of this origin may not connect.
 #define SESSIONSTORE_ORIGIN_NOT_ALLOWED 219
+
+// The connection asks more than it may.
+#define SESSIONSTORE_RATE_LIMITED 220
+
+// Too many connections come from one address.
+#define SESSIONSTORE_TOO_MANY_CONNECTIONS 221
+
+// The server has as many rooms as it may have.
+#define SESSIONSTORE_TOO_MANY_ROOMS 222
 
 // A fault of the library or the server.
 #define SESSIONSTORE_INTERNAL 900
@@ -588,6 +597,19 @@ typedef struct {
   // nothing that anybody was told is lost. It is made if it is not there, on a disk of this machine, and belongs
   // to one server at a time. NULL: rooms live in memory.
   const char *data_dir;
+  // Most connections from one IPv4 address, or one IPv6 network of 64 bits. Default 0: no limit of its own.
+  uint32_t max_connections_per_address;
+  // Most rooms at once. Default 50,000.
+  uint32_t max_rooms;
+  // Requests that one peer may make per second, on average; what is beyond is refused with
+  // `RATE_LIMITED`. Default 0: no limit.
+  uint32_t max_requests_per_second;
+  // Requests that one peer may make at once. Default 0: those of five seconds.
+  uint32_t max_request_burst;
+  // Bytes that one peer may send per second, on average. Default 0: no limit.
+  uint32_t max_request_bytes_per_second;
+  // Largest message of a client, in bytes. Default 65,536.
+  uint32_t max_message_bytes;
 } sessionstore_server_options;
 
 // Poll mode: tells that there is something for `sessionstore_client_poll`.
@@ -940,6 +962,10 @@ int32_t sessionstore_error_check(const sessionstore_error *error);
 // Which write of a transaction was refused, counted from 0 in the order in which they were added; -1 when
 // it was none.
 int32_t sessionstore_error_write(const sessionstore_error *error);
+
+// For `SESSIONSTORE_RATE_LIMITED`, and for a server that is full, how long to wait before trying again, in
+// milliseconds; -1 when the error does not say, and for NULL.
+int64_t sessionstore_error_retry_after_ms(const sessionstore_error *error);
 
 // Frees an error. NULL is fine.
 void sessionstore_error_free(sessionstore_error *error);

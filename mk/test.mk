@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 5
 .PHONY: fuzz header native-static-libs history test-simulation simulation test-kills kills soak
 
 # In the order in which it is cheapest to fail; each part can be run alone.
-test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions test-simulation test-kills demo
+test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.

@@ -52,6 +52,8 @@ struct Task<'a> {
     sent: u64,
     /// Listen requests without an answer: id and generation.
     listens: VecDeque<(u64, u64)>,
+    /// When the listen set is sent again, after the server refused it because too much came too fast.
+    listen_again_at: Option<Instant>,
     /// Requests for locks that nobody waits for any more: what is granted yet is given back.
     abandoned: BTreeSet<u64>,
     join_id: u64,
@@ -99,6 +101,7 @@ impl<'a> Task<'a> {
             answered: 0,
             sent: 0,
             listens: VecDeque::new(),
+            listen_again_at: None,
             abandoned: BTreeSet::new(),
             join_id: 0,
             peer_number: None,
@@ -299,6 +302,7 @@ impl<'a> Task<'a> {
             ServerMessage::Refused { id, error } if id == Some(self.join_id) => return Err(End::Lost(error)),
             ServerMessage::Result { id, .. } if self.listens.front().is_some_and(|(first, _)| *first == id) => {
                 self.answered = self.listens.pop_front().map_or(self.answered, |(_, generation)| generation);
+                self.listen_again_at = None;
             }
             ServerMessage::Refused { id: Some(id), error } if self.listens.front().is_some_and(|l| l.0 == id) => {
                 self.listen_refused(error);
@@ -373,10 +377,16 @@ impl<'a> Task<'a> {
         self.shared.status_changed.notify_all();
     }
 
-    /// The server refused a listen set: those who wait for it end, and what is left is sent anew.
+    /// The server refused a listen set: those who wait for it end, and what is left is sent anew. What only
+    /// came too fast is sent again in a while, and nobody need know.
     fn listen_refused(&mut self, error: Error) {
-        if let Some((_, generation)) = self.listens.pop_front() {
-            self.refuse_listeners(generation, &error);
+        let refused = self.listens.pop_front();
+        match (refused, error.code(), error.retry_after_ms()) {
+            (_, ErrorCode::RateLimited, Some(pause)) => {
+                self.listen_again_at = Instant::now().checked_add(Duration::from_millis(pause));
+            }
+            (Some((_, generation)), ..) => self.refuse_listeners(generation, &error),
+            (None, ..) => {}
         }
     }
 
@@ -548,8 +558,13 @@ impl<'a> Task<'a> {
         drop(status);
         let listening = lock(&self.shared.listening);
         let generation = listening.replica.generation();
-        if generation != self.sent {
+        let is_due = match self.listen_again_at {
+            Some(again_at) => again_at <= Instant::now(),
+            None => generation != self.sent,
+        };
+        if is_due {
             self.sent = generation;
+            self.listen_again_at = None;
             let id = lock(&self.shared.requests).pending.next_id();
             self.listens.push_back((id, generation));
             let mut text = Vec::new();
@@ -574,6 +589,8 @@ impl<'a> Task<'a> {
 
     /// After the connection broke: what was sent will be sent again.
     fn requeue(&mut self) {
+        // The next connection begins with the listen set.
+        self.listen_again_at = None;
         let mut requests = lock(&self.shared.requests);
         for request in requests.pending.connection_lost() {
             self.end_renewal(&request.what.kind, ErrorCode::ConnectionLost);
@@ -613,7 +630,7 @@ impl<'a> Task<'a> {
     fn next_deadline(&self) -> Instant {
         let request = lock(&self.shared.requests).pending.next_deadline();
         let renewal = self.shared.locks.next_deadline(self.is_connected());
-        let next = request.into_iter().chain(renewal).min();
+        let next = request.into_iter().chain(renewal).chain(self.listen_again_at).min();
         // An hour stands for never; waking up then costs nothing.
         next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600))
     }

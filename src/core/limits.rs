@@ -49,6 +49,11 @@ pub const MAX_LOCK_WAIT_MS: u64 = 300_000;
 /// Most locks that are held at once in a room: as many as a store has keys.
 pub const MAX_LOCKS: usize = 100;
 
+/// Most locks that one peer holds and waits for, taken together: a quarter of a room's, so that no peer
+/// alone, nor two or three, can take them all; who works on more things at once than this locks what has
+/// them.
+pub const MAX_LOCKS_PER_PEER: u32 = 25;
+
 /// Most peers that wait for locks of a room at once.
 pub const MAX_LOCK_WAITS: usize = 1_000;
 

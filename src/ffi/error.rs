@@ -131,6 +131,12 @@ pub const SESSIONSTORE_KEY_ABSENT: i32 = 217;
 pub const SESSIONSTORE_TOO_MANY_LOCKS: i32 = 218;
 /// A web page of this origin may not connect.
 pub const SESSIONSTORE_ORIGIN_NOT_ALLOWED: i32 = 219;
+/// The connection asks more than it may.
+pub const SESSIONSTORE_RATE_LIMITED: i32 = 220;
+/// Too many connections come from one address.
+pub const SESSIONSTORE_TOO_MANY_CONNECTIONS: i32 = 221;
+/// The server has as many rooms as it may have.
+pub const SESSIONSTORE_TOO_MANY_ROOMS: i32 = 222;
 /// A fault of the library or the server.
 pub const SESSIONSTORE_INTERNAL: i32 = 900;
 /// The library panicked; the object is not usable any more.
@@ -219,6 +225,15 @@ pub unsafe extern "C" fn sessionstore_error_check(error: *const sessionstore_err
 pub unsafe extern "C" fn sessionstore_error_write(error: *const sessionstore_error) -> i32 {
     // SAFETY: NULL or a live error, as the caller owes.
     unsafe { part(error, Error::write) }
+}
+
+/// For `SESSIONSTORE_RATE_LIMITED`, and for a server that is full, how long to wait before trying again, in
+/// milliseconds; -1 when the error does not say, and for NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_error_retry_after_ms(error: *const sessionstore_error) -> i64 {
+    // SAFETY: NULL or a live error, as the caller owes.
+    let time = || unsafe { error.as_ref() }.and_then(|error| error.error.retry_after_ms());
+    getter(-1, || time().map_or(-1, |time| i64::try_from(time).unwrap_or(i64::MAX)))
 }
 
 /// # Safety

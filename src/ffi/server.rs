@@ -81,6 +81,19 @@ pub struct sessionstore_server_options {
     /// nothing that anybody was told is lost. It is made if it is not there, on a disk of this machine, and belongs
     /// to one server at a time. NULL: rooms live in memory.
     pub data_dir: *const c_char,
+    /// Most connections from one IPv4 address, or one IPv6 network of 64 bits. Default 0: no limit of its own.
+    pub max_connections_per_address: u32,
+    /// Most rooms at once. Default 50,000.
+    pub max_rooms: u32,
+    /// Requests that one peer may make per second, on average; what is beyond is refused with
+    /// `RATE_LIMITED`. Default 0: no limit.
+    pub max_requests_per_second: u32,
+    /// Requests that one peer may make at once. Default 0: those of five seconds.
+    pub max_request_burst: u32,
+    /// Bytes that one peer may send per second, on average. Default 0: no limit.
+    pub max_request_bytes_per_second: u32,
+    /// Largest message of a client, in bytes. Default 65,536.
+    pub max_message_bytes: u32,
 }
 
 // SAFETY: repr(C), beginning with struct_size; integers and pointers.
@@ -170,6 +183,13 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
     limits.max_listened_keys = size(given.max_listened_keys, limits.max_listened_keys);
     limits.max_peers = size(given.max_peers, limits.max_peers);
     options.max_connections = size(given.max_connections, options.max_connections);
+    options.max_connections_per_address = size(given.max_connections_per_address, options.max_connections_per_address);
+    options.max_rooms = size(given.max_rooms, options.max_rooms);
+    // Here 0 is the default, and means no limit.
+    options.max_requests_per_second = given.max_requests_per_second;
+    options.max_request_burst = given.max_request_burst;
+    options.max_request_bytes_per_second = given.max_request_bytes_per_second;
+    options.max_message_bytes = size(given.max_message_bytes, options.max_message_bytes);
     options.ping_interval_ms = or(given.ping_interval_ms, options.ping_interval_ms);
     options.idle_timeout_ms = or(given.idle_timeout_ms, options.idle_timeout_ms);
     Ok(options)

@@ -21,12 +21,14 @@
 //! | `rules` | rules from a file |
 //! | `shard` | a loop: its rooms, its connections, flusher, timers, stopping |
 //! | `room_host`, `requests` | one room with its members, and what they ask of it |
+//! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
 //! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
 //! | `connection`, `frames`, `stream`, `tls` | one WebSocket, its frames, the transport under it |
 
 mod acceptor;
 mod batch;
+mod budget;
 mod clock;
 mod connection;
 mod handshake;
@@ -96,6 +98,8 @@ pub struct Stats {
     pub peers: usize,
     /// Open WebSocket connections.
     pub connections: usize,
+    /// Sockets, those included that have not yet asked for a room.
+    pub sockets: usize,
 }
 
 impl Server {
@@ -166,6 +170,7 @@ impl Server {
             rooms: self.shared.rooms.load(Ordering::Relaxed),
             peers: self.shared.peers.load(Ordering::Relaxed),
             connections: self.shared.connections.load(Ordering::Relaxed),
+            sockets: self.shared.sockets.load(Ordering::Relaxed),
         }
     }
 

@@ -23,6 +23,9 @@ pub(super) const CLOSE_WAIT_MS: u64 = 5_000;
 /// `SERVER_FULL` instead of being cut off.
 pub(super) const REFUSED_SOCKETS: usize = 256;
 
+/// The same for one address beyond `max_connections_per_address`, where that is limited.
+pub(super) const REFUSED_SOCKETS_PER_ADDRESS: usize = 16;
+
 /// Members of a room that are written to before other tasks of the loop get their turn. A write
 /// costs about 8 µs, so other rooms wait 2 ms at most.
 pub(super) const WRITES_PER_TURN: usize = 256;
@@ -77,6 +80,21 @@ pub(super) const MAX_TLS_HANDSHAKE_BYTES: usize = 64 * 1024;
 /// seconds cost nothing, and who renews a certificate does not wait for it.
 #[cfg(feature = "tls")]
 pub(super) const TLS_FILE_CHECK_MS: u64 = 2_000;
+/// Unless said otherwise, what may be asked at once is what may be asked in so many seconds: a program that
+/// begins, comes back or loads a page asks a lot, and then little.
+pub(super) const BURST_SECONDS: i64 = 5;
+
+/// After so many bursts of refused requests, more than are granted meanwhile, a connection is closed. Who heeds
+/// the time that comes with a refusal is refused once for each request; ten bursts are a program that does not
+/// listen.
+pub(super) const BURSTS_REFUSED: i64 = 10;
+
+/// Most peers in all rooms, for each connection there may be: all may break at once and come back as others,
+/// as when everybody loads a page anew, while the old ones have their grace period.
+pub(super) const PEERS_PER_CONNECTION: usize = 2;
+
+/// How long a client that finds the server full is asked to wait, in milliseconds: until somebody leaves.
+pub(super) const FULL_RETRY_MS: u64 = 5_000;
 
 /// Smallest queue: a notification of the largest message must fit.
 const MIN_QUEUE_BYTES: usize = 1_024;
@@ -142,6 +160,24 @@ pub struct ServerOptions {
     pub queue_bytes: usize,
     /// Most connections at once. Default 50,000.
     pub max_connections: usize,
+    /// Most connections from one IPv4 address, or one IPv6 network of 64 bits. 0, the default: as many as
+    /// there may be, because behind one address may be a proxy, or a school.
+    pub max_connections_per_address: usize,
+    /// Most rooms at once, those included that nobody is in and that have not ended. Default 50,000: each
+    /// connection may be in a room of its own. With several threads that begin rooms in the same instant
+    /// there may be as many more as there are other threads.
+    pub max_rooms: usize,
+    /// Requests (pings count too) that one peer may make per second, on average. Beyond it they are refused
+    /// with `RATE_LIMITED`, and change nothing. 0, the default: no limit. A server gives all rooms and
+    /// connections their turn anyway; this bounds how much of its time one peer can take. 1,000 suits a
+    /// server that is open to the world.
+    pub max_requests_per_second: u32,
+    /// Requests that one peer may make at once, when it was quiet before. 0, the default: those of five
+    /// seconds.
+    pub max_request_burst: u32,
+    /// Bytes that one peer may send per second, on average, and five times as many at once. 0, the default:
+    /// no limit.
+    pub max_request_bytes_per_second: u32,
     /// What stopping may take: the time given to connections to take what waits for them and to
     /// close, in milliseconds. Default 2,000.
     pub shutdown_ms: u64,
@@ -190,6 +226,11 @@ impl Default for ServerOptions {
             max_message_bytes: 64 * 1024,
             queue_bytes: 256 * 1024,
             max_connections: 50_000,
+            max_connections_per_address: 0,
+            max_rooms: 50_000,
+            max_requests_per_second: 0,
+            max_request_burst: 0,
+            max_request_bytes_per_second: 0,
             shutdown_ms: 2_000,
             come_back_ms: 1_000,
         }
@@ -216,6 +257,11 @@ impl std::fmt::Debug for ServerOptions {
             .field("max_message_bytes", &self.max_message_bytes)
             .field("queue_bytes", &self.queue_bytes)
             .field("max_connections", &self.max_connections)
+            .field("max_connections_per_address", &self.max_connections_per_address)
+            .field("max_rooms", &self.max_rooms)
+            .field("max_requests_per_second", &self.max_requests_per_second)
+            .field("max_request_burst", &self.max_request_burst)
+            .field("max_request_bytes_per_second", &self.max_request_bytes_per_second)
             .field("shutdown_ms", &self.shutdown_ms)
             .field("come_back_ms", &self.come_back_ms)
             .finish()
@@ -239,6 +285,11 @@ impl ServerOptions {
             (self.ping_interval_ms < self.idle_timeout_ms, "ping_interval_ms must be below idle_timeout_ms"),
             (self.handshake_timeout_ms > 0, "handshake_timeout_ms is 0"),
             (self.max_connections > 0, "max_connections is 0"),
+            (self.max_rooms > 0, "max_rooms is 0"),
+            (
+                self.max_request_burst == 0 || self.max_requests_per_second > 0,
+                "max_request_burst needs max_requests_per_second",
+            ),
             (self.queue_bytes >= MIN_QUEUE_BYTES, "queue_bytes is below 1,024"),
             (limits.max_value_bytes > 0, "max_value_bytes is 0"),
             (limits.max_keys > 0, "max_keys is 0"),
@@ -296,6 +347,8 @@ mod tests {
         assert!(message(|o| o.limits.max_value_bytes = 1 << 20).contains("max_store_bytes"));
         assert!(message(|o| o.max_message_bytes = 1_024).contains("max_message_bytes"));
         assert!(message(|o| o.limits.max_keys = 0).contains("max_keys"));
+        assert!(message(|o| o.max_rooms = 0).contains("max_rooms"));
+        assert!(message(|o| o.max_request_burst = 9).contains("max_requests_per_second"));
     }
 
     #[test]

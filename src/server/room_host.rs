@@ -18,6 +18,7 @@ use crate::core::rules::Rules;
 use crate::core::wire;
 
 use super::batch::{Batch, Concern};
+use super::budget::Budget;
 use super::connection::{Connection, State};
 use super::keeper::{Kept, Ledger};
 use super::news::News;
@@ -73,6 +74,8 @@ pub(super) struct Inner {
     together: Vec<(KeySlot, Arc<Change>)>,
     /// Who waits for a lock, by the number of the wait: the connection, and the id of its request.
     waits: BTreeMap<u64, (Rc<Connection>, Box<RawValue>)>,
+    /// What peers in their grace period may still ask, by their slots: who comes back does not get more.
+    budgets: BTreeMap<u32, (PeerHandle, Box<Budget>)>,
     snapshot: Option<Box<Snapshot>>,
     peer_list: Option<Rc<Vec<u8>>>,
     /// What the shard's counters and its list of deadlines have of this room.
@@ -229,6 +232,7 @@ impl Inner {
             told: None,
             together: Vec::new(),
             waits: BTreeMap::new(),
+            budgets: BTreeMap::new(),
             snapshot: None,
             peer_list: None,
             counted_open: false,
@@ -328,6 +332,7 @@ impl Inner {
             Event::PeerLeft { peer, peer_id, connection_lost } => {
                 self.peer_list = None;
                 self.take_member(peer);
+                self.budgets.remove(&peer.slot);
                 if self.members.iter().any(Option::is_some) {
                     self.news.add(None, |out| wire::write_peer_leave(out, &peer_id, connection_lost));
                 }
@@ -373,6 +378,7 @@ impl Inner {
                 self.snapshot = None;
                 self.news.forget();
                 self.members = Vec::new();
+                self.budgets = BTreeMap::new();
             }
         }
     }
@@ -452,6 +458,9 @@ impl Inner {
             let connection = member.take()?;
             connection.peer.set(None);
             self.waits.retain(|_, (waiting, _)| !Rc::ptr_eq(waiting, &connection));
+            if let Some(budget) = connection.budget.take() {
+                self.budgets.insert(peer.slot, (peer, budget));
+            }
             return Some(connection);
         }
         None
@@ -465,6 +474,9 @@ impl Inner {
         }
         if let Some(old) = self.take_member(peer) {
             self.close(&old, now, close_code(ErrorCode::Replaced), "another connection came as this peer");
+        }
+        if let Some((_, budget)) = self.budgets.remove(&peer.slot).filter(|(whose, _)| *whose == peer) {
+            connection.budget.replace(Some(budget));
         }
         let slot = peer.slot as usize;
         if self.members.len() <= slot {

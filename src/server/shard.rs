@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use slab::Slab;
@@ -19,13 +20,16 @@ use crate::core::rules::Rules;
 use crate::core::wire;
 
 use super::acceptor;
+use super::budget::Rates;
 use super::clock::Clock;
 use super::connection::{Connection, Identity, Reader, State};
 use super::handshake::{Admission, LastListen};
+use super::http::Response;
 use super::journal::Journal;
 use super::keeper::{Found, Keeper, Kept};
 use super::options::{
-    ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
+    ServerOptions, CLOSE_WAIT_MS, FULL_RETRY_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, REFUSED_SOCKETS_PER_ADDRESS,
+    ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
 };
 use super::origin::Origins;
 use super::outbox::Segment;
@@ -59,7 +63,11 @@ pub(super) struct Shared {
     pub peers: AtomicUsize,
     pub connections: AtomicUsize,
     /// Sockets, those included whose handshake is not done.
-    sockets: AtomicUsize,
+    pub sockets: AtomicUsize,
+    /// The same by address; empty unless that is limited.
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    /// How much a peer may ask.
+    pub rates: Option<Rates>,
     /// Why the server stopped by itself, if it did.
     pub failure: OnceLock<Error>,
     /// Loops that have not ended.
@@ -110,6 +118,8 @@ impl Shared {
             peers: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
+            addresses: Mutex::default(),
+            rates: Rates::of(&options),
             failure: OnceLock::new(),
             running: Mutex::new(shards.len()),
             ended: Condvar::new(),
@@ -132,10 +142,37 @@ impl Shared {
     }
 
     /// Counts a socket in; none when there are too many to even tell them.
-    pub fn ticket(self: &Arc<Self>) -> Option<Ticket> {
+    pub fn ticket(self: &Arc<Self>, address: IpAddr) -> Option<Ticket> {
         let sockets = self.sockets.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket { shared: self.clone(), is_connection: false };
+        let mut ticket = Ticket { shared: self.clone(), is_connection: false, address: None, is_one_too_many: false };
+        let most = self.options.max_connections_per_address;
+        if most > 0 {
+            let network = network_of(address);
+            let before = self.count_address(network, |count| std::mem::replace(count, *count + 1));
+            (ticket.address, ticket.is_one_too_many) = (Some(network), before >= most);
+            if before >= most.saturating_add(REFUSED_SOCKETS_PER_ADDRESS) {
+                return None;
+            }
+        }
         (sockets < self.options.max_connections.saturating_add(REFUSED_SOCKETS)).then_some(ticket)
+    }
+
+    fn count_address<T>(&self, network: IpAddr, change: impl FnOnce(&mut usize) -> T) -> T {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = addresses.entry(network).or_default();
+        let result = change(count);
+        if *count == 0 {
+            addresses.remove(&network);
+        }
+        result
+    }
+}
+
+/// Whose sockets are counted together: a household or a machine has 2^64 addresses of IPv6.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -143,11 +180,20 @@ impl Shared {
 pub(super) struct Ticket {
     shared: Arc<Shared>,
     is_connection: bool,
+    /// Where it is counted by its address.
+    address: Option<IpAddr>,
+    /// Whether there were as many as there may be from that address.
+    is_one_too_many: bool,
 }
 
 impl Ticket {
     /// Counts the socket as a connection, if one more may be.
     pub fn admit(&mut self) -> Result<(), Error> {
+        if self.is_one_too_many {
+            let most = self.shared.options.max_connections_per_address;
+            let message = format!("there are {most} connections from this address, as many as there may be");
+            return Err(Error::new(ErrorCode::TooManyConnections, message).with_retry_after_ms(FULL_RETRY_MS));
+        }
         let most = self.shared.options.max_connections;
         let one_more = |count: usize| (count < most).then_some(count + 1);
         match self.shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
@@ -155,7 +201,7 @@ impl Ticket {
                 self.is_connection = true;
                 Ok(())
             }
-            Err(_) => Err(ErrorCode::ServerFull.into()),
+            Err(_) => Err(Error::from(ErrorCode::ServerFull).with_retry_after_ms(FULL_RETRY_MS)),
         }
     }
 }
@@ -165,6 +211,9 @@ impl Drop for Ticket {
         self.shared.sockets.fetch_sub(1, Ordering::Relaxed);
         if self.is_connection {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(network) = self.address {
+            self.shared.count_address(network, |count| *count = count.saturating_sub(1));
         }
     }
 }
@@ -380,6 +429,19 @@ impl Shard {
                 Err(_) => return,
             },
         };
+        let host = self.room(&admission.room);
+        if admission.join.is_some() {
+            // While it is not a WebSocket yet it can be told by a status, which proxies understand too.
+            if let Some(Err(error)) = host.turn(|inner| inner.check_place(&peer_id)) {
+                let (shard, limit) = (self.clone(), Duration::from_millis(CLOSE_WAIT_MS));
+                spawn_local(async move {
+                    let answer = Response::too_much(&error).bytes();
+                    let _ = tokio::time::timeout(limit, acceptor::refuse(&shard, socket, &answer)).await;
+                    drop(ticket);
+                });
+                return self.drop_if_unused(&host);
+            }
+        }
         let identity = Identity {
             peer_id,
             user_id: admission.user_id.clone(),
@@ -388,7 +450,6 @@ impl Shard {
             metadata: admission.metadata.clone(),
             secret: admission.secret,
         };
-        let host = self.room(&admission.room);
         let connection = Rc::new(Connection::new(host.clone(), socket, identity, ticket));
         connection.expires_at.set(admission.expires_at);
         let index = self.connections.borrow_mut().insert(connection.clone());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sessionstore::core::journal::{self, Origin};
-use sessionstore::core::limits::Limits;
+use sessionstore::core::limits::{Limits, MAX_LOCKS_PER_PEER};
 use sessionstore::core::room::{Command, Event, Introduction, PeerHandle, Reply, Room, Time};
 use sessionstore::core::rules::{Right, Rule, Rules};
 use sessionstore::core::secret::Secret;
@@ -233,4 +233,37 @@ fn a_room_that_is_rebuilt_is_the_room_it_was() {
         done > 5_000 && refused > 1_000 && checkpoints > 250 && sessions > 100,
         "{done} {refused} {checkpoints} {sessions}"
     );
+}
+
+#[test]
+fn the_locks_of_a_peer_count_on_when_its_room_is_rebuilt() {
+    let mut kept = Kept::new(Limits::default());
+    let join = |kept: &mut Kept, peer_id: &str| {
+        let peer = Introduction { peer_id, user_id: "", name: None, role: "host", metadata: None, secret: None };
+        match kept.apply(0, Origin::Once, Command::Join { peer, new_session_id: "s" }) {
+            Ok(Reply::Joined { peer, .. }) => peer,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (ann, bob) = (join(&mut kept, "ann"), join(&mut kept, "bob"));
+    let acquire = |kept: &mut Kept, peer, nth: u32, wait_ms| {
+        let command = Command::Acquire { peer, name: &format!("l{nth}"), ttl_ms: 10_000, wait_ms };
+        kept.apply(0, Origin::Once, command).map(drop).map_err(|error| error.code())
+    };
+    for nth in 0..MAX_LOCKS_PER_PEER {
+        acquire(&mut kept, ann, nth, 0).expect("granted");
+        acquire(&mut kept, bob, nth, 1_000).expect("he waits");
+    }
+    kept.checkpoint = kept.room.checkpoint();
+    kept.entries = Vec::new();
+    kept.room = kept.rebuilt();
+    for peer in [ann, bob] {
+        assert_eq!(acquire(&mut kept, peer, 99, 0), Err(ErrorCode::TooManyLocks));
+    }
+    kept.apply(0, Origin::Once, Command::ConnectionLost { peer: bob }).expect("he waits no more");
+    kept.apply(0, Origin::Once, Command::Leave { peer: ann }).expect("she has none any more");
+    let peer = Introduction { peer_id: "bob", user_id: "", name: None, role: "host", metadata: None, secret: None };
+    kept.apply(0, Origin::Once, Command::Join { peer, new_session_id: "s" }).expect("he comes back");
+    (0..MAX_LOCKS_PER_PEER).for_each(|nth| acquire(&mut kept, bob, nth, 0).expect("granted"));
+    assert_eq!(acquire(&mut kept, bob, 99, 0), Err(ErrorCode::TooManyLocks));
 }

@@ -333,6 +333,9 @@ impl Session {
             answers,
             regrouped: kept.regrouped,
             listens: None,
+            // Counted with the keys.
+            locks: 0,
+            waits: 0,
         }) as u32;
         self.peer_index.insert(place, slot);
         let handle = PeerHandle { serial: kept.serial, slot };
@@ -376,9 +379,14 @@ impl Session {
             }
         }
         self.owned += usize::from(owner.is_some());
+        if let Some(owner) = owner.filter(|_| shows_lock) {
+            self.count_for(owner, |peer| peer.locks += 1);
+        }
         let mut queue = VecDeque::new();
         for KeptWaiter { number, peer: serial, ttl_ms, until } in kept.lock.iter().flatten() {
-            queue.push_back(Waiter { number: *number, peer: peer(*serial)?, ttl_ms: *ttl_ms, until: *until });
+            let peer = peer(*serial)?;
+            queue.push_back(Waiter { number: *number, peer, ttl_ms: *ttl_ms, until: *until });
+            self.count_for(peer, |peer| peer.waits += 1);
             self.timers.insert((*until, Due::Wait(slot, *number)));
             self.waiting += 1;
         }

@@ -404,6 +404,9 @@ pub struct Peer {
     regrouped: u64,
     /// The group it listens with, and its place among the members; none while it listens to nothing.
     listens: Option<(u32, u32)>,
+    /// How many locks it holds, and how many it waits for.
+    locks: u32,
+    waits: u32,
 }
 
 impl Peer {
@@ -627,6 +630,11 @@ impl Room {
         answer
     }
 
+    /// Whether a request of this peer was [applied](Self::apply_once) before, or may have been.
+    pub fn knows_request(&self, peer: PeerHandle, request: u64) -> bool {
+        self.peer(peer).and_then(|peer| peer.answers.as_ref()?.find(request)).is_some()
+    }
+
     /// When the next [`Command::Tick`] is due; `None` when nothing waits for time to pass.
     pub fn next_deadline(&self) -> Option<Time> {
         let session = self.session.as_ref()?;
@@ -811,6 +819,8 @@ impl Room {
             answers: peer.secret.map(|secret| Box::new(Answers::new(secret))),
             regrouped: 0,
             listens: None,
+            locks: 0,
+            waits: 0,
         }) as u32;
         session.peer_index.insert(place, slot);
         let handle = PeerHandle { slot, serial };

@@ -465,10 +465,16 @@ pub fn write_error(out: &mut Vec<u8>, id: Option<&RawValue>, error: &Error) {
     string(out, error.message());
     put!(out, ",\"data\":{\"name\":");
     string(out, error.code().name());
-    for (name, part) in [(",\"check\":", error.check()), (",\"write\":", error.write())] {
-        if let Some(part) = part {
+    let part = |part: Option<usize>| part.map(|part| part as u64);
+    let numbers = [
+        (",\"check\":", part(error.check())),
+        (",\"write\":", part(error.write())),
+        (",\"retry_after_ms\":", error.retry_after_ms()),
+    ];
+    for (name, value) in numbers {
+        if let Some(value) = value {
             put!(out, name);
-            number(out, part as u64);
+            number(out, value);
         }
     }
     if let Some(current) = error.current() {
@@ -834,6 +840,7 @@ struct WireErrorData<'a> {
     current: Option<WireState<'a>>,
     check: Option<usize>,
     write: Option<usize>,
+    retry_after_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -1076,6 +1083,10 @@ fn refusal(error: WireError<'_>) -> Result<Error, Error> {
         (Some(check), _) => refused.at_check(check),
         (None, Some(write)) => refused.at_write(write),
         (None, None) => refused,
+    };
+    let refused = match data.retry_after_ms {
+        Some(time) => refused.with_retry_after_ms(time),
+        None => refused,
     };
     match data.current {
         Some(current) => Ok(refused.with_current(Arc::new(current.change(&mut Known::default())?))),
