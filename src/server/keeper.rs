@@ -17,12 +17,14 @@ use super::journal::Journal;
 const MIN_RECORD_BYTES: usize = 64 * 1024;
 
 /// What is to be kept of a room, at the end of a turn.
+#[cfg_attr(not(feature = "durable"), allow(dead_code))] // Nobody is there to read it.
 pub(super) struct Keep {
     /// The number of the room's session in the database.
     pub id: i64,
     pub what: What,
 }
 
+#[cfg_attr(not(feature = "durable"), allow(dead_code))] // Nobody is there to read it.
 pub(super) enum What {
     /// The whole room, in place of what there was of it.
     Checkpoint { name: Arc<str>, bytes: Vec<u8> },

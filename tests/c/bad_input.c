@@ -530,7 +530,13 @@ static void servers_that_cannot_start(void) {
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     bad.max_keys = SESSIONSTORE_ZERO;
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
-    bad.flags = 1;
+    bad.flags = SESSIONSTORE_SERVER_FSYNC;
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.data_dir = "/dev/null";
+    START_REFUSED(SESSIONSTORE_DATA_DIRECTORY_UNUSABLE, &bad);
+    bad.data_dir = "\xff";
+    START_REFUSED(SESSIONSTORE_INVALID_UTF8, &bad);
+    bad.flags = 2;
     START_REFUSED(SESSIONSTORE_UNKNOWN_OPTION, &bad);
     bad.struct_size = 0;
     START_REFUSED(SESSIONSTORE_INVALID_STRUCT_SIZE, &bad);

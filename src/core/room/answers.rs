@@ -32,24 +32,6 @@ impl Answers {
         Answers { secret, kept: VecDeque::new(), bytes: 0, forgotten: 0 }
     }
 
-    /// Answers as they were kept.
-    pub fn restore(secret: Secret, forgotten: u64, mut kept: Vec<(u64, Answer)>) -> Answers {
-        kept.sort_by_key(|(request, _)| *request);
-        kept.dedup_by_key(|(request, _)| *request);
-        let bytes = kept.iter().map(|(_, answer)| weight(answer)).sum();
-        Answers { secret, kept: kept.into(), bytes, forgotten }
-    }
-
-    /// The answers, with the ids of their requests.
-    pub fn kept(&self) -> impl Iterator<Item = (u64, &Answer)> {
-        self.kept.iter().map(|(request, answer)| (*request, answer))
-    }
-
-    /// Answers to requests up to this one are known only if they are kept.
-    pub fn forgotten(&self) -> u64 {
-        self.forgotten
-    }
-
     /// What the request was answered; `None` when it is new. A wait for a lock has no answer yet.
     pub fn find(&self, request: u64) -> Option<Answer> {
         match self.place(request) {
@@ -112,6 +94,27 @@ impl Answers {
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.kept.len()
+    }
+}
+
+#[cfg(feature = "server")]
+impl Answers {
+    /// Answers as they were kept.
+    pub fn restore(secret: Secret, forgotten: u64, mut kept: Vec<(u64, Answer)>) -> Answers {
+        kept.sort_by_key(|(request, _)| *request);
+        kept.dedup_by_key(|(request, _)| *request);
+        let bytes = kept.iter().map(|(_, answer)| weight(answer)).sum();
+        Answers { secret, kept: kept.into(), bytes, forgotten }
+    }
+
+    /// The answers, with the ids of their requests.
+    pub fn kept(&self) -> impl Iterator<Item = (u64, &Answer)> {
+        self.kept.iter().map(|(request, answer)| (*request, answer))
+    }
+
+    /// Answers to requests up to this one are known only if they are kept.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 }
 
