@@ -9,7 +9,7 @@ PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 FUZZ_SECONDS ?= 5
 
 .PHONY: test test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz
-.PHONY: fuzz header native-static-libs history test-simulation simulation soak
+.PHONY: fuzz header native-static-libs history faults test-simulation simulation soak
 
 # In the order in which it is cheapest to fail; each part can be run alone.
 test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions test-simulation demo
@@ -32,6 +32,11 @@ test-rust:
 HISTORY_ROUNDS ?= 1000
 history:
 	SESSIONSTORE_HISTORY_ROUNDS=$(HISTORY_ROUNDS) $(CARGO) test --release --test linearizable
+
+# The same with Rust and C peers whose connections break in every way that networks have.
+FAULT_ROUNDS ?= 300
+faults:
+	SESSIONSTORE_FAULT_ROUNDS=$(FAULT_ROUNDS) $(CARGO) test --release --test linearizable faults -- --nocapture
 
 # Rooms that come and go: do memory, descriptors and threads stay where they were?
 SECONDS ?= 600
