@@ -5,12 +5,14 @@
 # make test-instructions, make instructions   instruction counts compared, and written down anew
 # make performance   how cost grows and where the time goes, for docs/performance.md
 # make audit   licences, sources and known faults of the dependencies; needs the network
+# make conformance   the server's WebSocket against the Autobahn|Testsuite; as root on Debian, makes a tree for Python 2.7
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 
 .DEFAULT_GOAL := test
 
 include mk/demo.mk
 include mk/test.mk
+include mk/conformance.mk
 include mk/instructions.mk
 include mk/bench.mk
 include mk/performance.mk

@@ -134,7 +134,7 @@
      0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SERVER_OPTIONS_INIT \
     {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-     NULL, NULL, NULL, NULL}
+     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 #define SESSIONSTORE_UPDATE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
@@ -273,6 +273,15 @@
 // TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
 #define SESSIONSTORE_TLS_FAILED 117
 
+// The directory for the data of a server cannot be used.
+#define SESSIONSTORE_DATA_DIRECTORY_UNUSABLE 118
+
+// What a server kept is not what it wrote.
+#define SESSIONSTORE_DATA_DAMAGED 119
+
+// A newer version of the server wrote what is kept.
+#define SESSIONSTORE_DATA_NEWER 120
+
 // The token is missing, malformed, or signed with another secret.
 #define SESSIONSTORE_UNAUTHORIZED 200
 
@@ -333,6 +342,15 @@
 // A web page of this origin may not connect.
 #define SESSIONSTORE_ORIGIN_NOT_ALLOWED 219
 
+// The connection asks more than it may.
+#define SESSIONSTORE_RATE_LIMITED 220
+
+// Too many connections come from one address.
+#define SESSIONSTORE_TOO_MANY_CONNECTIONS 221
+
+// The server has as many rooms as it may have.
+#define SESSIONSTORE_TOO_MANY_ROOMS 222
+
 // A fault of the library or the server.
 #define SESSIONSTORE_INTERNAL 900
 
@@ -380,6 +398,11 @@
 
 // Stands for 0 in an options field in which 0 means the default, such as a grace period of 0.
 #define SESSIONSTORE_ZERO UINT32_MAX
+
+// A flag of the server's options, with `data_dir`: wait for the disk before anybody is told anything, so that
+// nothing is lost when the machine loses power either. Without it the last changes may be lost then, and sessions
+// begin anew with the rest.
+#define SESSIONSTORE_SERVER_FSYNC 1
 
 // The first join is under way.
 #define SESSIONSTORE_STATE_CONNECTING 1
@@ -522,7 +545,7 @@ typedef struct sessionstore_value sessionstore_value;
 typedef struct {
   // Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
   uint32_t struct_size;
-  // 0.
+  // 0, or `SESSIONSTORE_SERVER_FSYNC`.
   uint32_t flags;
   // The address to listen on. Default `127.0.0.1`: this machine only.
   const char *address;
@@ -570,6 +593,23 @@ typedef struct {
   // `https://example.org,https://app.example.org:8443`. NULL or empty: all. Programs that are no browsers
   // send no origin, and always may.
   const char *allowed_origins;
+  // A directory in which rooms are kept: sessions then go on after the server was stopped, killed or restarted, and
+  // nothing that anybody was told is lost. It is made if it is not there, on a disk of this machine, and belongs
+  // to one server at a time. NULL: rooms live in memory.
+  const char *data_dir;
+  // Most connections from one IPv4 address, or one IPv6 network of 64 bits. Default 0: no limit of its own.
+  uint32_t max_connections_per_address;
+  // Most rooms at once. Default 50,000.
+  uint32_t max_rooms;
+  // Requests that one peer may make per second, on average; what is beyond is refused with
+  // `RATE_LIMITED`. Default 0: no limit.
+  uint32_t max_requests_per_second;
+  // Requests that one peer may make at once. Default 0: those of five seconds.
+  uint32_t max_request_burst;
+  // Bytes that one peer may send per second, on average. Default 0: no limit.
+  uint32_t max_request_bytes_per_second;
+  // Largest message of a client, in bytes. Default 65,536.
+  uint32_t max_message_bytes;
 } sessionstore_server_options;
 
 // Poll mode: tells that there is something for `sessionstore_client_poll`.
@@ -923,6 +963,10 @@ int32_t sessionstore_error_check(const sessionstore_error *error);
 // it was none.
 int32_t sessionstore_error_write(const sessionstore_error *error);
 
+// For `SESSIONSTORE_RATE_LIMITED`, and for a server that is full, how long to wait before trying again, in
+// milliseconds; -1 when the error does not say, and for NULL.
+int64_t sessionstore_error_retry_after_ms(const sessionstore_error *error);
+
 // Frees an error. NULL is fine.
 void sessionstore_error_free(sessionstore_error *error);
 
@@ -1115,7 +1159,7 @@ void sessionstore_peer_list_free(sessionstore_peer_list *list);
 // Starts a server. When this returns, clients can connect. `options` may be NULL: all defaults.
 //
 // Errors: `ADDRESS_IN_USE`, `ADDRESS_UNAVAILABLE`, `INVALID_CONFIG`, `INVALID_ARGUMENT`,
-// `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
+// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
 int32_t sessionstore_server_start(const sessionstore_server_options *options,
                                   sessionstore_server **server_out,
                                   sessionstore_error **error_out);
@@ -1130,6 +1174,9 @@ const char *sessionstore_server_url(const sessionstore_server *server);
 
 // Counts open rooms, peers (those in their grace period included) and connections. Each output may be
 // NULL.
+//
+// Errors: `DATA_DIRECTORY_UNUSABLE` when the server has stopped by itself, because what happens in its rooms can
+// no longer be kept in its `data_dir`. Nobody was told of what was not kept.
 int32_t sessionstore_server_stats(const sessionstore_server *server,
                                   uint64_t *rooms_out,
                                   uint64_t *peers_out,

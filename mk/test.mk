@@ -9,10 +9,10 @@ PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 FUZZ_SECONDS ?= 5
 
 .PHONY: test test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz
-.PHONY: fuzz header native-static-libs history faults test-simulation simulation soak
+.PHONY: fuzz header native-static-libs history faults test-simulation simulation test-kills kills soak
 
 # In the order in which it is cheapest to fail; each part can be run alone.
-test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions test-simulation demo
+test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
@@ -37,6 +37,11 @@ history:
 FAULT_ROUNDS ?= 300
 faults:
 	SESSIONSTORE_FAULT_ROUNDS=$(FAULT_ROUNDS) $(CARGO) test --release --test linearizable faults -- --nocapture
+
+# A server that is killed under load, again and again, and goes on from its data directory.
+KILLS ?= 100
+test-kills kills:
+	SESSIONSTORE_KILLS=$(KILLS) $(CARGO) test --release --test linearizable killed -- --nocapture
 
 # Rooms that come and go: do memory, descriptors and threads stay where they were?
 SECONDS ?= 600
@@ -79,7 +84,7 @@ test-c: test-tools
 # there is one for the whole process.
 ASAN_LIB_DIR := target/asan/$(RUST_TARGET)/debug
 test-asan: test-tools
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) build --lib --no-default-features --features client,server,tls \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) build --lib --no-default-features --features client,server,tls,durable \
 	    --target $(RUST_TARGET) --target-dir target/asan
 	@nm -D $(ASAN_LIB_DIR)/libsessionstore.so | grep -q ' U __asan_init' || \
 	    { echo "The library in $(ASAN_LIB_DIR) is not instrumented." >&2; exit 1; }

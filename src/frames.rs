@@ -22,6 +22,11 @@ const MASKED: u8 = 0x80;
 /// Largest payload of a control frame (RFC 6455, 5.5).
 const MAX_CONTROL_BYTES: usize = 125;
 
+/// Whether the server says again what it is told, in place of what a room would answer, so that a test suite
+/// can tell how it treats frames of any kind: `make conformance`.
+#[cfg_attr(not(feature = "server"), allow(dead_code))]
+pub(crate) const ECHOES: bool = cfg!(sessionstore_echo);
+
 /// A ping without payload, as the server sends it.
 pub(crate) const EMPTY_PING: [u8; 2] = [FIN | PING, 0];
 
@@ -48,6 +53,8 @@ impl Sender {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
     Text(&'a str),
+    /// Comes to one who [`ECHOES`]; all others refuse it by its header.
+    Binary(&'a [u8]),
     Ping(&'a [u8]),
     Pong,
     /// With its code, if it gave one.
@@ -86,8 +93,23 @@ pub(crate) struct Decoder {
     /// The beginning of a frame whose end has not arrived.
     partial: Vec<u8>,
     /// The fragments so far of a message whose end has not arrived.
-    fragments: Option<Vec<u8>>,
+    fragments: Option<Fragments>,
     failed: bool,
+}
+
+/// A message that is not whole.
+#[derive(Debug, Default)]
+struct Fragments {
+    bytes: Vec<u8>,
+    is_binary: bool,
+    /// Fragments that brought nothing. Each counts as a byte, so that even they come to an end.
+    empty: usize,
+}
+
+impl Fragments {
+    fn size(&self) -> usize {
+        self.bytes.len() + self.empty
+    }
 }
 
 impl Decoder {
@@ -180,10 +202,10 @@ impl Decoder {
         match (header.opcode, &self.fragments) {
             (CONTINUATION, None) => return Err(broken("a continuation of nothing")),
             (TEXT | BINARY, Some(_)) => return Err(broken("a new message within another")),
-            (BINARY, None) => return Err(BINARY_MESSAGE),
+            (BINARY, None) if !ECHOES => return Err(BINARY_MESSAGE),
             _ => {}
         }
-        let before = self.fragments.as_ref().map_or(0, |fragments| fragments.len());
+        let before = self.fragments.as_ref().map_or(0, Fragments::size);
         if header.payload > max_message || (header.opcode == CONTINUATION && before + header.payload > max_message) {
             return Err(TOO_LARGE);
         }
@@ -202,21 +224,27 @@ impl Decoder {
         }
         Ok(match header.opcode {
             TEXT if header.fin => each(Event::Text(text(payload)?)),
-            TEXT => {
-                self.fragments = Some(payload.to_vec());
+            BINARY if header.fin => each(Event::Binary(payload)),
+            TEXT | BINARY => {
+                let (bytes, empty) = (payload.to_vec(), usize::from(payload.is_empty()));
+                self.fragments = Some(Fragments { bytes, empty, is_binary: header.opcode == BINARY });
                 ControlFlow::Continue(())
             }
             CONTINUATION => {
                 let Some(fragments) = &mut self.fragments else { return Err(broken("a continuation of nothing")) };
-                if fragments.len() + payload.len() > max_message {
+                fragments.empty += usize::from(payload.is_empty());
+                if fragments.size() + payload.len() > max_message {
                     return Err(TOO_LARGE);
                 }
-                fragments.extend_from_slice(payload);
+                fragments.bytes.extend_from_slice(payload);
                 if !header.fin {
                     return Ok(ControlFlow::Continue(()));
                 }
                 let whole = self.fragments.take().unwrap_or_default();
-                each(Event::Text(text(&whole)?))
+                each(match whole.is_binary {
+                    true => Event::Binary(&whole.bytes),
+                    false => Event::Text(text(&whole.bytes)?),
+                })
             }
             PING => each(Event::Ping(payload)),
             PONG => each(Event::Pong),
@@ -322,6 +350,14 @@ pub(crate) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
             out.splice(begin + 2..begin + 4, (length as u64).to_be_bytes());
         }
     }
+}
+
+/// Appends a binary frame; for one who [`ECHOES`].
+#[cfg_attr(not(feature = "server"), allow(dead_code))]
+pub(crate) fn write_binary(out: &mut Vec<u8>, payload: &[u8]) {
+    let begin = out.len();
+    write_text(out, |out| out.extend_from_slice(payload));
+    out[begin] = FIN | BINARY;
 }
 
 /// Appends the answer to a ping.
@@ -494,6 +530,10 @@ mod tests {
         assert_eq!(violation(&header), Some(1009));
         header[2..10].copy_from_slice(&u64::MAX.to_be_bytes());
         assert_eq!(violation(&header), Some(1009));
+        // A message of no bytes at all is one, but not one that never ends.
+        let empty = |count: usize| [frame(TEXT, b""), frame(0, b"").repeat(count), frame(FIN, b"")].concat();
+        assert_eq!(decode(&[&empty(998)], 1_000).messages, ["Text(\"\")"]);
+        assert_eq!(violation(&empty(999)), Some(1009));
         let fragments = [frame(TEXT, &[b'a'; 600]), frame(0, &[b'a'; 400]), frame(FIN, b"a")];
         assert_eq!(violation(&fragments[..2].concat()), None);
         assert_eq!(violation(&fragments.concat()), Some(1009));

@@ -241,6 +241,23 @@ fn writes_whose_answers_are_lost_are_sent_again_and_applied_once() {
 }
 
 #[test]
+fn a_server_that_stops_is_come_back_to_when_it_said() {
+    let first = support::server_with(|options| options.come_back_ms = 1);
+    let cable = Cable::to(first.local_addr());
+    let (told, updates) = mpsc::channel();
+    // By itself it would not come back in time.
+    let (reconnect_min_ms, reconnect_max_ms) = (600_000, 600_000);
+    let options = ClientOptions { reconnect_min_ms, reconnect_max_ms, ..ClientOptions::new(cable.url(), "room") };
+    let client = Client::open(options, Updates(told)).unwrap();
+    client.join_wait(SAFETY).unwrap();
+    until(&updates, |update| *update == Update::State(ConnectionState::Connected, None));
+    let second = support::server();
+    cable.lead_to(second.local_addr());
+    first.stop_wait(SAFETY).unwrap();
+    until(&updates, |update| *update == Update::State(ConnectionState::Connected, None));
+}
+
+#[test]
 fn refusals_end_a_client_and_failures_to_connect_do_not() {
     let server = support::server_with(|options| options.secret = Some("a secret of some length, for tests".into()));
     let (told, updates) = mpsc::channel();

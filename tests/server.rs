@@ -609,6 +609,8 @@ fn stops_gracefully_with_what_waits_and_a_code_to_come_back() {
     let address = server.local_addr();
     std::thread::scope(|scope| {
         let stopped = scope.spawn(|| server.stop_wait(PATIENCE));
+        let come_back = ada.expect("on-server-stop")["come_back_ms"].as_u64().expect("a time");
+        assert!((1_000..2_000).contains(&come_back), "{come_back}");
         assert_eq!(ada.closed(), 1012);
         assert_eq!(bob.closed(), 1012);
         drop(unjoined);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args};
@@ -61,7 +62,12 @@ async fn serve(options: ServerOptions, settings: &Settings) -> Result<(), Failur
     let (mut signals, mut reload) = (Signals::new().map_err(failed)?, Reload::new().map_err(failed)?);
     let patience = Duration::from_millis(options.shutdown_ms) + STOP_MARGIN;
     let speaks_tls = options.tls.is_some();
-    let server = Server::start(options)?;
+    let server = Arc::new(Server::start(options)?);
+    let (tell, mut ended) = tokio::sync::oneshot::channel();
+    let watched = server.clone();
+    // A thread of its own: the runtime would wait for it, also when the server does not stop in time.
+    let watcher = std::thread::Builder::new().spawn(move || tell.send(watched.wait()));
+    watcher.map_err(|error| Failure::system("watching the server", &error))?;
     match output::write_line(&server.url()) {
         // Nobody wants to know: `sstore serve >&-`.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -72,6 +78,7 @@ async fn serve(options: ServerOptions, settings: &Settings) -> Result<(), Failur
     loop {
         tokio::select! {
             _ = signals.next() => break,
+            Ok(Err(failure)) = &mut ended => return Err(failure.into()),
             () = reload.next() => {
                 match settings.rules() {
                     Ok(rules) => {

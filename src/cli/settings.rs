@@ -94,6 +94,15 @@ settings! {
     #[arg(long, env = "SSTORE_RULES", value_name = "FILE", help_heading = "Who may do what")]
     rules: Option<PathBuf>,
 
+    /// Directory in which rooms are kept, so that sessions go on after a restart and nothing that anybody was told
+    /// is lost when the server is killed. It is made if it is not there, and belongs to one server at a time.
+    /// Without one rooms live in memory
+    #[arg(long, env = "SSTORE_DATA_DIR", value_name = "DIRECTORY", help_heading = "Keeping rooms")]
+    data_dir: Option<PathBuf>,
+    /// Wait for the disk before anybody is told anything: then nothing is lost when the machine loses power either
+    #[arg(long, env = "SSTORE_FSYNC", help_heading = "Keeping rooms")]
+    fsync: bool,
+
     /// Largest value, in bytes of compact JSON
     #[arg(long, env = "SSTORE_MAX_VALUE_BYTES", value_name = "BYTES", help_heading = "Rooms", default_value_t = limits().max_value_bytes)]
     max_value_bytes: usize,
@@ -106,6 +115,9 @@ settings! {
     /// Most keys that one peer listens to
     #[arg(long, env = "SSTORE_MAX_LISTENED_KEYS", value_name = "N", help_heading = "Rooms", default_value_t = limits().max_listened_keys)]
     max_listened_keys: usize,
+    /// Most rooms at once
+    #[arg(long, env = "SSTORE_MAX_ROOMS", value_name = "N", help_heading = "Rooms", default_value_t = options().max_rooms)]
+    max_rooms: usize,
     /// Most peers in a room
     #[arg(long, env = "SSTORE_MAX_PEERS", value_name = "N", help_heading = "Rooms", default_value_t = limits().max_peers)]
     max_peers: usize,
@@ -119,6 +131,19 @@ settings! {
     /// Most connections at once. Each needs a file descriptor: see `ulimit -Hn`
     #[arg(long, env = "SSTORE_MAX_CONNECTIONS", value_name = "N", help_heading = "Connections", default_value_t = options().max_connections)]
     max_connections: usize,
+    /// Most connections from one IPv4 address, or one IPv6 network of 64 bits; 0: no limit of its own.
+    /// Behind a proxy, all come from the proxy's address
+    #[arg(long, env = "SSTORE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", help_heading = "Connections", default_value_t = options().max_connections_per_address)]
+    max_connections_per_address: usize,
+    /// Requests that one peer may make per second, on average; 0: no limit
+    #[arg(long, env = "SSTORE_MAX_REQUESTS_PER_SECOND", value_name = "N", help_heading = "Connections", default_value_t = options().max_requests_per_second)]
+    max_requests_per_second: u32,
+    /// Requests that one peer may make at once; 0: those of five seconds
+    #[arg(long, env = "SSTORE_MAX_REQUEST_BURST", value_name = "N", help_heading = "Connections", default_value_t = options().max_request_burst)]
+    max_request_burst: u32,
+    /// Bytes that one peer may send per second, on average; 0: no limit
+    #[arg(long, env = "SSTORE_MAX_REQUEST_BYTES_PER_SECOND", value_name = "BYTES", help_heading = "Connections", default_value_t = options().max_request_bytes_per_second)]
+    max_request_bytes_per_second: u32,
     /// Largest message of a client, in bytes
     #[arg(long, env = "SSTORE_MAX_MESSAGE_BYTES", value_name = "BYTES", help_heading = "Connections", default_value_t = options().max_message_bytes)]
     max_message_bytes: usize,
@@ -137,6 +162,9 @@ settings! {
     /// How long connections are given to take what waits for them when the server stops
     #[arg(long, env = "SSTORE_SHUTDOWN_TIMEOUT", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().shutdown_ms))]
     shutdown_timeout: Span,
+    /// After what time clients are told to come back when the server stops; each at another, up to twice as late
+    #[arg(long, env = "SSTORE_COME_BACK", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().come_back_ms))]
+    come_back: Span,
 
     /// How log lines on stderr look
     #[arg(long, env = "SSTORE_LOG_FORMAT", value_name = "FORMAT", help_heading = "Logs", value_enum, default_value_t = LogFormat::Text)]
@@ -224,6 +252,8 @@ impl Settings {
             rules: self.rules()?,
             tls: self.tls()?,
             allowed_origins: self.allow_origin.clone(),
+            data_dir: self.data_dir.clone(),
+            fsync: self.fsync,
             limits: Limits {
                 max_value_bytes: self.max_value_bytes,
                 max_keys: self.max_keys,
@@ -240,7 +270,13 @@ impl Settings {
             max_message_bytes: self.max_message_bytes,
             queue_bytes: self.queue_bytes,
             max_connections: self.max_connections,
+            max_connections_per_address: self.max_connections_per_address,
+            max_rooms: self.max_rooms,
+            max_requests_per_second: self.max_requests_per_second,
+            max_request_burst: self.max_request_burst,
+            max_request_bytes_per_second: self.max_request_bytes_per_second,
             shutdown_ms: self.shutdown_timeout.ms(),
+            come_back_ms: self.come_back.ms(),
         })
     }
 }

@@ -180,7 +180,7 @@ impl Socket {
             match event {
                 Event::Text(text) => return each(text),
                 Event::Ping(payload) => self.queue(|out| frames::write_pong(out, payload)),
-                Event::Pong => {}
+                Event::Binary(_) | Event::Pong => {}
                 Event::Close(code) => {
                     closed = Some(code);
                     return ControlFlow::Break(());

@@ -52,6 +52,8 @@ struct Task<'a> {
     sent: u64,
     /// Listen requests without an answer: id and generation.
     listens: VecDeque<(u64, u64)>,
+    /// When the listen set is sent again, after the server refused it because too much came too fast.
+    listen_again_at: Option<Instant>,
     /// Requests for locks that nobody waits for any more: what is granted yet is given back.
     abandoned: BTreeSet<u64>,
     join_id: u64,
@@ -68,6 +70,8 @@ struct Task<'a> {
     notices: Vec<Notice>,
     /// Changes of this turn on their way to the listeners. Whatever else is queued comes after them.
     changes: Vec<(Arc<ListenerCell>, Option<KeyEvent>)>,
+    /// After what time the server said to come back when it stopped, in milliseconds.
+    come_back_ms: Option<u64>,
     /// Attempts to connect since the last that joined.
     attempts: u32,
 }
@@ -97,6 +101,7 @@ impl<'a> Task<'a> {
             answered: 0,
             sent: 0,
             listens: VecDeque::new(),
+            listen_again_at: None,
             abandoned: BTreeSet::new(),
             join_id: 0,
             peer_number: None,
@@ -107,6 +112,7 @@ impl<'a> Task<'a> {
             known: Known::default(),
             notices: Vec::new(),
             changes: Vec::new(),
+            come_back_ms: None,
             attempts: 0,
         }
     }
@@ -167,18 +173,26 @@ impl<'a> Task<'a> {
         Ok(opened)
     }
 
-    /// Waits before the next attempt: exponential, capped, and drawn at random between half of
-    /// that and the whole, so that clients that lost their server together do not return together.
-    async fn pause(&mut self) -> Option<Option<Error>> {
+    /// How long to wait before the next attempt, in milliseconds: as the server said when it stopped, which tells each
+    /// client another time; otherwise exponential, capped, and drawn at random between half of that and the whole, so
+    /// that clients that lost their server together do not return together.
+    fn next_pause(&mut self) -> u64 {
         let options = &self.shared.options;
+        if let Some(told) = self.come_back_ms.take() {
+            return told.min(options.reconnect_max_ms);
+        }
         let doubled = options.reconnect_min_ms.saturating_mul(1u64 << self.attempts.min(20));
         self.attempts += 1;
         let whole = doubled.min(options.reconnect_max_ms);
         let mut random = [0u8; 8];
         // Without random bytes the pause is the whole.
         let random = getrandom::fill(&mut random).map_or(whole, |()| u64::from_le_bytes(random));
-        let pause = whole / 2 + random % (whole / 2 + 1);
-        let pause = tokio::time::sleep(Duration::from_millis(pause));
+        whole / 2 + random % (whole / 2 + 1)
+    }
+
+    /// Waits before the next attempt. Returns when that is over; with `Some` when the client is.
+    async fn pause(&mut self) -> Option<Option<Error>> {
+        let pause = tokio::time::sleep(Duration::from_millis(self.next_pause()));
         let mut pause = std::pin::pin!(pause);
         loop {
             tokio::select! {
@@ -288,6 +302,7 @@ impl<'a> Task<'a> {
             ServerMessage::Refused { id, error } if id == Some(self.join_id) => return Err(End::Lost(error)),
             ServerMessage::Result { id, .. } if self.listens.front().is_some_and(|(first, _)| *first == id) => {
                 self.answered = self.listens.pop_front().map_or(self.answered, |(_, generation)| generation);
+                self.listen_again_at = None;
             }
             ServerMessage::Refused { id: Some(id), error } if self.listens.front().is_some_and(|l| l.0 == id) => {
                 self.listen_refused(error);
@@ -302,6 +317,7 @@ impl<'a> Task<'a> {
             ServerMessage::TokenExpiring { expires_at } => {
                 self.shared.dispatcher.push(Item::Update(UpdateNotice::TokenExpiring(expires_at)));
             }
+            ServerMessage::ServerStops { come_back_ms } => self.come_back_ms = Some(come_back_ms),
             ServerMessage::PeerList(list) => self.peers_listed(list),
             ServerMessage::PeerJoined(peer) | ServerMessage::PeerUpdated(peer) => self.peer_changed(peer),
             ServerMessage::PeerLeft { peer_id } => {
@@ -361,10 +377,16 @@ impl<'a> Task<'a> {
         self.shared.status_changed.notify_all();
     }
 
-    /// The server refused a listen set: those who wait for it end, and what is left is sent anew.
+    /// The server refused a listen set: those who wait for it end, and what is left is sent anew. What only
+    /// came too fast is sent again in a while, and nobody need know.
     fn listen_refused(&mut self, error: Error) {
-        if let Some((_, generation)) = self.listens.pop_front() {
-            self.refuse_listeners(generation, &error);
+        let refused = self.listens.pop_front();
+        match (refused, error.code(), error.retry_after_ms()) {
+            (_, ErrorCode::RateLimited, Some(pause)) => {
+                self.listen_again_at = Instant::now().checked_add(Duration::from_millis(pause));
+            }
+            (Some((_, generation)), ..) => self.refuse_listeners(generation, &error),
+            (None, ..) => {}
         }
     }
 
@@ -536,8 +558,13 @@ impl<'a> Task<'a> {
         drop(status);
         let listening = lock(&self.shared.listening);
         let generation = listening.replica.generation();
-        if generation != self.sent {
+        let is_due = match self.listen_again_at {
+            Some(again_at) => again_at <= Instant::now(),
+            None => generation != self.sent,
+        };
+        if is_due {
             self.sent = generation;
+            self.listen_again_at = None;
             let id = lock(&self.shared.requests).pending.next_id();
             self.listens.push_back((id, generation));
             let mut text = Vec::new();
@@ -562,6 +589,8 @@ impl<'a> Task<'a> {
 
     /// After the connection broke: what was sent will be sent again.
     fn requeue(&mut self) {
+        // The next connection begins with the listen set.
+        self.listen_again_at = None;
         let mut requests = lock(&self.shared.requests);
         for request in requests.pending.connection_lost() {
             self.end_renewal(&request.what.kind, ErrorCode::ConnectionLost);
@@ -601,7 +630,7 @@ impl<'a> Task<'a> {
     fn next_deadline(&self) -> Instant {
         let request = lock(&self.shared.requests).pending.next_deadline();
         let renewal = self.shared.locks.next_deadline(self.is_connected());
-        let next = request.into_iter().chain(renewal).min();
+        let next = request.into_iter().chain(renewal).chain(self.listen_again_at).min();
         // An hour stands for never; waking up then costs nothing.
         next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600))
     }

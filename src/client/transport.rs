@@ -177,15 +177,20 @@ fn refusal(response: &Response<Option<Vec<u8>>>) -> Error {
     struct Body {
         code: i32,
         message: String,
+        retry_after_ms: Option<u64>,
     }
     if response.status() == StatusCode::NOT_FOUND {
         let message = "there is nothing at this path (HTTP status 404); a SessionStore server answers at /ws";
         return Error::new(ErrorCode::HandshakeFailed, message);
     }
     let body = response.body().as_deref().and_then(|body| serde_json::from_slice::<Body>(body).ok());
-    if let Some(Body { code, message }) = body {
+    if let Some(Body { code, message, retry_after_ms }) = body {
         if let Some(code) = ErrorCode::from_number(code) {
-            return Error::new(code, message);
+            let error = Error::new(code, message);
+            return match retry_after_ms {
+                Some(time) => error.with_retry_after_ms(time),
+                None => error,
+            };
         }
     }
     match response.status() {

@@ -124,6 +124,12 @@ codes! {
     PeerInUse = 116, "PEER_IN_USE", true, "A peer with this id is in the room; use another peer id, or wait until it has left.";
     /// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
     TlsFailed = 117, "TLS_FAILED", true, "No secure connection can be made; the message says whether the certificate, the host name or the URL is at fault.";
+    /// The directory for the data of a server cannot be used.
+    DataDirectoryUnusable = 118, "DATA_DIRECTORY_UNUSABLE", true, "The data directory cannot be read or written, or another server uses it; the message says which.";
+    /// What a server kept is not what it wrote.
+    DataDamaged = 119, "DATA_DAMAGED", false, "What the data directory holds is damaged; put back a copy of it, or move it away to begin without.";
+    /// A newer version of the server wrote what is kept.
+    DataNewer = 120, "DATA_NEWER", false, "A newer version of SessionStore wrote the data directory; use that version, or another directory.";
 
     /// The token is missing, malformed, or signed with another secret.
     Unauthorized = 200, "UNAUTHORIZED", false, "The token is missing or wrong; get a valid one for this server.";
@@ -162,9 +168,15 @@ codes! {
     /// The key is absent.
     KeyAbsent = 217, "KEY_ABSENT", false, "The key is absent; set it first.";
     /// The room has as many locks as it may have.
-    TooManyLocks = 218, "TOO_MANY_LOCKS", true, "The room has as many locks held, or as many waiting for one, as it may have; release some first.";
+    TooManyLocks = 218, "TOO_MANY_LOCKS", true, "The room, or this peer, has as many locks held, or as many waiting for one, as it may have; release some first.";
     /// A web page of this origin may not connect.
     OriginNotAllowed = 219, "ORIGIN_NOT_ALLOWED", false, "Web pages from this origin may not connect to this server; add the origin to the server's allowed origins.";
+    /// The connection asks more than it may.
+    RateLimited = 220, "RATE_LIMITED", true, "Too many requests, or too many bytes of them, came too fast; this one changed nothing: wait as long as the error says, then try again.";
+    /// Too many connections come from one address.
+    TooManyConnections = 221, "TOO_MANY_CONNECTIONS", true, "The server has as many connections from this address as it takes; close some, or try again later.";
+    /// The server has as many rooms as it may have.
+    TooManyRooms = 222, "TOO_MANY_ROOMS", true, "The server has as many rooms as it may have; join one that is open, or try again later.";
 
     /// A fault of the library or the server.
     Internal = 900, "INTERNAL", false, "This is a fault of SessionStore; please report it with the message.";
@@ -194,6 +206,7 @@ struct Inner {
     current: Option<Arc<Change>>,
     /// Which check, or which write, of a transaction.
     part: Option<Part>,
+    retry_after_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -212,7 +225,7 @@ impl ErrorCode {
 impl Error {
     /// An error with its own sentence.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Error {
-        Error(Box::new(Inner { code, message: message.into(), current: None, part: None }))
+        Error(Box::new(Inner { code, message: message.into(), current: None, part: None, retry_after_ms: None }))
     }
 
     /// A conflict, with what the key holds now.
@@ -256,6 +269,18 @@ impl Error {
             Some(Part::Write(nth)) => Some(nth),
             _ => None,
         }
+    }
+
+    /// For [`ErrorCode::RateLimited`], and for a server that is full, how long to wait before trying again, in
+    /// milliseconds.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        self.0.retry_after_ms
+    }
+
+    /// The same error with how long to wait.
+    pub fn with_retry_after_ms(mut self, retry_after_ms: u64) -> Error {
+        self.0.retry_after_ms = Some(retry_after_ms);
+        self
     }
 
     /// The same error under another code: what is malformed on the wire is a wrong argument at home.

@@ -1,5 +1,7 @@
 //! Every number that bounds a room, in one place, with its reason.
 
+use serde::{Deserialize, Serialize};
+
 /// Longest key, in bytes of UTF-8. Long enough for a path of ids; a hundred of the longest still
 /// leave most of a store to its values.
 pub const MAX_KEY_BYTES: usize = 256;
@@ -47,6 +49,11 @@ pub const MAX_LOCK_WAIT_MS: u64 = 300_000;
 /// Most locks that are held at once in a room: as many as a store has keys.
 pub const MAX_LOCKS: usize = 100;
 
+/// Most locks that one peer holds and waits for, taken together: a quarter of a room's, so that no peer
+/// alone, nor two or three, can take them all; who works on more things at once than this locks what has
+/// them.
+pub const MAX_LOCKS_PER_PEER: u32 = 25;
+
 /// Most peers that wait for locks of a room at once.
 pub const MAX_LOCK_WAITS: usize = 1_000;
 
@@ -89,7 +96,7 @@ pub const MAX_PATTERNS_PER_RULE: usize = 100;
 /// The limits of one room's store and the times that bound a session.
 ///
 /// The defaults are those of the hosted original, so that an app moves over unchanged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Largest value, in bytes of compact JSON. Default 1,024.
     pub max_value_bytes: usize,

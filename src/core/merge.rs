@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::{Error, ErrorCode};
@@ -26,7 +26,7 @@ use super::value::{Kind, Value};
 /// let both = Merge::SetAdd(vec!["mallory".into(), "eve".into()]).apply(&blocked).unwrap();
 /// assert_eq!(both.json(), r#"["eve","mallory"]"#);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Merge {
     /// Adds a number, which may be negative. Two integers (`i64`) are added exactly; if one of the two
     /// has a fraction, an exponent, or is beyond an `i64`, both are added as `f64`. A sum beyond the

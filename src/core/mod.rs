@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`room`] | the room state machine: `apply(time, command) -> (reply, events)` |
 //! | [`write`](mod@write), [`merge`] | what can be asked of a store |
+//! | `journal` | what happened to a room, as bytes (feature `server`) |
 //! | [`rules`] | who may do what |
 //! | [`requests`] | a client's requests without an answer |
 //! | [`secret`] | by which a peer comes back as itself |
@@ -18,6 +19,8 @@
 
 mod canonical;
 pub mod error;
+#[cfg(feature = "server")]
+pub mod journal;
 pub mod limits;
 pub mod merge;
 pub mod names;

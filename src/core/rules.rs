@@ -7,12 +7,14 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::{Error, ErrorCode};
 use super::limits::{MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_PATTERNS_PER_RULE, MAX_RULES};
 use super::names::{self, LOCK_KEY_PREFIX};
 
 /// What a rule allows or denies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Right {
     /// To get a key, to listen to it, to check it.
     Read,
@@ -59,7 +61,7 @@ pub struct Caller<'a> {
 }
 
 /// One rule, as it is written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// What refusals call it; unique among the rules.
     pub name: String,
@@ -171,6 +173,11 @@ impl Rules {
         Ok(Rules { rules: compiled, see_peers })
     }
 
+    /// The rules as they were written, and the roles that see who is in the room.
+    pub fn document(&self) -> (Vec<Rule>, Option<Vec<String>>) {
+        (self.rules.iter().map(Compiled::rule).collect(), self.see_peers.clone())
+    }
+
     /// Refuses with `FORBIDDEN` and the rule's name what is not allowed. Of a lock, `key` is its name.
     pub fn check(&self, caller: Caller<'_>, right: Right, key: &str) -> Result<(), Error> {
         if self.allows(caller, right, key) {
@@ -233,6 +240,11 @@ fn names_role(roles: &[String], role: &str) -> bool {
 impl Compiled {
     fn speaks_of(&self, right: Right) -> bool {
         self.allow.contains(&right) || self.deny.contains(&right)
+    }
+
+    fn rule(&self) -> Rule {
+        let Compiled { name, roles, keys, allow, deny } = self.clone();
+        Rule { name, roles, keys: keys.iter().map(Pattern::text).collect(), allow, deny }
     }
 }
 
@@ -299,6 +311,17 @@ impl Pattern {
             rest = &rest[length..];
         }
         Ok(Pattern(segments))
+    }
+
+    /// As it was written.
+    fn text(&self) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::PeerId => "{peer_id}".into(),
+            Piece::UserId => "{user_id}".into(),
+        };
+        let segments: Vec<String> = self.0.iter().map(|pieces| pieces.iter().map(piece).collect()).collect();
+        segments.join("*")
     }
 
     /// Looks for each text between stars once, from left to right, so its time grows with the lengths of
@@ -373,6 +396,7 @@ mod tests {
             ("é*é", "éé", true),
         ] {
             assert_eq!(matches(pattern, EVE, key), expected, "{pattern} {key}");
+            assert_eq!(Pattern::parse(pattern).map(|parsed| parsed.text()), Ok(pattern.to_owned()));
         }
         let nobody = Caller { user_id: "", ..EVE };
         assert!(!matches("vote/{user_id}", nobody, "vote/"));

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A secret that a client has drawn and says when it joins: from then on, only who says it too is this peer. 128
 /// random bits, as many as the peer ids that they guard have. It is shown by no [`Debug`](fmt::Debug).
 ///
@@ -11,7 +13,7 @@ use std::fmt;
 /// assert_eq!(Secret::parse(&secret.to_hex()), Some(secret));
 /// assert_eq!(format!("{secret:?}"), "Secret");
 /// ```
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Secret([u8; 16]);
 
 impl Secret {

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::error::{Error, ErrorCode};
@@ -303,6 +305,28 @@ fn escaped_unit(bytes: &[u8], at: usize) -> Option<u32> {
         return None;
     }
     u32::from_str_radix(std::str::from_utf8(&escape[2..]).ok()?, 16).ok()
+}
+
+/// In JSON the value itself; in a binary format its JSON text.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return self.json().serialize(serializer);
+        }
+        let raw: &RawValue = serde_json::from_str(self.json()).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        let value = if deserializer.is_human_readable() {
+            Value::from_raw(&Box::<RawValue>::deserialize(deserializer)?)
+        } else {
+            Value::parse(&Cow::<'_, str>::deserialize(deserializer)?)
+        };
+        value.map_err(D::Error::custom)
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use super::merge::Merge;
 use super::value::Value;
 
@@ -12,7 +14,7 @@ use super::value::Value;
 /// let raised = Write { expiry: Some(Expiry::After(30_000)), bound: Some(true), ..Write::set("hand/p1", true.into()) };
 /// assert!(matches!(raised.operation, Operation::Set(_)));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Write<'a> {
     /// The key.
     pub key: Cow<'a, str>,
@@ -45,7 +47,7 @@ impl<'a> Write<'a> {
 }
 
 /// What a write does to its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
     /// Replaces the value; `null` removes the key.
     Set(Value),
@@ -56,7 +58,7 @@ pub enum Operation {
 }
 
 /// When a key goes by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expiry {
     /// When it did before this write, or never.
     Keep,
@@ -67,7 +69,7 @@ pub enum Expiry {
 }
 
 /// A lock that must be held for a write to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockGuard<'a> {
     /// The lock's name.
     pub name: Cow<'a, str>,
@@ -76,7 +78,7 @@ pub struct LockGuard<'a> {
 }
 
 /// A condition of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Check<'a> {
     /// The key has this version; 0: it is absent.
     Version {
@@ -120,7 +122,7 @@ pub enum Check<'a> {
 /// };
 /// assert_eq!(pass_the_turn.writes.len(), 2);
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Transaction<'a> {
     /// All must hold; the first that does not is named by the refusal.
     pub checks: Vec<Check<'a>>,

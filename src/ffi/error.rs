@@ -85,6 +85,12 @@ pub const SESSIONSTORE_OUTCOME_UNKNOWN: i32 = 115;
 pub const SESSIONSTORE_PEER_IN_USE: i32 = 116;
 /// TLS could not be agreed on: a certificate that is not trusted, or a side that does not speak it.
 pub const SESSIONSTORE_TLS_FAILED: i32 = 117;
+/// The directory for the data of a server cannot be used.
+pub const SESSIONSTORE_DATA_DIRECTORY_UNUSABLE: i32 = 118;
+/// What a server kept is not what it wrote.
+pub const SESSIONSTORE_DATA_DAMAGED: i32 = 119;
+/// A newer version of the server wrote what is kept.
+pub const SESSIONSTORE_DATA_NEWER: i32 = 120;
 /// The token is missing, malformed, or signed with another secret.
 pub const SESSIONSTORE_UNAUTHORIZED: i32 = 200;
 /// The token has expired.
@@ -125,6 +131,12 @@ pub const SESSIONSTORE_KEY_ABSENT: i32 = 217;
 pub const SESSIONSTORE_TOO_MANY_LOCKS: i32 = 218;
 /// A web page of this origin may not connect.
 pub const SESSIONSTORE_ORIGIN_NOT_ALLOWED: i32 = 219;
+/// The connection asks more than it may.
+pub const SESSIONSTORE_RATE_LIMITED: i32 = 220;
+/// Too many connections come from one address.
+pub const SESSIONSTORE_TOO_MANY_CONNECTIONS: i32 = 221;
+/// The server has as many rooms as it may have.
+pub const SESSIONSTORE_TOO_MANY_ROOMS: i32 = 222;
 /// A fault of the library or the server.
 pub const SESSIONSTORE_INTERNAL: i32 = 900;
 /// The library panicked; the object is not usable any more.
@@ -213,6 +225,15 @@ pub unsafe extern "C" fn sessionstore_error_check(error: *const sessionstore_err
 pub unsafe extern "C" fn sessionstore_error_write(error: *const sessionstore_error) -> i32 {
     // SAFETY: NULL or a live error, as the caller owes.
     unsafe { part(error, Error::write) }
+}
+
+/// For `SESSIONSTORE_RATE_LIMITED`, and for a server that is full, how long to wait before trying again, in
+/// milliseconds; -1 when the error does not say, and for NULL.
+#[no_mangle]
+pub unsafe extern "C" fn sessionstore_error_retry_after_ms(error: *const sessionstore_error) -> i64 {
+    // SAFETY: NULL or a live error, as the caller owes.
+    let time = || unsafe { error.as_ref() }.and_then(|error| error.error.retry_after_ms());
+    getter(-1, || time().map_or(-1, |time| i64::try_from(time).unwrap_or(i64::MAX)))
 }
 
 /// # Safety

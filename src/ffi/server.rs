@@ -17,6 +17,11 @@ use crate::{Error, ErrorCode};
 /// Stands for 0 in an options field in which 0 means the default, such as a grace period of 0.
 pub const SESSIONSTORE_ZERO: u32 = u32::MAX;
 
+/// A flag of the server's options, with `data_dir`: wait for the disk before anybody is told anything, so that
+/// nothing is lost when the machine loses power either. Without it the last changes may be lost then, and sessions
+/// begin anew with the rest.
+pub const SESSIONSTORE_SERVER_FSYNC: u32 = 1;
+
 /// Where to listen and what to allow. Begin with `SESSIONSTORE_SERVER_OPTIONS_INIT`; what stays 0 or
 /// NULL has its default. Texts end with NUL and are copied.
 #[repr(C)]
@@ -24,7 +29,7 @@ pub const SESSIONSTORE_ZERO: u32 = u32::MAX;
 pub struct sessionstore_server_options {
     /// Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
     pub struct_size: u32,
-    /// 0.
+    /// 0, or `SESSIONSTORE_SERVER_FSYNC`.
     pub flags: u32,
     /// The address to listen on. Default `127.0.0.1`: this machine only.
     pub address: *const c_char,
@@ -72,6 +77,23 @@ pub struct sessionstore_server_options {
     /// `https://example.org,https://app.example.org:8443`. NULL or empty: all. Programs that are no browsers
     /// send no origin, and always may.
     pub allowed_origins: *const c_char,
+    /// A directory in which rooms are kept: sessions then go on after the server was stopped, killed or restarted, and
+    /// nothing that anybody was told is lost. It is made if it is not there, on a disk of this machine, and belongs
+    /// to one server at a time. NULL: rooms live in memory.
+    pub data_dir: *const c_char,
+    /// Most connections from one IPv4 address, or one IPv6 network of 64 bits. Default 0: no limit of its own.
+    pub max_connections_per_address: u32,
+    /// Most rooms at once. Default 50,000.
+    pub max_rooms: u32,
+    /// Requests that one peer may make per second, on average; what is beyond is refused with
+    /// `RATE_LIMITED`. Default 0: no limit.
+    pub max_requests_per_second: u32,
+    /// Requests that one peer may make at once. Default 0: those of five seconds.
+    pub max_request_burst: u32,
+    /// Bytes that one peer may send per second, on average. Default 0: no limit.
+    pub max_request_bytes_per_second: u32,
+    /// Largest message of a client, in bytes. Default 65,536.
+    pub max_message_bytes: u32,
 }
 
 // SAFETY: repr(C), beginning with struct_size; integers and pointers.
@@ -89,7 +111,7 @@ pub struct sessionstore_server {
 /// Starts a server. When this returns, clients can connect. `options` may be NULL: all defaults.
 ///
 /// Errors: `ADDRESS_IN_USE`, `ADDRESS_UNAVAILABLE`, `INVALID_CONFIG`, `INVALID_ARGUMENT`,
-/// `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
+/// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_server_start(
     options: *const sessionstore_server_options,
@@ -115,7 +137,7 @@ fn defaults() -> ServerOptions {
 /// # Safety
 /// The texts are NULL or end with NUL.
 unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, Error> {
-    check_flags::<sessionstore_server_options>(given.flags, 0)?;
+    check_flags::<sessionstore_server_options>(given.flags, SESSIONSTORE_SERVER_FSYNC)?;
     let mut options = defaults();
     // SAFETY: as the caller says.
     let (address, secret) = unsafe { (optional("address", given.address)?, optional("secret", given.secret)?) };
@@ -141,6 +163,8 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
     let origins = unsafe { optional("allowed_origins", given.allowed_origins) }?;
     options.allowed_origins =
         origins.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(str::to_owned).collect();
+    options.data_dir = path("data_dir", given.data_dir)?;
+    options.fsync = given.flags & SESSIONSTORE_SERVER_FSYNC != 0;
     options.port = u16::try_from(given.port)
         .map_err(|_| Error::new(ErrorCode::InvalidArgument, "the port is larger than 65535"))?;
     let or = |given: u32, default: u64| match given {
@@ -159,6 +183,13 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
     limits.max_listened_keys = size(given.max_listened_keys, limits.max_listened_keys);
     limits.max_peers = size(given.max_peers, limits.max_peers);
     options.max_connections = size(given.max_connections, options.max_connections);
+    options.max_connections_per_address = size(given.max_connections_per_address, options.max_connections_per_address);
+    options.max_rooms = size(given.max_rooms, options.max_rooms);
+    // Here 0 is the default, and means no limit.
+    options.max_requests_per_second = given.max_requests_per_second;
+    options.max_request_burst = given.max_request_burst;
+    options.max_request_bytes_per_second = given.max_request_bytes_per_second;
+    options.max_message_bytes = size(given.max_message_bytes, options.max_message_bytes);
     options.ping_interval_ms = or(given.ping_interval_ms, options.ping_interval_ms);
     options.idle_timeout_ms = or(given.idle_timeout_ms, options.idle_timeout_ms);
     Ok(options)
@@ -185,6 +216,9 @@ pub unsafe extern "C" fn sessionstore_server_url(server: *const sessionstore_ser
 
 /// Counts open rooms, peers (those in their grace period included) and connections. Each output may be
 /// NULL.
+///
+/// Errors: `DATA_DIRECTORY_UNUSABLE` when the server has stopped by itself, because what happens in its rooms can
+/// no longer be kept in its `data_dir`. Nobody was told of what was not kept.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_server_stats(
     server: *const sessionstore_server,
@@ -195,6 +229,9 @@ pub unsafe extern "C" fn sessionstore_server_stats(
 ) -> i32 {
     // SAFETY: NULL or a live server, as the caller owes.
     call_on(unsafe { guarded(server) }, error_out, |server| {
+        if let Some(failure) = server.failure() {
+            return Err(failure);
+        }
         let stats = server.stats();
         let counts = [(rooms_out, stats.rooms), (peers_out, stats.peers), (connections_out, stats.connections)];
         for (out, count) in counts.into_iter().filter(|(out, _)| !out.is_null()) {

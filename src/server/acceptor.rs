@@ -28,8 +28,8 @@ pub(super) async fn accept(shard: Rc<Shard>, listener: std::net::TcpListener) {
     };
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => {
-                if let Some(ticket) = shard.shared.ticket() {
+            Ok((socket, address)) => {
+                if let Some(ticket) = shard.shared.ticket(address.ip()) {
                     spawn_local(receive(shard.clone(), socket, ticket));
                 }
             }
@@ -173,14 +173,14 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
         }
         Asked::Join(admission) => match ticket.admit() {
             Ok(()) => Some(Received::Admission(admission, bytes.get(head.size..).unwrap_or(&[]).to_vec())),
-            Err(error) => answer(Response::refusal(503, &error).with("Retry-After: 5\r\n")),
+            Err(error) => answer(Response::too_much(&error)),
         },
     }
 }
 
 /// Answers and closes. What still comes is read first, because closing on unread bytes would take
 /// the answer back.
-async fn refuse(shard: &Rc<Shard>, socket: Stream, answer: &[u8]) -> io::Result<()> {
+pub(super) async fn refuse(shard: &Rc<Shard>, socket: Stream, answer: &[u8]) -> io::Result<()> {
     socket.write_last(answer).await?;
     poll_fn(|context| loop {
         let mut buffer = shard.buffer.borrow_mut();

@@ -17,6 +17,12 @@ impl Clock {
         Clock { wall: wall.as_millis() as Time, started: Instant::now() }
     }
 
+    /// The same, but at this time at least: rooms that were kept may know a later one than the system does.
+    pub fn not_before(self, time: Time) -> Clock {
+        let behind = time.saturating_sub(self.now());
+        Clock { wall: self.wall.saturating_add(behind), ..self }
+    }
+
     pub fn now(&self) -> Time {
         self.wall.saturating_add(self.started.elapsed().as_millis() as Time)
     }

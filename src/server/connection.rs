@@ -12,6 +12,7 @@ use crate::core::room::{PeerHandle, Time};
 use crate::core::secret::Secret;
 
 use super::batch::{Batch, Filter};
+use super::budget::Budget;
 use super::outbox::{Delivery, Outbox};
 use super::room_host::RoomHost;
 use super::shard::{Shard, Ticket};
@@ -72,6 +73,8 @@ pub(super) struct Connection {
     /// Index in the shard's list.
     pub index: Cell<usize>,
     pub identity: RefCell<Option<Box<Identity>>>,
+    /// What it may still ask; none without a limit.
+    pub budget: RefCell<Option<Box<Budget>>>,
     _ticket: Ticket,
 }
 
@@ -79,8 +82,10 @@ impl Connection {
     pub fn new(host: Rc<RoomHost>, socket: Stream, identity: Identity, ticket: Ticket) -> Connection {
         let shard = host.shard.clone();
         let now = shard.now();
+        let budget = shard.shared.rates.map(|rates| Box::new(Budget::new(rates, now)));
         Connection {
             shard,
+            budget: RefCell::new(budget),
             host,
             index: Cell::new(usize::MAX),
             socket,
@@ -150,6 +155,11 @@ impl Connection {
         if self.outbox.borrow().parked.is_none() {
             let _ = self.socket.try_write(&[std::io::IoSlice::new(bytes)], false);
         }
+    }
+
+    /// Changes what it may still ask, if that is limited.
+    pub fn spend<T>(&self, spend: impl FnOnce(&mut Budget) -> T) -> Option<T> {
+        self.budget.borrow_mut().as_deref_mut().map(spend)
     }
 
     /// Whether a request may be read: its answers must not pile up.

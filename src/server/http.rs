@@ -1,8 +1,11 @@
 //! Just enough HTTP/1.1: one request head is read, and answered once.
 
-use crate::core::error::Error;
+use crate::core::error::{Error, ErrorCode};
 
 use super::options::MAX_HEADERS;
+
+/// As [`FULL_RETRY_MS`](super::options::FULL_RETRY_MS) says, in seconds.
+const RETRY_AFTER: &str = "Retry-After: 5\r\n";
 
 /// What is needed of a request head, borrowed from its bytes.
 #[derive(Debug)]
@@ -77,12 +80,21 @@ pub(super) struct Response {
 impl Response {
     /// A refusal, with the error as its body.
     pub fn refusal(status: u16, error: &Error) -> Response {
-        let body = serde_json::json!({"code": error.code().number(), "message": error.message()});
+        let mut body = serde_json::json!({"code": error.code().number(), "message": error.message()});
+        if let Some(time) = error.retry_after_ms() {
+            body["retry_after_ms"] = time.into();
+        }
         Response { status, extra: "", body: body.to_string() }
     }
 
     pub fn with(self, extra: &'static str) -> Response {
         Response { extra, ..self }
+    }
+
+    /// A refusal because there is too much of something now.
+    pub fn too_much(error: &Error) -> Response {
+        let status = if error.code() == ErrorCode::TooManyConnections { 429 } else { 503 };
+        Response::refusal(status, error).with(RETRY_AFTER)
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -95,6 +107,7 @@ impl Response {
             404 => "Not Found",
             405 => "Method Not Allowed",
             426 => "Upgrade Required",
+            429 => "Too Many Requests",
             431 => "Request Header Fields Too Large",
             503 => "Service Unavailable",
             _ => "Error",
@@ -132,6 +145,12 @@ mod tests {
         assert_eq!(head.header("absent"), None);
         assert!(Head::parse(&bytes[..40]).expect("valid so far").is_none());
         assert_eq!(Head::parse(b"\x16\x03\x01\x02\x00").expect_err("TLS"), BadHead::Malformed);
+    }
+
+    #[test]
+    fn both_ways_to_say_when_to_come_back_say_the_same() {
+        let seconds = RETRY_AFTER.trim().strip_prefix("Retry-After: ").and_then(|text| text.parse::<u64>().ok());
+        assert_eq!(seconds.map(|seconds| seconds * 1_000), Some(crate::server::options::FULL_RETRY_MS));
     }
 
     #[test]

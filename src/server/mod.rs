@@ -21,15 +21,24 @@
 //! | `rules` | rules from a file |
 //! | `shard` | a loop: its rooms, its connections, flusher, timers, stopping |
 //! | `room_host`, `requests` | one room with its members, and what they ask of it |
+//! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
+//! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
 //! | `connection`, `frames`, `stream`, `tls` | one WebSocket, its frames, the transport under it |
 
 mod acceptor;
 mod batch;
+mod budget;
 mod clock;
 mod connection;
 mod handshake;
 mod http;
+#[cfg(feature = "durable")]
+mod journal;
+#[cfg(not(feature = "durable"))]
+#[path = "journal_absent.rs"]
+mod journal;
+mod keeper;
 mod news;
 mod options;
 mod origin;
@@ -47,6 +56,11 @@ mod tls;
 #[path = "tls_absent.rs"]
 mod tls;
 mod token;
+#[cfg(all(feature = "durable", not(fuzzing)))]
+mod wal;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod wal;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -84,6 +98,8 @@ pub struct Stats {
     pub peers: usize,
     /// Open WebSocket connections.
     pub connections: usize,
+    /// Sockets, those included that have not yet asked for a room.
+    pub sockets: usize,
 }
 
 impl Server {
@@ -96,19 +112,20 @@ impl Server {
         let threads = options.thread_count();
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
         // Before the port is opened: nobody should find it and be cut off over a file that is not there.
-        let shared = Arc::new(Shared::new(options, senders)?);
+        let (shared, kept) = Shared::new(options, senders)?;
+        let shared = Arc::new(shared);
         let listener = listen(address)?;
         let address = listener.local_addr().map_err(out_of_resources)?;
         // From here on an early return drops the server, and with it stops the loops begun.
         let server = Server { address, shared };
         let mut listener = Some(listener);
-        for (index, inbox) in inboxes.into_iter().enumerate() {
+        for (index, (inbox, kept)) in inboxes.into_iter().zip(kept).enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(out_of_resources)?;
             let shared = server.shared.clone();
             let listener = listener.take();
             let thread = std::thread::Builder::new().name(format!("sstore-loop-{index}"));
-            let started = thread.spawn(move || shard::run(runtime, shared, inbox, index, listener));
+            let started = thread.spawn(move || shard::run(runtime, shared, inbox, index, listener, kept));
             started.map_err(out_of_resources)?;
         }
         tracing::info!(%address, threads, tls = server.shared.tls.is_some(), "listening");
@@ -132,12 +149,28 @@ impl Server {
         format!("{scheme}://{}", SocketAddr::new(ip, self.address.port()))
     }
 
+    /// Why the server stopped by itself, if it did: what happens in its rooms can no longer be kept in
+    /// [`ServerOptions::data_dir`]. Nobody was told of what was not kept.
+    pub fn failure(&self) -> Option<Error> {
+        self.shared.failure.get().cloned()
+    }
+
+    /// Waits until the server has ended: because it was stopped, or by itself, which is the error.
+    pub fn wait(&self) -> Result<(), Error> {
+        let mut running = self.shared.running.lock().map_err(|_| Error::from(ErrorCode::Internal))?;
+        while *running > 0 {
+            running = self.shared.ended.wait(running).map_err(|_| Error::from(ErrorCode::Internal))?;
+        }
+        self.failure().map_or(Ok(()), Err)
+    }
+
     /// How much is going on.
     pub fn stats(&self) -> Stats {
         Stats {
             rooms: self.shared.rooms.load(Ordering::Relaxed),
             peers: self.shared.peers.load(Ordering::Relaxed),
             connections: self.shared.connections.load(Ordering::Relaxed),
+            sockets: self.shared.sockets.load(Ordering::Relaxed),
         }
     }
 

@@ -23,6 +23,9 @@ pub(super) const CLOSE_WAIT_MS: u64 = 5_000;
 /// `SERVER_FULL` instead of being cut off.
 pub(super) const REFUSED_SOCKETS: usize = 256;
 
+/// The same for one address beyond `max_connections_per_address`, where that is limited.
+pub(super) const REFUSED_SOCKETS_PER_ADDRESS: usize = 16;
+
 /// Members of a room that are written to before other tasks of the loop get their turn. A write
 /// costs about 8 µs, so other rooms wait 2 ms at most.
 pub(super) const WRITES_PER_TURN: usize = 256;
@@ -77,6 +80,21 @@ pub(super) const MAX_TLS_HANDSHAKE_BYTES: usize = 64 * 1024;
 /// seconds cost nothing, and who renews a certificate does not wait for it.
 #[cfg(feature = "tls")]
 pub(super) const TLS_FILE_CHECK_MS: u64 = 2_000;
+/// Unless said otherwise, what may be asked at once is what may be asked in so many seconds: a program that
+/// begins, comes back or loads a page asks a lot, and then little.
+pub(super) const BURST_SECONDS: i64 = 5;
+
+/// After so many bursts of refused requests, more than are granted meanwhile, a connection is closed. Who heeds
+/// the time that comes with a refusal is refused once for each request; ten bursts are a program that does not
+/// listen.
+pub(super) const BURSTS_REFUSED: i64 = 10;
+
+/// Most peers in all rooms, for each connection there may be: all may break at once and come back as others,
+/// as when everybody loads a page anew, while the old ones have their grace period.
+pub(super) const PEERS_PER_CONNECTION: usize = 2;
+
+/// How long a client that finds the server full is asked to wait, in milliseconds: until somebody leaves.
+pub(super) const FULL_RETRY_MS: u64 = 5_000;
 
 /// Smallest queue: a notification of the largest message must fit.
 const MIN_QUEUE_BYTES: usize = 1_024;
@@ -114,6 +132,15 @@ pub struct ServerOptions {
     /// named: all. Requests without an `Origin` header always may: only browsers send it, and a program
     /// could send what it likes.
     pub allowed_origins: Vec<String>,
+    /// A directory in which rooms are kept: sessions then go on after the server was stopped, killed, or restarted,
+    /// and nothing that anybody was told is lost. It is made if it is not there, on a disk of this machine, and
+    /// belongs to one server at a time. Who has it has what rooms hold and can come back as any peer; what it holds
+    /// of a session goes with the session. Default none: rooms live in memory. Needs the feature `durable`.
+    pub data_dir: Option<PathBuf>,
+    /// With [`data_dir`](Self::data_dir): wait for the disk before anybody is told anything, so that nothing is lost
+    /// when the machine loses power either. Each turn of a loop then takes as long as the disk does. Default `false`:
+    /// when the machine stops without warning, the last changes may be lost, and sessions begin anew with the rest.
+    pub fsync: bool,
     /// The limits of each room.
     pub limits: Limits,
     /// Threads that serve rooms; a room lives on one of them. 0, the default: one per core.
@@ -133,9 +160,30 @@ pub struct ServerOptions {
     pub queue_bytes: usize,
     /// Most connections at once. Default 50,000.
     pub max_connections: usize,
+    /// Most connections from one IPv4 address, or one IPv6 network of 64 bits. 0, the default: as many as
+    /// there may be, because behind one address may be a proxy, or a school.
+    pub max_connections_per_address: usize,
+    /// Most rooms at once, those included that nobody is in and that have not ended. Default 50,000: each
+    /// connection may be in a room of its own. With several threads that begin rooms in the same instant
+    /// there may be as many more as there are other threads.
+    pub max_rooms: usize,
+    /// Requests (pings count too) that one peer may make per second, on average. Beyond it they are refused
+    /// with `RATE_LIMITED`, and change nothing. 0, the default: no limit. A server gives all rooms and
+    /// connections their turn anyway; this bounds how much of its time one peer can take. 1,000 suits a
+    /// server that is open to the world.
+    pub max_requests_per_second: u32,
+    /// Requests that one peer may make at once, when it was quiet before. 0, the default: those of five
+    /// seconds.
+    pub max_request_burst: u32,
+    /// Bytes that one peer may send per second, on average, and five times as many at once. 0, the default:
+    /// no limit.
+    pub max_request_bytes_per_second: u32,
     /// What stopping may take: the time given to connections to take what waits for them and to
     /// close, in milliseconds. Default 2,000.
     pub shutdown_ms: u64,
+    /// After how many milliseconds clients are told to come back when the server stops: each at another time, up to
+    /// twice as late, so that they do not all come at once. About as long as a restart takes. Default 1,000.
+    pub come_back_ms: u64,
 }
 
 /// The files a server that speaks TLS needs, all in PEM. They are read when it starts, by
@@ -168,6 +216,8 @@ impl Default for ServerOptions {
             rules: None,
             tls: None,
             allowed_origins: Vec::new(),
+            data_dir: None,
+            fsync: false,
             limits: Limits::default(),
             threads: 0,
             ping_interval_ms: 15_000,
@@ -176,7 +226,13 @@ impl Default for ServerOptions {
             max_message_bytes: 64 * 1024,
             queue_bytes: 256 * 1024,
             max_connections: 50_000,
+            max_connections_per_address: 0,
+            max_rooms: 50_000,
+            max_requests_per_second: 0,
+            max_request_burst: 0,
+            max_request_bytes_per_second: 0,
             shutdown_ms: 2_000,
+            come_back_ms: 1_000,
         }
     }
 }
@@ -191,6 +247,8 @@ impl std::fmt::Debug for ServerOptions {
             .field("rules", &self.rules.as_ref().map(|_| "(set)"))
             .field("tls", &self.tls)
             .field("allowed_origins", &self.allowed_origins)
+            .field("data_dir", &self.data_dir)
+            .field("fsync", &self.fsync)
             .field("limits", &self.limits)
             .field("threads", &self.threads)
             .field("ping_interval_ms", &self.ping_interval_ms)
@@ -199,7 +257,13 @@ impl std::fmt::Debug for ServerOptions {
             .field("max_message_bytes", &self.max_message_bytes)
             .field("queue_bytes", &self.queue_bytes)
             .field("max_connections", &self.max_connections)
+            .field("max_connections_per_address", &self.max_connections_per_address)
+            .field("max_rooms", &self.max_rooms)
+            .field("max_requests_per_second", &self.max_requests_per_second)
+            .field("max_request_burst", &self.max_request_burst)
+            .field("max_request_bytes_per_second", &self.max_request_bytes_per_second)
             .field("shutdown_ms", &self.shutdown_ms)
+            .field("come_back_ms", &self.come_back_ms)
             .finish()
     }
 }
@@ -215,11 +279,17 @@ impl ServerOptions {
         let limits = &self.limits;
         let rules = [
             (self.secret.as_deref() != Some(""), "secret is empty; leave it out for an open server"),
+            (self.data_dir.is_some() || !self.fsync, "fsync is set without data_dir"),
             (self.threads <= MAX_THREADS, "threads is more than 1,024"),
             (self.ping_interval_ms > 0, "ping_interval_ms is 0"),
             (self.ping_interval_ms < self.idle_timeout_ms, "ping_interval_ms must be below idle_timeout_ms"),
             (self.handshake_timeout_ms > 0, "handshake_timeout_ms is 0"),
             (self.max_connections > 0, "max_connections is 0"),
+            (self.max_rooms > 0, "max_rooms is 0"),
+            (
+                self.max_request_burst == 0 || self.max_requests_per_second > 0,
+                "max_request_burst needs max_requests_per_second",
+            ),
             (self.queue_bytes >= MIN_QUEUE_BYTES, "queue_bytes is below 1,024"),
             (limits.max_value_bytes > 0, "max_value_bytes is 0"),
             (limits.max_keys > 0, "max_keys is 0"),
@@ -277,6 +347,8 @@ mod tests {
         assert!(message(|o| o.limits.max_value_bytes = 1 << 20).contains("max_store_bytes"));
         assert!(message(|o| o.max_message_bytes = 1_024).contains("max_message_bytes"));
         assert!(message(|o| o.limits.max_keys = 0).contains("max_keys"));
+        assert!(message(|o| o.max_rooms = 0).contains("max_rooms"));
+        assert!(message(|o| o.max_request_burst = 9).contains("max_requests_per_second"));
     }
 
     #[test]

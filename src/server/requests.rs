@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use serde_json::value::RawValue;
 
@@ -9,11 +10,12 @@ use crate::core::error::{Error, ErrorCode};
 use crate::core::room::{Command, Introduction, PeerHandle, Reply, Time};
 use crate::core::wire::{self, ClientMessage, Text, Usage};
 
+use super::budget::Budget;
 use super::connection::{Connection, State};
 use super::handshake::Admission;
 use super::http;
-use super::options::CLOSE_WAIT_MS;
-use super::room_host::Inner;
+use super::options::{CLOSE_WAIT_MS, FULL_RETRY_MS, PEERS_PER_CONNECTION};
+use super::room_host::{close_code, Inner};
 use crate::frames::{self, Decoder, Event};
 
 impl Inner {
@@ -21,6 +23,9 @@ impl Inner {
     pub fn admit(&mut self, connection: &Rc<Connection>, admission: &Admission, now: Time) {
         self.connections += 1;
         self.answer_raw(connection, |out| http::write_upgrade(out, &admission.accept_key));
+        if frames::ECHOES {
+            return;
+        }
         if let Some(id) = &admission.join {
             let Some((peer, is_back)) = self.join(connection, Some(id), None, None, now) else { return };
             let keys: Vec<&str> = admission.listen.iter().flat_map(|keys| keys.iter()).collect();
@@ -53,6 +58,7 @@ impl Inner {
     /// Handles the bytes of one read. Returns how many; the rest has to wait.
     pub fn receive(&mut self, connection: &Rc<Connection>, decoder: &mut Decoder, data: &mut [u8], now: Time) -> usize {
         let (max_message, queue_bytes) = (self.shard.options().max_message_bytes, self.shard.options().queue_bytes);
+        connection.spend(|budget| budget.refill(now));
         let decoded = decoder.decode(data, max_message, &mut |event| {
             self.event(connection, event, now);
             let go_on = match connection.state.get() {
@@ -67,7 +73,18 @@ impl Inner {
             }
         });
         match decoded {
-            Ok(used) => used,
+            Ok(used) => {
+                // Frames that are no requests cost time too.
+                let was_abused = connection.spend(|budget| {
+                    budget.spend_bytes(used);
+                    budget.was_abused()
+                });
+                if was_abused == Some(true) {
+                    let code = close_code(ErrorCode::RateLimited);
+                    self.close(connection, now, code, "asked too much, too fast, for too long");
+                }
+                used
+            }
             Err(violation) => {
                 decoder.fail();
                 self.close(connection, now, violation.code, violation.reason);
@@ -77,22 +94,81 @@ impl Inner {
     }
 
     fn event(&mut self, connection: &Rc<Connection>, event: Event<'_>, now: Time) {
-        match event {
-            Event::Text(text) if connection.state.get() == State::Open => self.request(connection, text, now),
-            Event::Ping(payload) if connection.state.get() == State::Open => {
-                self.answer_raw(connection, |out| frames::write_pong(out, payload));
-            }
-            Event::Text(_) | Event::Ping(_) | Event::Pong => {}
-            Event::Close(code) => {
-                if connection.state.get() == State::Open {
-                    self.detach(connection, now);
-                    self.answer_raw(connection, |out| frames::write_close(out, code.unwrap_or(1000), ""));
-                    connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
-                }
-                connection.state.set(State::Ending);
-                connection.outbox.borrow_mut().ends = true;
-            }
+        if let Event::Close(code) = event {
+            return self.close_frame(connection, code, now);
         }
+        // Nothing else counts of a connection that was sent its close frame.
+        if connection.state.get() != State::Open {
+            return;
+        }
+        let refusal = connection.spend(Budget::spend_request).and_then(Result::err);
+        match (event, refusal) {
+            (Event::Text(text), Some(error)) => self.request_beyond_the_rate(connection, text, &error, now),
+            // Who has asked too much is alive all the same. It counts, so that it comes to an end.
+            (Event::Ping(payload), _) => self.answer_raw(connection, |out| frames::write_pong(out, payload)),
+            (Event::Pong | Event::Close(_), _) | (_, Some(_)) => {}
+            (Event::Text(text), None) if frames::ECHOES => {
+                self.answer(connection, |out| out.extend_from_slice(text.as_bytes()));
+            }
+            (Event::Text(text), None) => self.request(connection, text, now),
+            (Event::Binary(bytes), None) => self.answer_raw(connection, |out| frames::write_binary(out, bytes)),
+        }
+    }
+
+    fn close_frame(&mut self, connection: &Rc<Connection>, code: Option<u16>, now: Time) {
+        if connection.state.get() == State::Open {
+            self.detach(connection, now);
+            self.answer_raw(connection, |out| frames::write_close(out, code.unwrap_or(1000), ""));
+            connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
+        }
+        connection.state.set(State::Ending);
+        connection.outbox.borrow_mut().ends = true;
+    }
+
+    /// A request that came too fast changes nothing, and is told so. Two kinds are not refused: what gives
+    /// something up, which helps everybody, and what comes again and was applied before, because of that it
+    /// would not be true.
+    fn request_beyond_the_rate(&mut self, connection: &Rc<Connection>, text: &str, error: &Error, now: Time) {
+        let request = wire::parse_request(text);
+        let is_known = || {
+            let (peer, number) = (connection.peer.get()?, wire::request_number(request.id?)?);
+            Some(self.room.knows_request(peer, number))
+        };
+        let goes_on = match request.message {
+            Ok(ClientMessage::Leave | ClientMessage::Release { .. } | ClientMessage::Answered { .. }) => true,
+            Ok(
+                ClientMessage::Set { .. }
+                | ClientMessage::Write { .. }
+                | ClientMessage::Transact(_)
+                | ClientMessage::Acquire { .. },
+            ) => is_known() == Some(true),
+            _ => false,
+        };
+        match request.id {
+            _ if goes_on => self.request(connection, text, now),
+            Some(id) => self.answer(connection, |out| wire::write_error(out, Some(id), error)),
+            None => {}
+        }
+    }
+
+    /// Whether the server has a place for this peer, and for this room if it is not open.
+    pub fn check_place(&self, peer_id: &str) -> Result<(), Error> {
+        if self.room.peer_by_id(peer_id).is_some() {
+            return Ok(());
+        }
+        let shared = &self.shard.shared;
+        let (most_rooms, most_peers) =
+            (shared.options.max_rooms, shared.options.max_connections.saturating_mul(PEERS_PER_CONNECTION));
+        let error = if !self.room.is_open() && shared.rooms.load(Ordering::Relaxed) >= most_rooms {
+            let message = format!("there are {most_rooms} rooms, as many as there may be");
+            Error::new(ErrorCode::TooManyRooms, message)
+        } else if shared.peers.load(Ordering::Relaxed) >= most_peers {
+            let message = "too many peers have lost their connection and not come back yet; try again later";
+            Error::new(ErrorCode::ServerFull, message)
+        } else {
+            return Ok(());
+        };
+        Err(error.with_retry_after_ms(FULL_RETRY_MS))
     }
 
     fn request(&mut self, connection: &Rc<Connection>, text: &str, now: Time) {
@@ -329,6 +405,7 @@ impl Inner {
         }
         let identity = connection.identity.borrow();
         let identity = identity.as_ref().ok_or(ErrorCode::NotJoined)?;
+        self.check_place(&identity.peer_id)?;
         let begins = !self.room.is_open() || self.room.next_deadline().is_some_and(|deadline| deadline <= now);
         let new_session_id = if begins { crate::ids::uuid()? } else { String::new() };
         let peer = Introduction {

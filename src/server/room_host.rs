@@ -12,12 +12,15 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::core::error::{Error, ErrorCode};
+use crate::core::journal::Origin;
 use crate::core::room::{Change, Command, Event, GroupHandle, KeySlot, Peer, PeerHandle, Reply, Room, Time};
 use crate::core::rules::Rules;
 use crate::core::wire;
 
 use super::batch::{Batch, Concern};
+use super::budget::Budget;
 use super::connection::{Connection, State};
+use super::keeper::{Kept, Ledger};
 use super::news::News;
 use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES};
 use super::outbox::Conflated;
@@ -54,6 +57,7 @@ pub(super) struct RoomHost {
 pub(super) struct Inner {
     pub shard: Rc<Shard>,
     pub room: Room,
+    ledger: Ledger,
     /// The connections of the peers, by their slots.
     members: Vec<Option<Rc<Connection>>>,
     /// All connections, those included that have not joined.
@@ -70,6 +74,8 @@ pub(super) struct Inner {
     together: Vec<(KeySlot, Arc<Change>)>,
     /// Who waits for a lock, by the number of the wait: the connection, and the id of its request.
     waits: BTreeMap<u64, (Rc<Connection>, Box<RawValue>)>,
+    /// What peers in their grace period may still ask, by their slots: who comes back does not get more.
+    budgets: BTreeMap<u32, (PeerHandle, Box<Budget>)>,
     snapshot: Option<Box<Snapshot>>,
     peer_list: Option<Rc<Vec<u8>>>,
     /// What the shard's counters and its list of deadlines have of this room.
@@ -184,7 +190,10 @@ impl RoomHost {
     pub fn reset(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
         let fresh = Inner::new(inner.shard.clone(), self.name.clone());
-        let old = std::mem::replace(&mut *inner, fresh);
+        let mut old = std::mem::replace(&mut *inner, fresh);
+        if let Some(keeper) = &self.shard.keeper {
+            keeper.forget(&mut old.ledger);
+        }
         inner.outgoing.next_number = old.outgoing.next_number + 1;
         inner.outgoing.next_start = old.outgoing.position();
         inner.news = old.news;
@@ -213,6 +222,7 @@ impl Inner {
         Inner {
             shard,
             room,
+            ledger: Ledger::default(),
             members: Vec::new(),
             connections: 0,
             outgoing: Outgoing::default(),
@@ -222,6 +232,7 @@ impl Inner {
             told: None,
             together: Vec::new(),
             waits: BTreeMap::new(),
+            budgets: BTreeMap::new(),
             snapshot: None,
             peer_list: None,
             counted_open: false,
@@ -245,13 +256,24 @@ impl Inner {
             self.queued = true;
             self.shard.queue_flush(host.clone());
         }
+        self.shard.keep_soon();
+    }
+
+    /// The room goes on as it was kept.
+    pub fn adopt(&mut self, kept: Kept, rules: Option<Arc<Rules>>, now: Time) {
+        self.ledger = Ledger::of(kept.id, &kept.room);
+        self.room = kept.room;
+        if self.room.rules() != rules.as_ref() {
+            self.set_rules(rules, now);
+        }
+        self.pass_time(now);
     }
 
     // ------------------------------------------------------------------ commands and events
 
     /// Applies a command and turns what happened into frames.
     pub fn apply(&mut self, now: Time, command: Command<'_>) -> Result<Reply, Error> {
-        self.apply_as(now, |room, events| room.apply(now, command, events))
+        self.apply_as(now, Origin::Once, command)
     }
 
     /// The same for a request that may come again, which is then answered as it was the first time.
@@ -262,19 +284,16 @@ impl Inner {
         id: Option<&RawValue>,
         command: Command<'_>,
     ) -> Result<Reply, Error> {
-        match id.and_then(wire::request_number) {
-            Some(request) => self.apply_as(now, |room, events| room.apply_once(now, peer, request, command, events)),
-            None => self.apply(now, command),
-        }
+        let request = id.and_then(wire::request_number);
+        self.apply_as(now, request.map_or(Origin::Once, |id| Origin::Request { peer, id }), command)
     }
 
-    fn apply_as(
-        &mut self,
-        now: Time,
-        apply: impl FnOnce(&mut Room, &mut Vec<Event>) -> Result<Reply, Error>,
-    ) -> Result<Reply, Error> {
+    fn apply_as(&mut self, now: Time, origin: Origin, command: Command<'_>) -> Result<Reply, Error> {
         let mut events = self.shard.events.take();
-        let reply = apply(&mut self.room, &mut events);
+        let reply = match &self.shard.keeper {
+            Some(keeper) => keeper.apply(&mut self.room, &mut self.ledger, now, origin, command, &mut events),
+            None => origin.apply(&mut self.room, now, command, &mut events),
+        };
         for event in events.drain(..) {
             self.announce(event, now);
         }
@@ -313,6 +332,7 @@ impl Inner {
             Event::PeerLeft { peer, peer_id, connection_lost } => {
                 self.peer_list = None;
                 self.take_member(peer);
+                self.budgets.remove(&peer.slot);
                 if self.members.iter().any(Option::is_some) {
                     self.news.add(None, |out| wire::write_peer_leave(out, &peer_id, connection_lost));
                 }
@@ -358,6 +378,7 @@ impl Inner {
                 self.snapshot = None;
                 self.news.forget();
                 self.members = Vec::new();
+                self.budgets = BTreeMap::new();
             }
         }
     }
@@ -437,6 +458,9 @@ impl Inner {
             let connection = member.take()?;
             connection.peer.set(None);
             self.waits.retain(|_, (waiting, _)| !Rc::ptr_eq(waiting, &connection));
+            if let Some(budget) = connection.budget.take() {
+                self.budgets.insert(peer.slot, (peer, budget));
+            }
             return Some(connection);
         }
         None
@@ -450,6 +474,9 @@ impl Inner {
         }
         if let Some(old) = self.take_member(peer) {
             self.close(&old, now, close_code(ErrorCode::Replaced), "another connection came as this peer");
+        }
+        if let Some((_, budget)) = self.budgets.remove(&peer.slot).filter(|(whose, _)| *whose == peer) {
+            connection.budget.replace(Some(budget));
         }
         let slot = peer.slot as usize;
         if self.members.len() <= slot {
@@ -664,6 +691,9 @@ impl Inner {
     /// Sends one connection everything up to now, ahead of its turn: what it listens to is about
     /// to change, or it is about to go.
     pub fn bring_up_to_date(&mut self, connection: &Rc<Connection>) {
+        if !self.shard.keep() {
+            return;
+        }
         self.freeze();
         for flushing in &self.outgoing.flushing {
             let waits = connection.outbox.borrow().cursor < flushing.batch.end();

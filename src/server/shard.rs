@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use slab::Slab;
@@ -19,11 +20,16 @@ use crate::core::rules::Rules;
 use crate::core::wire;
 
 use super::acceptor;
+use super::budget::Rates;
 use super::clock::Clock;
 use super::connection::{Connection, Identity, Reader, State};
 use super::handshake::{Admission, LastListen};
+use super::http::Response;
+use super::journal::Journal;
+use super::keeper::{Found, Keeper, Kept};
 use super::options::{
-    ServerOptions, CLOSE_WAIT_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
+    ServerOptions, CLOSE_WAIT_MS, FULL_RETRY_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, REFUSED_SOCKETS_PER_ADDRESS,
+    ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
 };
 use super::origin::Origins;
 use super::outbox::Segment;
@@ -48,6 +54,8 @@ pub(super) struct Shared {
     pub verifier: Option<Verifier>,
     pub tls: Option<Tls>,
     pub origins: Origins,
+    /// Where rooms are kept, if they are.
+    pub journal: Option<Arc<Journal>>,
     pub clock: Clock,
     pub shards: Vec<UnboundedSender<ToShard>>,
     hasher: RandomState,
@@ -55,7 +63,13 @@ pub(super) struct Shared {
     pub peers: AtomicUsize,
     pub connections: AtomicUsize,
     /// Sockets, those included whose handshake is not done.
-    sockets: AtomicUsize,
+    pub sockets: AtomicUsize,
+    /// The same by address; empty unless that is limited.
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    /// How much a peer may ask.
+    pub rates: Option<Rates>,
+    /// Why the server stopped by itself, if it did.
+    pub failure: OnceLock<Error>,
     /// Loops that have not ended.
     pub running: Mutex<usize>,
     pub ended: Condvar,
@@ -76,11 +90,27 @@ pub(super) enum ToShard {
 }
 
 impl Shared {
-    pub fn new(options: ServerOptions, shards: Vec<UnboundedSender<ToShard>>) -> Result<Shared, Error> {
+    /// Also returns the rooms that were kept, for each loop.
+    pub fn new(
+        options: ServerOptions,
+        shards: Vec<UnboundedSender<ToShard>>,
+    ) -> Result<(Shared, Vec<Vec<Kept>>), Error> {
         let clock = Clock::start();
-        Ok(Shared {
-            origins: Origins::new(&options.allowed_origins)?,
-            tls: options.tls.as_ref().map(|files| Tls::new(files, clock.now())).transpose()?,
+        let limits = Arc::new(options.limits.clone());
+        let origins = Origins::new(&options.allowed_origins)?;
+        let tls = options.tls.as_ref().map(|files| Tls::new(files, clock.now())).transpose()?;
+        // Last, as it writes.
+        let open = |directory| Journal::open(directory, options.fsync, clock.now(), &limits);
+        let (journal, found) = match options.data_dir.as_deref().map(open).transpose()? {
+            Some((journal, found)) => (Some(Arc::new(journal)), found),
+            None => (None, Found { rooms: Vec::new(), at: 0 }),
+        };
+        let clock = clock.not_before(found.at);
+        let mut kept: Vec<Vec<Kept>> = shards.iter().map(|_| Vec::new()).collect();
+        let shared = Shared {
+            origins,
+            tls,
+            journal,
             verifier: options.secret.as_deref().map(Verifier::new),
             clock,
             hasher: RandomState::new(),
@@ -88,12 +118,19 @@ impl Shared {
             peers: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
+            addresses: Mutex::default(),
+            rates: Rates::of(&options),
+            failure: OnceLock::new(),
             running: Mutex::new(shards.len()),
             ended: Condvar::new(),
             shards,
-            limits: Arc::new(options.limits.clone()),
+            limits,
             options,
-        })
+        };
+        for room in found.rooms {
+            kept[shared.shard_of(room.room.name())].push(room);
+        }
+        Ok((shared, kept))
     }
 
     /// The loop a room lives on. The hash is keyed, so that nobody can aim at one loop.
@@ -105,10 +142,37 @@ impl Shared {
     }
 
     /// Counts a socket in; none when there are too many to even tell them.
-    pub fn ticket(self: &Arc<Self>) -> Option<Ticket> {
+    pub fn ticket(self: &Arc<Self>, address: IpAddr) -> Option<Ticket> {
         let sockets = self.sockets.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket { shared: self.clone(), is_connection: false };
+        let mut ticket = Ticket { shared: self.clone(), is_connection: false, address: None, is_one_too_many: false };
+        let most = self.options.max_connections_per_address;
+        if most > 0 {
+            let network = network_of(address);
+            let before = self.count_address(network, |count| std::mem::replace(count, *count + 1));
+            (ticket.address, ticket.is_one_too_many) = (Some(network), before >= most);
+            if before >= most.saturating_add(REFUSED_SOCKETS_PER_ADDRESS) {
+                return None;
+            }
+        }
         (sockets < self.options.max_connections.saturating_add(REFUSED_SOCKETS)).then_some(ticket)
+    }
+
+    fn count_address<T>(&self, network: IpAddr, change: impl FnOnce(&mut usize) -> T) -> T {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = addresses.entry(network).or_default();
+        let result = change(count);
+        if *count == 0 {
+            addresses.remove(&network);
+        }
+        result
+    }
+}
+
+/// Whose sockets are counted together: a household or a machine has 2^64 addresses of IPv6.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -116,11 +180,20 @@ impl Shared {
 pub(super) struct Ticket {
     shared: Arc<Shared>,
     is_connection: bool,
+    /// Where it is counted by its address.
+    address: Option<IpAddr>,
+    /// Whether there were as many as there may be from that address.
+    is_one_too_many: bool,
 }
 
 impl Ticket {
     /// Counts the socket as a connection, if one more may be.
     pub fn admit(&mut self) -> Result<(), Error> {
+        if self.is_one_too_many {
+            let most = self.shared.options.max_connections_per_address;
+            let message = format!("there are {most} connections from this address, as many as there may be");
+            return Err(Error::new(ErrorCode::TooManyConnections, message).with_retry_after_ms(FULL_RETRY_MS));
+        }
         let most = self.shared.options.max_connections;
         let one_more = |count: usize| (count < most).then_some(count + 1);
         match self.shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
@@ -128,7 +201,7 @@ impl Ticket {
                 self.is_connection = true;
                 Ok(())
             }
-            Err(_) => Err(ErrorCode::ServerFull.into()),
+            Err(_) => Err(Error::from(ErrorCode::ServerFull).with_retry_after_ms(FULL_RETRY_MS)),
         }
     }
 }
@@ -138,6 +211,9 @@ impl Drop for Ticket {
         self.shared.sockets.fetch_sub(1, Ordering::Relaxed);
         if self.is_connection {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(network) = self.address {
+            self.shared.count_address(network, |count| *count = count.saturating_sub(1));
         }
     }
 }
@@ -160,6 +236,7 @@ pub(super) struct Shard {
     /// Lent to the room that applies a command.
     pub events: Cell<Vec<Event>>,
     pub spares: RefCell<Spares>,
+    pub keeper: Option<Keeper>,
     /// Rooms that have something to send, in the order in which they had.
     to_flush: RefCell<VecDeque<Rc<RoomHost>>>,
     flush: Signal,
@@ -175,6 +252,7 @@ impl Shard {
     fn new(shared: Arc<Shared>, index: usize) -> Shard {
         Shard {
             rules: RefCell::new(shared.options.rules.clone()),
+            keeper: shared.journal.clone().map(Keeper::new),
             shared,
             index,
             rooms: RefCell::default(),
@@ -207,6 +285,30 @@ impl Shard {
     }
 
     // ------------------------------------------------------------------ rooms
+
+    /// A room that was kept goes on.
+    fn adopt(self: &Rc<Self>, kept: Kept) {
+        let (rules, now) = (self.rules.borrow().clone(), self.now());
+        let host = self.room(&kept.room.name().clone());
+        host.turn(|inner| inner.adopt(kept, rules, now));
+    }
+
+    /// Keeps what happened in this turn, before anybody is told. Returns whether somebody may be.
+    ///
+    /// When it cannot be kept, the server stops: what it would go on with is not what it would come back with.
+    pub fn keep(&self) -> bool {
+        let Some(Err(error)) = self.keeper.as_ref().map(Keeper::commit) else { return true };
+        if !self.stopping.replace(true) {
+            tracing::error!(%error, "the journal cannot be written; the server stops");
+            let _ = self.shared.failure.set(error);
+            for shard in &self.shared.shards {
+                // Fails when that loop has ended already.
+                let _ = shard.send(ToShard::Stop);
+            }
+        }
+        self.all_connections().iter().for_each(|connection| connection.abort());
+        false
+    }
 
     fn room(self: &Rc<Self>, name: &str) -> Rc<RoomHost> {
         if let Some(host) = self.rooms.borrow().get(name) {
@@ -248,9 +350,17 @@ impl Shard {
         self.flush.raise();
     }
 
+    /// Sees to it that the turn ends soon, although nobody is to be told anything.
+    pub fn keep_soon(&self) {
+        if self.keeper.as_ref().is_some_and(Keeper::is_waiting) {
+            self.flush.raise();
+        }
+    }
+
     /// Sends what rooms have to say, one after the other, with so many writes. Returns whether
     /// something is left.
     fn flush_rooms(self: &Rc<Self>, writes: &mut usize) -> bool {
+        self.keep();
         while *writes > 0 {
             let Some(host) = self.to_flush.borrow_mut().pop_front() else { return false };
             if host.flush(writes) {
@@ -319,6 +429,19 @@ impl Shard {
                 Err(_) => return,
             },
         };
+        let host = self.room(&admission.room);
+        if admission.join.is_some() {
+            // While it is not a WebSocket yet it can be told by a status, which proxies understand too.
+            if let Some(Err(error)) = host.turn(|inner| inner.check_place(&peer_id)) {
+                let (shard, limit) = (self.clone(), Duration::from_millis(CLOSE_WAIT_MS));
+                spawn_local(async move {
+                    let answer = Response::too_much(&error).bytes();
+                    let _ = tokio::time::timeout(limit, acceptor::refuse(&shard, socket, &answer)).await;
+                    drop(ticket);
+                });
+                return self.drop_if_unused(&host);
+            }
+        }
         let identity = Identity {
             peer_id,
             user_id: admission.user_id.clone(),
@@ -327,7 +450,6 @@ impl Shard {
             metadata: admission.metadata.clone(),
             secret: admission.secret,
         };
-        let host = self.room(&admission.room);
         let connection = Rc::new(Connection::new(host.clone(), socket, identity, ticket));
         connection.expires_at.set(admission.expires_at);
         let index = self.connections.borrow_mut().insert(connection.clone());
@@ -456,6 +578,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Ok(mut running) = self.0.running.lock() {
             *running -= 1;
+            if let Some(journal) = self.0.journal.as_ref().filter(|_| *running == 0) {
+                journal.close();
+            }
         }
         self.0.ended.notify_all();
     }
@@ -468,6 +593,7 @@ pub(super) fn run(
     mut inbox: UnboundedReceiver<ToShard>,
     index: usize,
     listener: Option<std::net::TcpListener>,
+    kept: Vec<Kept>,
 ) {
     let _running = Running(shared.clone());
     let local = LocalSet::new();
@@ -476,6 +602,7 @@ pub(super) fn run(
         spawn_local(flusher(shard.clone()));
         spawn_local(timekeeper(shard.clone()));
         spawn_local(sweeper(shard.clone()));
+        kept.into_iter().for_each(|room| shard.adopt(room));
         let acceptor = listener.map(|listener| spawn_local(acceptor::accept(shard.clone(), listener)));
         while let Some(message) = inbox.recv().await {
             match message {
@@ -494,6 +621,7 @@ pub(super) fn run(
             let _ = acceptor.await;
         }
         shut_down(&shard).await;
+        shard.keep();
     });
     // Tasks, rooms and connections hold each other.
     drop(local);
@@ -509,8 +637,17 @@ pub(super) fn run(
 async fn shut_down(shard: &Rc<Shard>) {
     shard.stopping.set(true);
     let now = shard.now();
-    for connection in shard.all_connections() {
-        connection.host.turn(|inner| inner.close(&connection, now, CODE_RESTART, "the server restarts"));
+    let connections = shard.all_connections();
+    for (nth, connection) in connections.iter().enumerate() {
+        let first = shard.options().come_back_ms;
+        let spread = u128::from(first) * nth as u128 / connections.len() as u128;
+        let come_back_ms = first.saturating_add(spread as u64);
+        connection.host.turn(|inner| {
+            if connection.state.get() == State::Open {
+                inner.answer(connection, |out| wire::write_server_stop(out, come_back_ms));
+            }
+            inner.close(connection, now, CODE_RESTART, "the server restarts");
+        });
     }
     let limit = Duration::from_millis(shard.options().shutdown_ms);
     let all_gone = async {

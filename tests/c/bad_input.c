@@ -459,6 +459,29 @@ static void requests_beyond_max_pending_are_refused(void) {
     sessionstore_store_free(own.store);
 }
 
+static void requests_beyond_the_rate_say_when_to_try_again(void) {
+    sessionstore_server_options served = SESSIONSTORE_SERVER_OPTIONS_INIT;
+    sessionstore_server *strict;
+    sessionstore_error *error = NULL;
+    int32_t code = SESSIONSTORE_OK;
+    int tries;
+    member own;
+    served.max_requests_per_second = 1;
+    served.max_request_burst = 5;
+    strict = serve(&served);
+    member_join(&own, sessionstore_server_url(strict), "hasty", "Ann");
+    for (tries = 0; code == SESSIONSTORE_OK && tries < 1000; tries++) {
+        code = sessionstore_store_set_integer_wait(own.store, "k", TEXT, tries, PATIENCE, NULL, &error);
+    }
+    CHECK(code == SESSIONSTORE_RATE_LIMITED, "what comes too fast is refused");
+    CHECK(sessionstore_error_is_retryable(error) == 1, "it may be tried again");
+    CHECK(sessionstore_error_retry_after_ms(error) > 0 && sessionstore_error_retry_after_ms(error) <= 1000, "in a second at most");
+    CHECK(sessionstore_error_retry_after_ms(NULL) == -1, "no error says nothing");
+    sessionstore_error_free(error);
+    member_leave(&own);
+    serve_no_more(strict);
+}
+
 static void servers_that_cannot_start(void) {
     union {
         sessionstore_server_options options;
@@ -507,12 +530,22 @@ static void servers_that_cannot_start(void) {
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     bad.max_keys = SESSIONSTORE_ZERO;
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
-    bad.flags = 1;
+    bad.flags = SESSIONSTORE_SERVER_FSYNC;
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.data_dir = "/dev/null";
+    START_REFUSED(SESSIONSTORE_DATA_DIRECTORY_UNUSABLE, &bad);
+    bad.data_dir = "\xff";
+    START_REFUSED(SESSIONSTORE_INVALID_UTF8, &bad);
+    bad.flags = 2;
     START_REFUSED(SESSIONSTORE_UNKNOWN_OPTION, &bad);
     bad.struct_size = 0;
     START_REFUSED(SESSIONSTORE_INVALID_STRUCT_SIZE, &bad);
     bad.struct_size = (uint32_t)sizeof bad - 1;
     START_REFUSED(SESSIONSTORE_INVALID_STRUCT_SIZE, &bad);
+    bad.max_rooms = SESSIONSTORE_ZERO;
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.max_request_burst = 9;
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     memset(&later, 0, sizeof later);
     later.options = bad;
     later.options.struct_size = sizeof later;
@@ -677,6 +710,7 @@ int main(int argc, char **argv) {
     RUN(stores_at_their_limits);
     RUN(too_many_listened_keys_are_refused_to_the_listener);
     RUN(requests_beyond_max_pending_are_refused);
+    RUN(requests_beyond_the_rate_say_when_to_try_again);
     RUN(servers_that_cannot_start);
     RUN(servers_that_cannot_be_reached);
     RUN(tokens);

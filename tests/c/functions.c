@@ -384,6 +384,10 @@ ROW(sessionstore_error_check) {
     CHECK(sessionstore_error_check(f->error) == -1, "the error is of no check");
     return SESSIONSTORE_OK;
 }
+ROW(sessionstore_error_retry_after_ms) {
+    CHECK(sessionstore_error_retry_after_ms(f->error) == -1, "the error does not say when to try again");
+    return SESSIONSTORE_OK;
+}
 ROW(sessionstore_error_write) {
     CHECK(sessionstore_error_write(f->error) == -1, "the error is of no write");
     return SESSIONSTORE_OK;
@@ -590,7 +594,7 @@ static const function functions[] = {
     HAS(sessionstore_value_from_number), HAS(sessionstore_value_from_string), HAS(sessionstore_value_get_boolean),
     HAS(sessionstore_value_get_integer), HAS(sessionstore_value_get_number), HAS(sessionstore_value_get_string),
     HAS(sessionstore_value_json), HAS(sessionstore_value_kind), HAS(sessionstore_value_retain), HAS(sessionstore_version),
-        HAS(sessionstore_error_check), HAS(sessionstore_error_write), HAS(sessionstore_event_cause),
+        HAS(sessionstore_error_check), HAS(sessionstore_error_retry_after_ms), HAS(sessionstore_error_write), HAS(sessionstore_event_cause),
     HAS(sessionstore_event_expires_at), HAS(sessionstore_event_list_count), HAS(sessionstore_event_list_free),
     HAS(sessionstore_event_list_get), HAS(sessionstore_event_list_retain), HAS(sessionstore_event_list_revision),
     HAS(sessionstore_key_list_count), HAS(sessionstore_key_list_free), HAS(sessionstore_key_list_get),

@@ -10,6 +10,8 @@ mod checker;
 mod compiled;
 #[cfg(all(feature = "cli", unix))]
 mod faults;
+#[cfg(all(feature = "durable", feature = "cli", unix))]
+mod killed;
 #[cfg(all(feature = "cli", unix))]
 #[path = "../process/mod.rs"]
 mod process;

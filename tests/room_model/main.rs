@@ -3,6 +3,7 @@
 //! comparison bites, and named scenarios in simulated time.
 
 mod check;
+mod journaled;
 mod missed;
 mod model;
 mod mutants;

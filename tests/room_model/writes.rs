@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sessionstore::core::limits::{Limits, MAX_TRANSACTION_PARTS};
+use sessionstore::core::limits::{Limits, MAX_LOCKS_PER_PEER, MAX_TRANSACTION_PARTS};
 use sessionstore::core::room::{Cause, Change, Command, Lease, PeerHandle, Reply, Time};
 use sessionstore::core::write::{Check, Expiry, LockGuard, Transaction, Write};
 use sessionstore::{Error, ErrorCode, Merge, Value};
@@ -373,4 +373,52 @@ fn several_keys_are_read_at_one_revision() {
     assert_eq!(keys, ["none", "pinned", "hand/b", "hand/a"]);
     assert_eq!(states[0].version, 0);
     assert!(states.iter().all(|state| state.cause == Cause::Written));
+}
+
+#[test]
+fn one_peer_holds_and_waits_for_so_many_locks_and_no_more() {
+    let (mut scene, ada, bob) = two();
+    let most = u64::from(MAX_LOCKS_PER_PEER);
+    let name = |nth: u64| format!("lock-{nth}");
+    let too_many = |reply: Result<Reply, Error>| assert_eq!(code(reply), ErrorCode::TooManyLocks);
+    let leases: Vec<Lease> = (0..most).map(|nth| scene.lock(0, ada, &name(nth))).collect();
+    too_many(scene.acquire(0, ada, "one more", 0));
+    too_many(scene.acquire(0, ada, &name(0), 1_000));
+    // What is held is simply held, however many others one has.
+    assert_eq!(code(scene.acquire(0, ada, &name(0), 0)), ErrorCode::LockHeld);
+    // Others are not concerned. They wait for what she has; their waits count, and come to an end.
+    (0..most).for_each(|nth| drop(scene.acquire(0, bob, &name(nth), 1_000 + nth).expect("he waits")));
+    too_many(scene.acquire(0, bob, "free", 0));
+    // A lock that is released makes place for one; it goes to him who waited, for whom nothing changes.
+    scene.apply(10, Command::Release { peer: ada, lock: held(&leases[0]) }).expect("released");
+    scene.lock(10, ada, "one more");
+    too_many(scene.acquire(10, ada, "two more", 0));
+    too_many(scene.acquire(10, bob, "free", 0));
+    // He gives up waiting, by and by.
+    scene.apply(1_001, Command::Tick).expect("time passes");
+    scene.lock(1_001, bob, "free");
+    too_many(scene.acquire(1_001, bob, "free too", 0));
+    scene.apply(2_000, Command::Tick).expect("time passes");
+    (0..most - 2).for_each(|nth| drop(scene.lock(2_000, bob, &format!("his-{nth}"))));
+    too_many(scene.acquire(2_000, bob, "last", 0));
+    // Whose connection breaks waits no more, and keeps its locks.
+    let eve = scene.join(2_000, "eve");
+    (1..=most).for_each(|nth| drop(scene.acquire(2_000, eve, &name(nth % (most - 1) + 1), 60_000).expect("she waits")));
+    too_many(scene.acquire(2_000, eve, "hers", 0));
+    scene.apply(2_001, Command::ConnectionLost { peer: eve }).expect("lost");
+    let peer = sessionstore::core::room::Introduction {
+        peer_id: "eve",
+        user_id: "",
+        name: None,
+        role: "guest",
+        metadata: None,
+        secret: None,
+    };
+    scene.introduce(2_002, peer).expect("she comes back");
+    (0..most).for_each(|nth| drop(scene.lock(2_002, eve, &format!("hers-{nth}"))));
+    too_many(scene.acquire(2_002, eve, "hers", 0));
+    // Leases that end count no more.
+    scene.apply(13_000, Command::Tick).expect("time passes");
+    (0..most).for_each(|nth| drop(scene.lock(13_000, ada, &format!("new-{nth}"))));
+    too_many(scene.acquire(13_000, ada, "one more", 0));
 }

@@ -30,6 +30,10 @@ pub enum Fault {
     TrustsReturned,
     /// A message is lost in the middle of a connection.
     LosesMessages,
+    /// The server says what it has done before it is kept.
+    KeptTooLate,
+    /// The server goes on with the same session though the last of what was kept is lost.
+    SameSession,
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -50,8 +54,9 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
     }
     println!("{sum:?}");
     // Otherwise this has tested nothing.
-    let counts = [sum.applied, sum.cuts, sum.restarts, sum.sent_again, sum.unknown, sum.told, sum.net_changes];
-    assert!(counts.iter().all(|count| *count > 50), "{sum:?}");
+    let counts =
+        [sum.applied, sum.cuts, sum.restarts, sum.kept, sum.sent_again, sum.unknown, sum.told, sum.net_changes];
+    assert!(counts.iter().all(|count| *count > 50) && sum.power_cuts > 20, "{sum:?}");
 }
 
 #[test]
@@ -72,6 +77,8 @@ fn every_planted_fault_is_found() {
         Fault::KnowsTooMuch,
         Fault::TrustsReturned,
         Fault::LosesMessages,
+        Fault::KeptTooLate,
+        Fault::SameSession,
     ];
     for fault in faults {
         let found = (0..2_000).find_map(|seed| World::run(seed, Some(fault)).err().map(|story| (seed, story)));

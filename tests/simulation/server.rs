@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
+use sessionstore::core::journal::{self, Origin};
 use sessionstore::core::limits::Limits;
 use sessionstore::core::room::{Change, Command, Event, Introduction, KeySlot, PeerHandle, Reply, Room, Time};
 use sessionstore::core::secret::Secret;
@@ -26,8 +27,19 @@ pub struct Hello {
 /// Names a connection; never used again.
 pub type Connection = usize;
 
+/// What is kept of the room, so that the server can be started anew with it.
+#[derive(Default)]
+struct Journal {
+    checkpoint: Option<Vec<u8>>,
+    /// What each turn has done since.
+    turns: Vec<Vec<u8>>,
+    /// What this turn has done so far.
+    turn: Vec<u8>,
+}
+
 pub struct Server {
     pub room: Room,
+    journal: Option<Journal>,
     fault: Option<Fault>,
     members: BTreeMap<Connection, PeerHandle>,
     /// Who waits for a lock, by the number of the wait: the connection, and the id of its request.
@@ -38,6 +50,8 @@ pub struct Server {
     session: Arc<str>,
     /// Every change there was, in its order, with its session.
     pub history: Vec<(Arc<str>, Arc<Change>)>,
+    /// What a new session began with, because the end of the one before is lost.
+    pub carried_over: Vec<(Arc<str>, Arc<Change>)>,
     /// What is to be sent.
     pub out: Vec<(Connection, String)>,
     /// Connections that it has closed.
@@ -51,9 +65,10 @@ fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
 }
 
 impl Server {
-    pub fn new(limits: Limits, sessions: u64, fault: Option<Fault>) -> Server {
+    pub fn new(limits: Limits, sessions: u64, is_durable: bool, fault: Option<Fault>) -> Server {
         Server {
             room: Room::new("room", limits.into()),
+            journal: is_durable.then(Journal::default),
             fault,
             members: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -61,6 +76,7 @@ impl Server {
             sessions,
             session: "".into(),
             history: Vec::new(),
+            carried_over: Vec::new(),
             out: Vec::new(),
             closed: Vec::new(),
         }
@@ -69,6 +85,55 @@ impl Server {
     /// How many sessions there were, so that a server that is started anew gives none the same name.
     pub fn sessions(&self) -> u64 {
         self.sessions
+    }
+
+    /// Whether something has happened that is not kept yet.
+    pub fn is_in_turn(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| !journal.turn.is_empty())
+    }
+
+    /// Keeps what happened, before anybody is told; sometimes the whole room.
+    pub fn keep(&mut self, checkpoint: bool) {
+        let Some(journal) = &mut self.journal else { return };
+        if self.fault == Some(Fault::KeptTooLate) && journal.turn.len() < 400 {
+            return;
+        }
+        match checkpoint.then(|| self.room.checkpoint()).flatten() {
+            Some(checkpoint) => *journal = Journal { checkpoint: Some(checkpoint), ..Journal::default() },
+            None if journal.turn.is_empty() => {}
+            None => journal.turns.push(std::mem::take(&mut journal.turn)),
+        }
+    }
+
+    /// The server that is started after this one, which was killed: it knows what was kept, but for the last turns
+    /// when the machine stopped with it.
+    pub fn after_a_kill(self, now: Time, limits: Limits, lost: usize) -> Server {
+        let mut next = Server::new(limits.clone(), self.sessions, self.journal.is_some(), self.fault);
+        let Some(Journal { checkpoint, mut turns, .. }) = self.journal else { return next };
+        turns.truncate(turns.len() - lost.min(turns.len()));
+        if let Some(checkpoint) = &checkpoint {
+            next.room = Room::restore("room", checkpoint).expect("a checkpoint");
+        }
+        for turn in &turns {
+            journal::replay(&mut next.room, turn).expect("entries of this room");
+        }
+        let fresh = (lost > 0 && self.fault != Some(Fault::SameSession)).then(|| format!("session {}", next.sessions));
+        let mut events = Vec::new();
+        next.room.resume(now, limits.clone().into(), fresh.as_deref(), &mut events);
+        if !next.room.is_open() {
+            // Nothing is kept of a room without a session.
+            next.room = Room::new("room", limits.into());
+        }
+        if let Some(session) = next.room.session_id() {
+            next.session = session.clone();
+        }
+        if fresh.is_some() {
+            next.sessions += 1;
+            // What there was is there in the new session too.
+            next.carried_over = next.room.entries().map(|state| (next.session.clone(), state.clone())).collect();
+        }
+        next.journal = Some(Journal { checkpoint: next.room.checkpoint(), ..Journal::default() });
+        next
     }
 
     fn say(&mut self, to: Connection, write: impl FnOnce(&mut Vec<u8>)) {
@@ -82,9 +147,7 @@ impl Server {
             Introduction { peer_id: &hello.peer_id, user_id: "", name: None, role: "guest", metadata: None, secret };
         let session = format!("session {}", self.sessions);
         let before = self.room.peer_by_id(&hello.peer_id).and_then(|(peer, _)| self.room.group_of(peer));
-        let (peer, returned) = match self
-            .apply(|room, events| room.apply(now, Command::Join { peer, new_session_id: &session }, events))
-        {
+        let (peer, returned) = match self.once(now, Command::Join { peer, new_session_id: &session }) {
             Ok(Reply::Joined { peer, returned }) => (peer, returned),
             Ok(other) => panic!("a join was answered with {other:?}"),
             Err(error) => return self.say(connection, |out| wire::write_error(out, Some(&id), &error)),
@@ -102,7 +165,7 @@ impl Server {
         let keys: Vec<&str> = hello.keys.iter().map(String::as_str).collect();
         let prefixes: Vec<&str> = hello.prefixes.iter().map(String::as_str).collect();
         let listen = Command::Listen { peer, keys: &keys, prefixes: &prefixes };
-        self.apply(|room, events| room.apply(now, listen, events)).expect("the set is small");
+        self.once(now, listen).expect("the set is small");
         let goes_on = returned && self.room.group_of(peer) == before;
         let session = self.room.session_id().expect("it is open").clone();
         let since = hello.since.as_ref().filter(|(known, _)| goes_on && **known == *session);
@@ -126,20 +189,24 @@ impl Server {
     pub fn lost(&mut self, now: Time, connection: Connection) {
         if let Some(peer) = self.members.remove(&connection) {
             self.waits.retain(|_, (waiting, _)| *waiting != connection);
-            let _ = self.apply(|room, events| room.apply(now, Command::ConnectionLost { peer }, events));
+            let _ = self.once(now, Command::ConnectionLost { peer });
         }
     }
 
     pub fn pass_time(&mut self, now: Time) {
-        let _ = self.apply(|room, events| room.apply(now, Command::Tick, events));
+        let _ = self.once(now, Command::Tick);
     }
 
-    fn apply(
-        &mut self,
-        apply: impl FnOnce(&mut Room, &mut Vec<Event>) -> Result<Reply, Error>,
-    ) -> Result<Reply, Error> {
+    fn once(&mut self, now: Time, command: Command<'_>) -> Result<Reply, Error> {
+        self.apply(now, Origin::Once, command)
+    }
+
+    fn apply(&mut self, now: Time, origin: Origin, command: Command<'_>) -> Result<Reply, Error> {
         let mut events = Vec::new();
-        let reply = apply(&mut self.room, &mut events);
+        let reply = match &mut self.journal {
+            Some(kept) => journal::apply(&mut self.room, &mut kept.turn, now, origin, command, &mut events),
+            None => origin.apply(&mut self.room, now, command, &mut events),
+        };
         for event in events {
             match event {
                 Event::SessionStarted => {
@@ -208,10 +275,10 @@ impl Server {
             }
             ClientMessage::Answered { through, except } => {
                 let command = Command::Answered { peer, through, except: &except };
-                self.apply(|room, events| room.apply(now, command, events)).expect("few exceptions");
+                self.once(now, command).expect("few exceptions");
             }
             ClientMessage::Get { key } => {
-                let reply = self.apply(|room, events| room.apply(now, Command::Get { peer, key: &key }, events));
+                let reply = self.once(now, Command::Get { peer, key: &key });
                 self.answer(connection, id, reply);
             }
             ClientMessage::Listen { keys: wanted, prefixes } => {
@@ -219,7 +286,7 @@ impl Server {
                 let (wanted, prefixes): (Vec<&str>, Vec<&str>) =
                     (wanted.iter().map(String::as_str).collect(), prefixes.iter().map(String::as_str).collect());
                 let listen = Command::Listen { peer, keys: &wanted, prefixes: &prefixes };
-                let reply = self.apply(|room, events| room.apply(now, listen, events));
+                let reply = self.once(now, listen);
                 self.answer(connection, id, reply);
                 self.snapshot(connection, peer);
             }
@@ -237,11 +304,11 @@ impl Server {
         command: Command<'_>,
     ) {
         let request = id.and_then(wire::request_number).expect("our clients count");
-        let once = self.fault != Some(Fault::AppliedAgain);
-        let reply = self.apply(|room, events| match once {
-            true => room.apply_once(now, peer, request, command, events),
-            false => room.apply(now, command, events),
-        });
+        let origin = match self.fault {
+            Some(Fault::AppliedAgain) => Origin::Once,
+            _ => Origin::Request { peer, id: request },
+        };
+        let reply = self.apply(now, origin, command);
         if let (Ok(Reply::Waiting(wait)), Some(id)) = (&reply, id) {
             self.waits.insert(*wait, (connection, id.to_owned()));
             return;

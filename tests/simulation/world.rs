@@ -41,7 +41,7 @@ enum Happening {
     ClientNotices(Connection),
     /// A connection breaks.
     Cut,
-    /// The server is started anew, without what it knew.
+    /// The server is killed and started anew: without what it knew, or with what was kept.
     Restart,
 }
 
@@ -60,6 +60,9 @@ pub struct Summary {
     pub applied: u64,
     pub cuts: u64,
     pub restarts: u64,
+    /// Restarts of a server that keeps its room, and those among them that lost what was kept last.
+    pub kept: u64,
+    pub power_cuts: u64,
     pub sent_again: u64,
     pub unknown: u64,
     pub told: u64,
@@ -71,6 +74,8 @@ impl AddAssign for Summary {
         self.applied += other.applied;
         self.cuts += other.cuts;
         self.restarts += other.restarts;
+        self.kept += other.kept;
+        self.power_cuts += other.power_cuts;
         self.sent_again += other.sent_again;
         self.unknown += other.unknown;
         self.told += other.told;
@@ -86,6 +91,10 @@ pub struct World {
     limits: Limits,
     /// The longest time without a connection that breaks, while they do.
     calm_ms: Time,
+    /// Whether the server keeps its room.
+    is_durable: bool,
+    /// The server is killed in its next turn, before that is kept.
+    is_doomed: bool,
     fault: Option<Fault>,
     server: Server,
     clients: Vec<Client>,
@@ -123,13 +132,16 @@ impl World {
         let grace_ms = [50, 3_000, 30_000][random.random_range(0..3)];
         let calm_ms = [300, 3_000, 3_000, 3_000][random.random_range(0..4)];
         let limits = Limits { grace_ms, ..Limits::default() };
+        let is_durable = random.random_bool(0.5);
         let mut world = World {
             random,
             now: 0,
             happenings: BinaryHeap::new(),
             next: 0,
-            server: Server::new(limits.clone(), 0, fault),
+            server: Server::new(limits.clone(), 0, is_durable, fault),
             limits,
+            is_durable,
+            is_doomed: false,
             // Some networks are hardly there at all.
             calm_ms,
             fault,
@@ -170,7 +182,8 @@ impl World {
             self.soon(200, Happening::Act(number));
         }
         self.soon(self.calm_ms, Happening::Cut);
-        if self.random.random_range(0..4) == 0 {
+        let restarts = if self.is_durable { 4 } else { u32::from(self.random.random_range(0..4) == 0) };
+        for _ in 0..restarts {
             let time = self.random.random_range(2_000..BUSY_MS);
             self.at(time, Happening::Restart);
         }
@@ -261,18 +274,27 @@ impl World {
                 }
                 self.soon(self.calm_ms, Happening::Cut);
             }
-            Happening::Restart => {
-                self.summary.restarts += 1;
-                let open: Vec<Connection> =
-                    self.links.iter().filter(|(_, link)| !link.is_cut).map(|(id, _)| *id).collect();
-                open.into_iter().for_each(|connection| self.cut(connection));
-                self.collect_history();
-                let sessions = self.server.sessions();
-                self.server = Server::new(self.limits.clone(), sessions, self.fault);
-            }
+            Happening::Restart if self.is_durable && self.random.random_bool(0.5) => self.is_doomed = true,
+            Happening::Restart => self.restart(),
             Happening::Act(_) | Happening::Connect(_) | Happening::Cut => {}
         }
         Ok(())
+    }
+
+    /// The server is killed, and with it every connection; another begins.
+    fn restart(&mut self) {
+        self.is_doomed = false;
+        self.summary.restarts += 1;
+        self.summary.kept += u64::from(self.is_durable);
+        let open: Vec<Connection> = self.links.iter().filter(|(_, link)| !link.is_cut).map(|(id, _)| *id).collect();
+        open.into_iter().for_each(|connection| self.cut(connection));
+        let lost =
+            if self.is_durable && self.random.random_range(0..8) == 0 { self.random.random_range(1..30) } else { 0 };
+        self.summary.power_cuts += u64::from(lost > 0);
+        let next = Server::new(self.limits.clone(), 0, false, None);
+        let server = std::mem::replace(&mut self.server, next);
+        self.server = server.after_a_kill(self.now, self.limits.clone(), lost);
+        self.collect_history();
     }
 
     /// A connection breaks: what is under way on it is lost, and each side notices in its own time.
@@ -338,6 +360,9 @@ impl World {
     }
 
     fn collect_history(&mut self) {
+        for (session, state) in self.server.carried_over.drain(..) {
+            self.states.insert((session, state.version, state.key.clone()), state);
+        }
         for (session, change) in self.server.history.drain(..) {
             self.states.insert((session.clone(), change.version, change.key.clone()), change.clone());
             self.history.push((session, change));
@@ -346,6 +371,12 @@ impl World {
 
     /// Puts what was said on its way, and looks at what was told.
     fn settle(&mut self) -> Result<(), String> {
+        if self.is_doomed && self.server.is_in_turn() {
+            // Nobody has heard of this turn, and nobody will.
+            self.restart();
+        }
+        let checkpoint = self.is_durable && self.random.random_range(0..100) == 0;
+        self.server.keep(checkpoint);
         self.collect_history();
         for (connection, message) in std::mem::take(&mut self.server.out) {
             if self.fault == Some(Fault::LosesMessages) && self.random.random_range(0..50) == 0 {
@@ -388,7 +419,7 @@ impl World {
     /// Whether a key had this state in a session.
     fn was(&self, session: &Arc<str>, state: &Change) -> bool {
         let was = self.states.get(&(session.clone(), state.version, state.key.clone()));
-        was.is_some_and(|was| was.value == state.value)
+        was.is_some_and(|was| (&was.value, was.updated_at) == (&state.value, state.updated_at))
     }
 
     /// What a listener is told was so, and is newer than what it was told before.

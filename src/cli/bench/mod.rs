@@ -89,6 +89,12 @@ pub struct ChildArguments {
     /// Loops of the server.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Where the server keeps its rooms.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Whether it waits for the disk.
+    #[arg(long)]
+    fsync: bool,
 }
 
 /// Runs the benchmark and prints its table.
@@ -151,8 +157,14 @@ pub fn run_server(arguments: &ChildArguments) -> ExitCode {
 
 fn serve(arguments: &ChildArguments, options: ServerOptions) -> ExitCode {
     process::become_child(arguments.core);
-    let options =
-        ServerOptions { address: Ipv4Addr::LOCALHOST.to_string(), port: 0, threads: arguments.threads, ..options };
+    let options = ServerOptions {
+        address: Ipv4Addr::LOCALHOST.to_string(),
+        port: 0,
+        threads: arguments.threads,
+        data_dir: arguments.data_dir.clone(),
+        fsync: arguments.fsync,
+        ..options
+    };
     let server = match Server::start(options) {
         Ok(server) => server,
         Err(error) => return end(&Failure::Server(format!("the server did not start: {error}"))),
@@ -261,13 +273,10 @@ fn measure_side(
         (Side::Ours, Some(_)) => (None, None),
         (Side::Floor, _) => (Some(ServerProcess::start("bench-floor", core)?), Some(Wire::Floor)),
         (Side::Ours, None) => (Some(ServerProcess::start("bench-serve", core)?), None),
-        (Side::Peer(peer), _) => {
-            let wire = match peer {
-                Peer::Redis => Wire::Redis,
-                Peer::Mosquitto => Wire::Mqtt,
-            };
-            (Some(ServerProcess::start_peer(peer, cores)?), Some(wire))
-        }
+        (Side::Peer(Peer::Kept), _) => (Some(ServerProcess::start_kept(core, false)?), None),
+        (Side::Peer(Peer::Synced), _) => (Some(ServerProcess::start_kept(core, true)?), None),
+        (Side::Peer(Peer::Redis), _) => (Some(ServerProcess::start_redis(cores)?), Some(Wire::Redis)),
+        (Side::Peer(Peer::Mosquitto), _) => (Some(ServerProcess::start_mosquitto(cores)?), Some(Wire::Mqtt)),
     };
     part.measure(&mut subject(process, wire, remote)?, scale)
 }

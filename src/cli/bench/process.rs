@@ -1,13 +1,13 @@
 //! The servers under measurement, as processes of their own.
 
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::failure::Failure;
-use super::report::Peer;
 use super::system;
 
 /// A server that this program has started; it ends with this.
@@ -27,14 +27,25 @@ impl ServerProcess {
 
     /// The same with so many threads.
     pub(crate) fn start_with(subcommand: &str, core: Option<usize>, threads: u32) -> Result<ServerProcess, Failure> {
+        ServerProcess::start_itself(subcommand, core, &["--threads".into(), threads.to_string().into()])
+    }
+
+    /// Starts our server with a data directory of its own.
+    pub(crate) fn start_kept(core: Option<usize>, fsync: bool) -> Result<ServerProcess, Failure> {
+        let directory = new_directory("kept")?;
+        let mut arguments: Vec<OsString> = vec!["--data-dir".into(), directory.clone().into()];
+        arguments.extend(fsync.then(|| "--fsync".into()));
+        let mut process = ServerProcess::start_itself("bench-serve", core, &arguments)?;
+        process.directory = Some(directory);
+        Ok(process)
+    }
+
+    fn start_itself(subcommand: &str, core: Option<usize>, more: &[OsString]) -> Result<ServerProcess, Failure> {
         let program = std::env::current_exe().map_err(|error| Failure::system("finding this program", &error))?;
         let mut command = Command::new(program);
-        command.arg(subcommand).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(subcommand).args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(core) = core {
             command.args(["--core", &core.to_string()]);
-        }
-        if threads > 1 {
-            command.args(["--threads", &threads.to_string()]);
         }
         let mut child = command.spawn().map_err(|error| Failure::system("starting the server", &error))?;
         let mut line = String::new();
@@ -50,37 +61,43 @@ impl ServerProcess {
         Ok(ServerProcess { child, address: (Ipv4Addr::LOCALHOST, port).into(), directory: None })
     }
 
-    /// Starts a peer's server, without persistence and with nothing held back, on a port that the
-    /// system picks, on the core of the servers.
-    pub(crate) fn start_peer(peer: Peer, cores: Option<(usize, usize)>) -> Result<ServerProcess, Failure> {
-        let (program, package) = match peer {
-            Peer::Redis => ("redis-server", "redis-server"),
-            Peer::Mosquitto => ("mosquitto", "mosquitto"),
-        };
-        let directory = std::env::temp_dir().join(format!("sstore-bench-{program}-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).map_err(|error| Failure::system("making a directory", &error))?;
-        // Free a moment ago; neither of the two can pick a port itself and say which.
+    /// Starts Redis, without persistence and with nothing held back, on the core of the servers.
+    pub(crate) fn start_redis(cores: Option<(usize, usize)>) -> Result<ServerProcess, Failure> {
+        ServerProcess::start_peer("redis-server", cores, |command, directory, port| {
+            command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"]).arg(directory);
+            command.args(["--save", "", "--appendonly", "no", "--maxclients", "20000", "--logfile", "/dev/null"]);
+            // A subscriber that reads late would be cut off.
+            command.args(["--client-output-buffer-limit", "pubsub 0 0 0"]);
+            Ok(())
+        })
+    }
+
+    /// The same with Mosquitto.
+    pub(crate) fn start_mosquitto(cores: Option<(usize, usize)>) -> Result<ServerProcess, Failure> {
+        ServerProcess::start_peer("mosquitto", cores, |command, directory, port| {
+            let text = format!(
+                "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n\
+                 max_queued_messages 0\nmax_inflight_messages 0\nlog_dest none\nuser root\n"
+            );
+            let file = directory.join("mosquitto.conf");
+            std::fs::write(&file, text).map_err(|error| Failure::system("writing a configuration", &error))?;
+            command.arg("-c").arg(file);
+            Ok(())
+        })
+    }
+
+    /// Starts a peer's program, which its Debian package is named after, on a port that the system picks.
+    fn start_peer(
+        program: &str,
+        cores: Option<(usize, usize)>,
+        configure: impl FnOnce(&mut Command, &Path, u16) -> Result<(), Failure>,
+    ) -> Result<ServerProcess, Failure> {
+        let directory = new_directory(program)?;
+        // Free a moment ago; none of them can pick a port itself and say which.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
         let address = port.map_err(|error| Failure::system("finding a port", &error))?;
         let mut command = Command::new(program);
-        match peer {
-            Peer::Redis => {
-                command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--dir"]).arg(&directory);
-                command.args(["--save", "", "--appendonly", "no", "--maxclients", "20000", "--logfile", "/dev/null"]);
-                // A subscriber that reads late would be cut off.
-                command.args(["--client-output-buffer-limit", "pubsub 0 0 0"]);
-            }
-            Peer::Mosquitto => {
-                let text = format!(
-                    "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n\
-                     max_queued_messages 0\nmax_inflight_messages 0\nlog_dest none\nuser root\n",
-                    address.port()
-                );
-                let file = directory.join("mosquitto.conf");
-                std::fs::write(&file, text).map_err(|error| Failure::system("writing a configuration", &error))?;
-                command.arg("-c").arg(file);
-            }
-        }
+        configure(&mut command, &directory, address.port())?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // A child stays where its parent is.
         let on_core = |core: Option<usize>| core.is_none_or(|core| system::stay_on(&[core]).is_ok());
@@ -89,7 +106,7 @@ impl ServerProcess {
         on_core(cores.map(|(_, own)| own));
         let child = child.map_err(|error| {
             Failure::Resources(format!(
-                "`{program}` cannot be started ({error}); on Debian it is in the package {package}"
+                "`{program}` cannot be started ({error}); on Debian it is in the package {program}"
             ))
         })?;
         let mut process = ServerProcess { child, address, directory: Some(directory) };
@@ -111,6 +128,12 @@ impl ServerProcess {
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
+}
+
+fn new_directory(name: &str) -> Result<PathBuf, Failure> {
+    let directory = std::env::temp_dir().join(format!("sstore-bench-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).map_err(|error| Failure::system("making a directory", &error))?;
+    Ok(directory)
 }
 
 impl Drop for ServerProcess {

@@ -32,6 +32,10 @@ pub(crate) enum Peer {
     Redis,
     /// `mosquitto`: MQTT with retained messages
     Mosquitto,
+    /// This server, with a data directory
+    Kept,
+    /// This server, with a data directory and fsync
+    Synced,
 }
 
 impl Side {
@@ -41,6 +45,8 @@ impl Side {
             Side::Ours => "ours",
             Side::Peer(Peer::Redis) => "redis",
             Side::Peer(Peer::Mosquitto) => "mosquitto",
+            Side::Peer(Peer::Kept) => "kept",
+            Side::Peer(Peer::Synced) => "synced",
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::core::room::Change;
 use crate::core::secret::Secret;
 
 /// How a request ended.
-type Answer = Result<Reply, Error>;
+pub(super) type Answer = Result<Reply, Error>;
 
 /// The answers of one peer.
 #[derive(Debug)]
@@ -94,6 +94,27 @@ impl Answers {
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.kept.len()
+    }
+}
+
+#[cfg(feature = "server")]
+impl Answers {
+    /// Answers as they were kept.
+    pub fn restore(secret: Secret, forgotten: u64, mut kept: Vec<(u64, Answer)>) -> Answers {
+        kept.sort_by_key(|(request, _)| *request);
+        kept.dedup_by_key(|(request, _)| *request);
+        let bytes = kept.iter().map(|(_, answer)| weight(answer)).sum();
+        Answers { secret, kept: kept.into(), bytes, forgotten }
+    }
+
+    /// The answers, with the ids of their requests.
+    pub fn kept(&self) -> impl Iterator<Item = (u64, &Answer)> {
+        self.kept.iter().map(|(request, answer)| (*request, answer))
+    }
+
+    /// Answers to requests up to this one are known only if they are kept.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 }
 

@@ -12,9 +12,9 @@ use crate::core::names::{self, KeyList};
 pub(super) struct Group {
     pub serial: u32,
     /// The keys that are named, sorted.
-    names: KeyList,
+    pub names: KeyList,
     /// The prefixes, sorted.
-    prefixes: KeyList,
+    pub prefixes: KeyList,
     /// What its members may read of them: those with the same view may read the same.
     view: Arc<str>,
     /// The keys that are named, in their order, then those that begin with a prefix.
@@ -35,11 +35,11 @@ struct Link {
 
 /// What a peer wants to listen to: sorted, each once.
 #[derive(Clone, Copy)]
-struct Selection<'a> {
-    keys: &'a [&'a str],
-    prefixes: &'a [&'a str],
+pub(super) struct Selection<'a> {
+    pub keys: &'a [&'a str],
+    pub prefixes: &'a [&'a str],
     /// What may be read of them.
-    view: &'a str,
+    pub view: &'a str,
 }
 
 /// Sorts a list that is not sorted, so that the same set is the same group whatever the order it came in.
@@ -162,9 +162,7 @@ impl Room {
         let before = session.peers[peer.slot as usize].listens;
         let group = match found {
             Ok(group) if before.is_some_and(|(before, _)| before == group) => return Ok(Reply::Done),
-            _ if count == 0 => None,
-            Ok(group) => Some(group),
-            Err(place) => Some(session.add_group(place, wanted, peer.slot)),
+            found => session.group_for(found, wanted, peer.slot),
         };
         session.move_to(peer.slot, group);
         Ok(Reply::Done)
@@ -186,16 +184,18 @@ impl Group {
 
 impl KeyState {
     /// Whether nobody would miss it but those who listen to a prefix of it.
-    fn is_forgettable(&self) -> bool {
+    pub(super) fn is_forgettable(&self) -> bool {
         self.state.is_none() && self.named_by == 0
     }
 }
 
 impl Session {
     pub(super) fn add_key(&mut self, key: &str) -> KeySlot {
-        let key: Arc<str> = key.into();
         self.next_key_serial = self.next_key_serial.wrapping_add(1);
-        let serial = self.next_key_serial;
+        self.insert_key(key.into(), self.next_key_serial)
+    }
+
+    pub(super) fn insert_key(&mut self, key: Arc<str>, serial: u32) -> KeySlot {
         let state = KeyState {
             key: key.clone(),
             serial,
@@ -226,7 +226,7 @@ impl Session {
     }
 
     /// What tells those apart that may read different keys of these prefixes.
-    fn view(&self, peer: u32, prefixes: &[&str]) -> String {
+    pub(super) fn view(&self, peer: u32, prefixes: &[&str]) -> String {
         match &self.rules {
             // Keys that are named are refused or not; of prefixes it matters what is found.
             Some(rules) if !prefixes.is_empty() => {
@@ -259,9 +259,7 @@ impl Session {
         let group = match self.find_group(wanted) {
             // The rules, or the role, are others, and allow the same.
             Ok(group) if group == before => return,
-            _ if keys.is_empty() && prefixes.is_empty() => None,
-            Ok(group) => Some(group),
-            Err(place) => Some(self.add_group(place, wanted, peer)),
+            found => self.group_for(found, wanted, peer),
         };
         self.move_to(peer, group);
         // What it was told of this revision may have been before.
@@ -270,8 +268,18 @@ impl Session {
         events.push(Event::ListeningChanged { peer: handle, revoked });
     }
 
+    /// The group that listens to this, which a peer has looked for and is about to be a member of; none to listen
+    /// to nothing.
+    pub(super) fn group_for(&mut self, found: Result<u32, usize>, wanted: Selection<'_>, peer: u32) -> Option<u32> {
+        match found {
+            _ if wanted.keys.is_empty() && wanted.prefixes.is_empty() => None,
+            Ok(group) => Some(group),
+            Err(place) => Some(self.add_group(place, wanted, peer)),
+        }
+    }
+
     /// A peer listens with another group, or with none.
-    fn move_to(&mut self, peer: u32, group: Option<u32>) {
+    pub(super) fn move_to(&mut self, peer: u32, group: Option<u32>) {
         // Keys that are in both sets keep their slots: the new group holds them already.
         self.leave_group(peer);
         if let Some(group) = group {
@@ -329,7 +337,7 @@ impl Session {
     }
 
     /// The group that listens to exactly this, which is sorted; or where it belongs in the index.
-    fn find_group(&self, wanted: Selection<'_>) -> Result<u32, usize> {
+    pub(super) fn find_group(&self, wanted: Selection<'_>) -> Result<u32, usize> {
         let place = self.group_index.binary_search_by(|group| {
             self.groups[*group as usize].cmp(wanted.keys.iter().copied(), wanted.prefixes.iter().copied(), wanted.view)
         });

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::store::Staged;
 use super::*;
-use crate::core::limits::{LOCK_TTL_MS, MAX_LOCKS, MAX_LOCK_WAITS, MAX_LOCK_WAIT_MS};
+use crate::core::limits::{LOCK_TTL_MS, MAX_LOCKS, MAX_LOCKS_PER_PEER, MAX_LOCK_WAITS, MAX_LOCK_WAIT_MS};
 
 /// A grant of a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,15 +26,15 @@ pub struct Lease {
 #[derive(Debug, Default)]
 pub(super) struct Lock {
     /// Who gets it next, in the order in which they came.
-    queue: VecDeque<Waiter>,
+    pub queue: VecDeque<Waiter>,
 }
 
 #[derive(Debug)]
-struct Waiter {
-    number: u64,
-    peer: PeerHandle,
-    ttl_ms: u64,
-    until: Time,
+pub(super) struct Waiter {
+    pub number: u64,
+    pub peer: PeerHandle,
+    pub ttl_ms: u64,
+    pub until: Time,
 }
 
 /// The key that shows a lock.
@@ -81,12 +81,14 @@ impl Room {
             if session.waiting >= MAX_LOCK_WAITS {
                 return Err(Error::new(ErrorCode::TooManyLocks, format!("{MAX_LOCK_WAITS} peers wait for locks")));
             }
+            session.check_locks_of(peer)?;
             let slot = slot.unwrap_or_else(|| session.add_key(&key));
             return Ok(Reply::Waiting(session.wait(slot, peer, ttl_ms, now.saturating_add(wait_ms))));
         }
         if session.locks >= MAX_LOCKS {
             return Err(Error::new(ErrorCode::TooManyLocks, format!("{MAX_LOCKS} locks are held")));
         }
+        session.check_locks_of(peer)?;
         let slot = slot.unwrap_or_else(|| session.add_key(&key));
         session.revision += 1;
         Ok(Reply::Lock(session.grant(now, slot, peer, ttl_ms, false, events)))
@@ -146,12 +148,31 @@ impl Session {
         }
     }
 
+    /// Refuses one more lock to a peer that has as many as one may have.
+    fn check_locks_of(&self, peer: PeerHandle) -> Result<(), Error> {
+        let Peer { locks, waits, .. } = &self.peers[peer.slot as usize];
+        if locks + waits < MAX_LOCKS_PER_PEER {
+            return Ok(());
+        }
+        let message =
+            format!("this peer holds {locks} locks and waits for {waits}; at most {MAX_LOCKS_PER_PEER} at once");
+        Err(Error::new(ErrorCode::TooManyLocks, message))
+    }
+
+    /// Counts for a peer, unless it has gone.
+    pub(super) fn count_for(&mut self, peer: PeerHandle, count: impl FnOnce(&mut Peer)) {
+        if let Some(peer) = self.peers.get_mut(peer.slot as usize).filter(|found| found.serial == peer.serial) {
+            count(peer);
+        }
+    }
+
     fn wait(&mut self, slot: KeySlot, peer: PeerHandle, ttl_ms: u64, until: Time) -> u64 {
         self.next_wait += 1;
         let number = self.next_wait;
         let lock = self.keys[slot.index as usize].lock.get_or_insert_default();
         lock.queue.push_back(Waiter { number, peer, ttl_ms, until });
         self.waiting += 1;
+        self.count_for(peer, |peer| peer.waits += 1);
         self.timers.insert((until, Due::Wait(slot, number)));
         number
     }
@@ -192,6 +213,7 @@ impl Session {
         let lock = self.keys[slot.index as usize].lock.as_mut();
         if let Some(Waiter { number, peer, ttl_ms, until }) = lock.and_then(|lock| lock.queue.pop_front()) {
             self.waiting -= 1;
+            self.count_for(peer, |peer| peer.waits -= 1);
             self.timers.remove(&(until, Due::Wait(slot, number)));
             let lease = self.grant(now, slot, peer, ttl_ms, more, events);
             self.wait_ended(peer, number, Ok(Reply::Lock(lease.clone())));
@@ -205,7 +227,10 @@ impl Session {
 
     /// A peer no longer waits for any lock.
     pub(super) fn stop_waiting(&mut self, peer: PeerHandle) {
-        self.stop_waits(|waiter| waiter.peer == peer);
+        // There may be many keys to look at, and as a rule the peer waits for none.
+        if self.peers[peer.slot as usize].waits > 0 {
+            self.stop_waits(|waiter| waiter.peer == peer);
+        }
     }
 
     /// Nobody waits under this number any more.
@@ -225,6 +250,10 @@ impl Session {
                 if !stays {
                     self.timers.remove(&(waiter.until, Due::Wait(slot, waiter.number)));
                     self.waiting -= 1;
+                    let peer = self.peers.get_mut(waiter.peer.slot as usize);
+                    if let Some(peer) = peer.filter(|peer| peer.serial == waiter.peer.serial) {
+                        peer.waits -= 1;
+                    }
                 }
                 stays
             });
@@ -239,12 +268,14 @@ impl Session {
         let Some(place) = queue.iter().position(|waiter| waiter.number == wait) else { return };
         if let Some(waiter) = queue.remove(place) {
             self.waiting -= 1;
+            let peer = waiter.peer;
             let mut error = Error::new(ErrorCode::LockHeld, "the lock was held for as long as was waited for it");
             if let Some(state) = &key.state {
                 error = error.with_current(state.clone());
             }
-            self.wait_ended(waiter.peer, wait, Err(error.clone()));
-            events.push(Event::LockRefused { wait, peer: waiter.peer, error });
+            self.count_for(peer, |peer| peer.waits -= 1);
+            self.wait_ended(peer, wait, Err(error.clone()));
+            events.push(Event::LockRefused { wait, peer, error });
         }
     }
 }

@@ -12,8 +12,11 @@
 //! | `locks` | leases with fencing tokens |
 //! | `listening` | who listens to what |
 //! | `answers` | what was answered to requests that may come again |
+//! | `checkpoint` | the room as bytes, and back (feature `server`) |
 
 mod answers;
+#[cfg(feature = "server")]
+mod checkpoint;
 mod listening;
 mod locks;
 mod store;
@@ -21,6 +24,7 @@ mod store;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 use super::error::{Error, ErrorCode};
@@ -53,7 +57,7 @@ pub struct Author {
 }
 
 /// Why a key has the state it has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Cause {
     /// A peer wrote it; with the value `null`, a peer removed it.
     #[default]
@@ -104,19 +108,21 @@ impl Change {
 
 /// A peer of the current session. Stale handles are recognized: a slot used again has another
 /// serial number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PeerHandle {
+    // First, so that handles are in the order in which the peers came: a room that is restored has other slots.
+    serial: u32,
     /// Index of the peer in this session; small, and used again after the peer has gone.
     pub slot: u32,
-    serial: u32,
 }
 
 /// A key that is set or listened to. Like a [`PeerHandle`], a stale one is recognized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeySlot {
+    // First, for the same reason.
+    serial: u32,
     /// Index of the key in this session; small, and used again after the key is forgotten.
     pub index: u32,
-    serial: u32,
 }
 
 /// Peers that listen to the same keys. A stale handle is recognized.
@@ -398,6 +404,9 @@ pub struct Peer {
     regrouped: u64,
     /// The group it listens with, and its place among the members; none while it listens to nothing.
     listens: Option<(u32, u32)>,
+    /// How many locks it holds, and how many it waits for.
+    locks: u32,
+    waits: u32,
 }
 
 impl Peer {
@@ -608,20 +617,22 @@ impl Room {
         }
         self.apply(now, Command::Tick, events)?;
         let known = self.peer(peer).and_then(|peer| peer.answers.as_ref()?.find(request));
-        match known {
-            Some(Ok(Reply::Waiting(number))) => {
-                if let Some(session) = &mut self.session {
-                    session.stop_wait(number);
-                }
-            }
+        let waits = match known {
+            Some(Ok(Reply::Waiting(number))) => Some(number),
             Some(answer) => return answer,
-            None => {}
-        }
+            None => None,
+        };
         let answer = self.apply(now, command, events);
-        if let Some(session) = &mut self.session {
+        if let Some(session) = self.session.as_mut().filter(|_| waits.is_none() || answer.is_ok()) {
+            waits.into_iter().for_each(|number| session.stop_wait(number));
             session.keep_answer(peer, request, answer.clone());
         }
         answer
+    }
+
+    /// Whether a request of this peer was [applied](Self::apply_once) before, or may have been.
+    pub fn knows_request(&self, peer: PeerHandle, request: u64) -> bool {
+        self.peer(peer).and_then(|peer| peer.answers.as_ref()?.find(request)).is_some()
     }
 
     /// When the next [`Command::Tick`] is due; `None` when nothing waits for time to pass.
@@ -642,6 +653,11 @@ impl Room {
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> Option<&Arc<Rules>> {
+        self.rules.as_ref()
     }
 
     /// Whether a peer may read a key; `FORBIDDEN` names the rule that says no.
@@ -696,6 +712,12 @@ impl Room {
     pub fn peer(&self, peer: PeerHandle) -> Option<&Peer> {
         let found = self.session.as_ref()?.peers.get(peer.slot as usize)?;
         (found.serial == peer.serial).then_some(found)
+    }
+
+    /// The handle of a peer that a handle of the same room meant before the room was restored.
+    pub fn find(&self, peer: PeerHandle) -> Option<PeerHandle> {
+        let is_it = |(_, found): &(PeerHandle, &Peer)| found.serial == peer.serial;
+        self.peer(peer).map(|_| peer).or_else(|| self.peers().find(is_it).map(|(handle, _)| handle))
     }
 
     /// A peer by its id.
@@ -797,6 +819,8 @@ impl Room {
             answers: peer.secret.map(|secret| Box::new(Answers::new(secret))),
             regrouped: 0,
             listens: None,
+            locks: 0,
+            waits: 0,
         }) as u32;
         session.peer_index.insert(place, slot);
         let handle = PeerHandle { slot, serial };
@@ -871,26 +895,12 @@ impl Room {
     fn remove_peer(&mut self, now: Time, peer: PeerHandle, connection_lost: bool, events: &mut Vec<Event>) {
         let linger_ms = self.limits.linger_ms;
         let Some(session) = &mut self.session else { return };
-        session.leave_group(peer.slot);
-        session.stop_waiting(peer);
-        if session.peers.len() > 1 || linger_ms > 0 {
-            session.remove_what_goes_with(now, peer, events);
-        }
-        if let Ok(place) = session.peer_place(&session.peers[peer.slot as usize].identity.peer_id) {
-            session.peer_index.remove(place);
-        }
-        let gone = session.peers.remove(peer.slot as usize);
-        session.answer_bytes -= gone.answers.as_ref().map_or(0, |answers| answers.bytes());
-        if let Some(until) = gone.lost_until {
-            session.timers.remove(&(until, Due::Grace(peer)));
-        }
-        events.push(Event::PeerLeft { peer, peer_id: gone.identity.peer_id.clone(), connection_lost });
-        if session.peers.is_empty() {
-            if linger_ms == 0 {
-                self.end_session(events);
-            } else {
-                session.linger_until = Some(now.saturating_add(linger_ms));
-            }
+        let goes_on = session.peers.len() > 1 || linger_ms > 0;
+        session.leave(now, peer, connection_lost, goes_on, events);
+        if !goes_on {
+            self.end_session(events);
+        } else if session.peers.is_empty() {
+            session.linger_until = Some(now.saturating_add(linger_ms));
         }
     }
 
@@ -928,6 +938,24 @@ impl Session {
             next_group_serial,
             ..Session::default()
         }
+    }
+
+    /// A peer is gone, and what goes with it, unless the session ends with it.
+    fn leave(&mut self, now: Time, peer: PeerHandle, connection_lost: bool, goes_on: bool, events: &mut Vec<Event>) {
+        self.leave_group(peer.slot);
+        self.stop_waiting(peer);
+        if goes_on {
+            self.remove_what_goes_with(now, peer, events);
+        }
+        if let Ok(place) = self.peer_place(&self.peers[peer.slot as usize].identity.peer_id) {
+            self.peer_index.remove(place);
+        }
+        let gone = self.peers.remove(peer.slot as usize);
+        self.answer_bytes -= gone.answers.as_ref().map_or(0, |answers| answers.bytes());
+        if let Some(until) = gone.lost_until {
+            self.timers.remove(&(until, Due::Grace(peer)));
+        }
+        events.push(Event::PeerLeft { peer, peer_id: gone.identity.peer_id.clone(), connection_lost });
     }
 
     /// A text of a peer. Most have no user id and no metadata: they share the empty one.

@@ -366,7 +366,7 @@ impl Session {
         let entry = &mut self.keys[slot.index as usize];
         let shows_lock = entry.key.starts_with(LOCK_KEY_PREFIX);
         self.owned = self.owned + usize::from(owner.is_some()) - usize::from(entry.owner.is_some());
-        entry.owner = owner;
+        let owner_before = std::mem::replace(&mut entry.owner, owner);
         let before = entry.state.as_ref().map(|before| entry.key.len() + before.value.json().len());
         let after = (!value.is_null()).then(|| entry.key.len() + value.json().len());
         let (count, bytes) = match shows_lock {
@@ -393,6 +393,10 @@ impl Session {
             self.remember_removal(change.clone());
         }
         events.push(Event::Changed { slot, change: change.clone(), more });
+        if shows_lock {
+            owner_before.into_iter().for_each(|peer| self.count_for(peer, |peer| peer.locks -= 1));
+            owner.into_iter().for_each(|peer| self.count_for(peer, |peer| peer.locks += 1));
+        }
         if after.is_none() {
             self.forget_key_if_unused(slot);
         }

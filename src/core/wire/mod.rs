@@ -465,10 +465,16 @@ pub fn write_error(out: &mut Vec<u8>, id: Option<&RawValue>, error: &Error) {
     string(out, error.message());
     put!(out, ",\"data\":{\"name\":");
     string(out, error.code().name());
-    for (name, part) in [(",\"check\":", error.check()), (",\"write\":", error.write())] {
-        if let Some(part) = part {
+    let part = |part: Option<usize>| part.map(|part| part as u64);
+    let numbers = [
+        (",\"check\":", part(error.check())),
+        (",\"write\":", part(error.write())),
+        (",\"retry_after_ms\":", error.retry_after_ms()),
+    ];
+    for (name, value) in numbers {
+        if let Some(value) = value {
             put!(out, name);
-            number(out, part as u64);
+            number(out, value);
         }
     }
     if let Some(current) = error.current() {
@@ -565,6 +571,13 @@ pub fn write_listen_revoked<'a>(out: &mut Vec<u8>, keys: impl Iterator<Item = &'
 pub fn write_token_expiring(out: &mut Vec<u8>, expires_at: Time) {
     put!(out, "{\"method\":\"on-token-expiring\",\"params\":{\"expires_at\":");
     number(out, expires_at);
+    put!(out, "}}");
+}
+
+/// `on-server-stop`: the server stops, and a client should come back after so many milliseconds.
+pub fn write_server_stop(out: &mut Vec<u8>, come_back_ms: u64) {
+    put!(out, "{\"method\":\"on-server-stop\",\"params\":{\"come_back_ms\":");
+    number(out, come_back_ms);
     put!(out, "}}");
 }
 
@@ -740,6 +753,11 @@ pub enum ServerMessage<'a> {
         /// When, in server time.
         expires_at: Time,
     },
+    /// The server stops, and closes the connection next.
+    ServerStops {
+        /// After how many milliseconds to come back.
+        come_back_ms: u64,
+    },
     /// Everybody in the room.
     PeerList(Vec<PeerInfo>),
     /// A new peer.
@@ -822,6 +840,7 @@ struct WireErrorData<'a> {
     current: Option<WireState<'a>>,
     check: Option<usize>,
     write: Option<usize>,
+    retry_after_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -900,6 +919,11 @@ struct WireRevoked {
     keys: Vec<String>,
     code: i32,
     message: String,
+}
+
+#[derive(Deserialize)]
+struct WireStop {
+    come_back_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -1005,6 +1029,7 @@ pub fn parse_server_message<'a>(text: &'a str, known: &mut Known) -> Result<Serv
         "on-token-expiring" => {
             ServerMessage::TokenExpiring { expires_at: read::<WireExpiry>(method, params)?.expires_at }
         }
+        "on-server-stop" => ServerMessage::ServerStops { come_back_ms: read::<WireStop>(method, params)?.come_back_ms },
         "peer-list" => ServerMessage::PeerList(peer_list(params)?),
         "on-peer-join" => ServerMessage::PeerJoined(read::<WirePeer<'_>>(method, params)?.info()),
         "on-peer-update" => ServerMessage::PeerUpdated(read::<WirePeer<'_>>(method, params)?.info()),
@@ -1058,6 +1083,10 @@ fn refusal(error: WireError<'_>) -> Result<Error, Error> {
         (Some(check), _) => refused.at_check(check),
         (None, Some(write)) => refused.at_write(write),
         (None, None) => refused,
+    };
+    let refused = match data.retry_after_ms {
+        Some(time) => refused.with_retry_after_ms(time),
+        None => refused,
     };
     match data.current {
         Some(current) => Ok(refused.with_current(Arc::new(current.change(&mut Known::default())?))),

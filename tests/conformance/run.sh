@@ -1,0 +1,105 @@
+#!/bin/sh
+# Autobahn|Testsuite against the server: its sockets, its handshake, its frames and the queue of a connection,
+# with a server that says again what it is told in place of a room's answers (`ECHOES` in src/frames.rs).
+#
+# The suite needs Python 2.7, which is gone from current systems. So it lives in a Debian 11 tree of its own,
+# which is made once, with the mirror that apt uses and the package index that pip uses.
+# usage: run.sh SSTORE DIRECTORY [CASES]
+set -eu
+
+fail() {
+    echo "conformance: $*" >&2
+    exit 1
+}
+[ "$(id -u)" = 0 ] || fail "the tree for Python 2.7 needs root (chroot and device files); run this as root, in a container."
+
+sstore=$1
+mkdir -p "$2"
+directory=$(cd "$2" && pwd)
+cases=${3:-*}
+here=$(cd "$(dirname "$0")" && pwd)
+tree=$directory/tree
+release=bullseye
+# This very version, so that the cases do not change under the server.
+suite=autobahntestsuite==25.10.1
+
+# Whatever is still mounted in the tree, the innermost first: debootstrap mounts /proc, and leaves it when it fails.
+unmount() {
+    awk -v tree="$tree/" 'index($5, tree) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+        while read -r mounted; do umount "$mounted"; done
+}
+
+server=
+finish() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null || :
+    unmount
+}
+trap finish EXIT
+trap 'exit 1' INT TERM HUP
+
+make_tree() {
+    command -v apt-get >/dev/null || fail "this needs Debian's debootstrap, and there is no apt-get here."
+    if ! command -v debootstrap >/dev/null; then
+        { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap; } \
+            >"$directory/install.log" 2>&1 || fail "debootstrap cannot be installed; see $directory/install.log."
+    fi
+    mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Created-By: Packages' |
+        sed -n 's/^Debian Debian //p' | head -n 1)
+    [ -n "$mirror" ] || fail "apt knows no mirror of Debian to make the tree from."
+    unmount
+    rm -rf --one-file-system "$tree"
+    debootstrap --variant=minbase \
+        --include=python2,python2-dev,python-pip-whl,python-setuptools,gcc,libc6-dev,libffi-dev,libssl-dev,ca-certificates \
+        "$release" "$tree" "$mirror" >"$directory/debootstrap.log" 2>&1 ||
+        fail "no tree of Debian $release could be made from the mirror that apt uses; see $directory/debootstrap.log."
+    # The network and the package index as they are set up outside.
+    for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt ${PIP_CERT:+"$PIP_CERT"}; do
+        if [ -f "$file" ]; then
+            mkdir -p "$tree$(dirname "$file")"
+            cp "$file" "$tree$file"
+        fi
+    done
+    # The suite's own dependencies are installed by the pip they need, which is not Debian's changed one.
+    in_tree sh -c '
+        pip=$(echo /usr/share/python-wheels/pip-*.whl)
+        PYTHONPATH=$pip python2 -m pip install --no-cache-dir pip==20.3.4 && python2 -m pip install --no-cache-dir "$1"
+    ' sh "$suite" >"$directory/pip.log" 2>&1 ||
+        fail "the suite could not be installed from the package index; see $directory/pip.log."
+    unmount
+    echo "$release $suite" >"$tree/ready"
+}
+
+# Runs in the tree, with the environment of the network but none of another Python.
+in_tree() {
+    chroot "$tree" env -u PYTHONPATH -u PYTHONHOME -u PIP_FIND_LINKS \
+        PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root LANG=C.UTF-8 "$@"
+}
+
+[ "$(cat "$tree/ready" 2>/dev/null)" = "$release $suite" ] || make_tree
+
+# The largest message of the cases has 16 MiB. All else is as it is by default.
+fifo=$directory/url
+rm -rf "$fifo" "$tree/report" "$tree/fuzzingclient.json"
+mkfifo "$fifo"
+"$sstore" serve --port 0 --max-message-bytes 16777216 >"$fifo" 2>"$directory/server.log" &
+server=$!
+read -r url <"$fifo" || fail "the server did not start; see $directory/server.log."
+
+# 12 and 13 are about compression, which the server does not offer.
+cat >"$tree/fuzzingclient.json" <<END
+{
+    "outdir": "/report",
+    "servers": [{"agent": "sessionstore", "url": "$url/ws?room=echo"}],
+    "cases": ["$cases"],
+    "exclude-cases": ["12.*", "13.*"],
+    "exclude-agent-cases": {}
+}
+END
+in_tree wstest --mode fuzzingclient --spec /fuzzingclient.json >"$directory/suite.log" 2>&1 ||
+    fail "the suite could not be run; see $directory/suite.log."
+kill -0 "$server" 2>/dev/null || fail "the server has ended meanwhile; see $directory/server.log."
+cp "$here/check.py" "$tree/check.py"
+# Of all cases but those excluded there are 301: a run of fewer shows less than it seems to.
+fewest=1
+[ "$cases" != '*' ] || fewest=301
+in_tree python2 /check.py /report/index.json "$fewest" || fail "what was said in each case is in $tree/report/index.html."
