@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{mpsc, Arc, Condvar, Mutex};
+use std::sync::{mpsc, Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -475,8 +475,10 @@ fn patient_server() -> Server {
     server_with(|options| options.limits = Limits { grace_ms: 300_000, ..Limits::default() })
 }
 
-fn c_program() -> PathBuf {
-    compile(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/asked.c"), "asked")
+/// Compiled once: what runs cannot be written.
+fn c_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| compile(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/asked.c"), "asked"))
 }
 
 #[test]
@@ -493,7 +495,7 @@ fn what_everybody_is_told_is_explained_however_connections_break() {
             break;
         }
         assert!(seed < usual + 100, "in {seed} rounds something never happened: {:?}", figures.struck);
-        round(&server, &program, seed, &mut figures);
+        round(&server, program, seed, &mut figures);
         let Figures { struck, broken_frames, calls, unknown, additions, unknown_additions } = &figures;
         println!(
             "{} rounds: {calls} calls, {unknown} outcomes unknown; {additions} additions, {unknown_additions} unknown; \
@@ -525,7 +527,7 @@ fn clients_that_ask_anew_when_the_outcome_is_unknown_are_found() {
         let room = format!("anew {seed}");
         let cable = Cable::to(server.local_addr());
         let mut targets: Vec<Box<dyn Target>> =
-            vec![Box::new(AsksAnew(There::join(&program, &cable.url(), &room))), Here::join(&server.url(), &room)];
+            vec![Box::new(AsksAnew(There::join(program, &cable.url(), &room))), Here::join(&server.url(), &room)];
         let over = Over::default();
         let history = std::thread::scope(|scope| {
             scope.spawn(|| weather(&cable, &[Fault::StalledToClient, Fault::BothBelieve], seed, &over));
