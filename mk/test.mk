@@ -8,16 +8,16 @@ PROFILE ?= dev
 PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 FUZZ_SECONDS ?= 5
 
-.PHONY: test test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz
-.PHONY: fuzz header native-static-libs history test-simulation simulation test-kills kills soak
+.PHONY: test test-tools test-rust test-network test-docs test-c test-asan test-thread-sanitizer test-valgrind test-fuzz
+.PHONY: fuzz header native-static-libs history faults test-simulation simulation test-kills kills soak
 
 # In the order in which it is cheapest to fail; each part can be run alone.
-test: test-tools test-rust test-docs test-c test-asan test-valgrind test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
+test: test-tools test-rust test-network test-docs test-c test-asan test-thread-sanitizer test-valgrind test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
 test-tools:
-	@missing=; for tool in gcc:gcc g++:g++ cmake:cmake make:make valgrind:valgrind readelf:binutils; do \
+	@missing=; for tool in gcc:gcc g++:g++ cmake:cmake make:make valgrind:valgrind readelf:binutils ip:iproute2; do \
 	    command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -27,11 +27,20 @@ test-tools:
 test-rust:
 	$(CARGO) test
 
+# A server and clients in network namespaces, with links that break; where the system forbids that, it is said here.
+test-network: test-tools
+	$(CARGO) test --test network -- --nocapture
+
 # The long run of what `cargo test` does in a few rounds: is what many clients are answered explained by one
 # store that does one thing after the other?
 HISTORY_ROUNDS ?= 1000
 history:
 	SESSIONSTORE_HISTORY_ROUNDS=$(HISTORY_ROUNDS) $(CARGO) test --release --test linearizable
+
+# The same with Rust and C peers whose connections break in every way that networks have.
+FAULT_ROUNDS ?= 300
+faults:
+	SESSIONSTORE_FAULT_ROUNDS=$(FAULT_ROUNDS) $(CARGO) test --release --test linearizable faults -- --nocapture
 
 # A server that is killed under load, again and again, and goes on from its data directory.
 KILLS ?= 100
@@ -97,6 +106,31 @@ test-valgrind: test-tools
 	$(call c_tests,build/c-valgrind,$(PROFILE_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
 	    "-DSESSIONSTORE_TEST_WRAPPER=$(MEMCHECK)" "-DSESSIONSTORE_FINDS_FAULT=Invalid read" \
 	    "-DSESSIONSTORE_FINDS_LEAK=definitely lost",SESSIONSTORE_LEAKS_CHECKED=1 SESSIONSTORE_SLOW_MACHINE=1)
+
+# The same under ThreadSanitizer, fewer rounds of what is only repeated. What is not instrumented would be reported
+# although nothing is wrong, so the standard library is compiled too, which needs its source: that of the toolchain
+# in use (`rustup component add rust-src`), or else Debian's compiler with its source, unpacked beside what is built.
+# The runtime is the C compiler's, as above; it has memcpy under its usual name only.
+TSAN_DIR := target/tsan
+TSAN_LIB_DIR := $(TSAN_DIR)/$(RUST_TARGET)/debug
+TSAN_DEBIAN := $(CURDIR)/target/tools/debian-rust
+TSAN_PACKAGES := rustc-web libstd-rust-web-dev rust-web-src
+test-thread-sanitizer: test-tools
+	@set -e; source="$$(rustc --print sysroot)/lib/rustlib/src/rust/library"; \
+	if [ ! -d "$$source" ]; then \
+	    sh mk/debian-rust.sh "$(TSAN_DEBIAN)" $(TSAN_PACKAGES); \
+	    export RUSTC="$(TSAN_DEBIAN)/rustc"; \
+	fi; \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cllvm-args=-tsan-instrument-memintrinsics=0" \
+	    CARGO_PROFILE_DEV_DEBUG=line-tables-only $(CARGO) rustc -Zbuild-std=std,panic_unwind --lib --crate-type cdylib \
+	    --no-default-features --features client,server,tls --target $(RUST_TARGET) --target-dir $(TSAN_DIR)
+	@nm -D $(TSAN_LIB_DIR)/libsessionstore.so | grep -q ' U __tsan_init' || \
+	    { echo "The library in $(TSAN_LIB_DIR) is not instrumented." >&2; exit 1; }
+	@mkdir -p build
+	$(call c_tests,build/c-tsan,$(TSAN_LIB_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
+	    -DSESSIONSTORE_SANITIZER=thread -DCMAKE_C_FLAGS="-fsanitize=thread -fno-omit-frame-pointer" \
+	    -DCMAKE_EXE_LINKER_FLAGS=-fsanitize=thread "-DSESSIONSTORE_FINDS_RACE=ThreadSanitizer: (data race|heap-use-after-free)",\
+	    SESSIONSTORE_SLOW_MACHINE=1 TSAN_OPTIONS=halt_on_error=1)
 
 # Every fuzz target, for FUZZ_SECONDS each; `make fuzz FUZZ_SECONDS=3600` is the long run.
 test-fuzz fuzz:

@@ -437,6 +437,29 @@ fn a_deadline_says_for_certain_what_was_never_sent() {
 }
 
 #[test]
+fn a_wait_that_ends_with_the_request_still_knows_that_it_was_not_sent() {
+    let server = server();
+    let cable = Cable::to(server.local_addr());
+    let (client, store, _updates) = behind(&cable);
+    let (entered, inside) = mpsc::channel();
+    let (go_on, held) = mpsc::channel::<()>();
+    let hold = move |_| {
+        let _ = entered.send(());
+        let _ = held.recv();
+    };
+    store.get("k").on_result(hold).expect("sent");
+    inside.recv_timeout(SAFETY).expect("a callback that takes long");
+    cable.cut();
+    patient("the cut to be noticed", || client.state() == ConnectionState::Reconnecting);
+    // Who waits and who sees to time-outs wake at the same time, and either may be the first.
+    for nth in 0..100 {
+        let waited = store.set("k", Value::from(1)).wait(Duration::from_millis(1));
+        assert_eq!(waited.unwrap_err(), ErrorCode::Timeout, "wait {nth}");
+    }
+    drop(go_on);
+}
+
+#[test]
 fn closing_tells_what_was_sent_from_what_was_not() {
     let server = server();
     let cable = Cable::to(server.local_addr());

@@ -31,10 +31,18 @@ pub(crate) type Outcome = Result<Answer, Error>;
 pub(crate) enum Completion {
     /// Told through the dispatcher, after everything that came before.
     Dispatched(Box<dyn FnOnce(Outcome) + Send>),
+    /// A thread that waits is told through the dispatcher, but of its time being over at once.
+    Awaited(Arc<Waiter>),
     /// Told at once: a thread that waits, in poll mode, where nobody may be polling.
     Direct(Arc<Waiter>),
     /// Nobody: the client asked for itself.
     Untold,
+}
+
+/// Whether a request ended because its own time was over, sent or not.
+fn is_timeout(outcome: &Outcome) -> bool {
+    let timed_out = |code| matches!(code, ErrorCode::Timeout | ErrorCode::OutcomeUnknown);
+    outcome.as_ref().is_err_and(|error| timed_out(error.code()))
 }
 
 /// A thread waits here for one outcome.
@@ -48,6 +56,10 @@ impl Waiter {
     pub(crate) fn complete(&self, outcome: Outcome) {
         *lock(&self.outcome) = Some(outcome);
         self.arrived.notify_all();
+    }
+
+    fn is_told(&self) -> bool {
+        lock(&self.outcome).is_some()
     }
 
     fn wait(&self, timeout: Duration) -> Result<Outcome, Error> {
@@ -140,9 +152,12 @@ impl Shared {
     }
 
     /// A thread no longer waits for a change, for a reason that is returned if it was not applied.
-    fn give_up(&self, id: u64, reason: Error) -> Outcome {
+    fn give_up(&self, id: u64, waiter: &Waiter, reason: Error) -> Outcome {
+        // Who ends a request because its time is over holds this lock until the waiter is told.
         match lock(&self.requests).pending.remove(id) {
             Some(request) => Err(unanswered(&request, reason)),
+            // Its time was over for both at once, and this thread came second.
+            None if waiter.is_told() => waiter.wait(Duration::ZERO)?,
             // Its outcome stands behind a callback that takes long.
             None => {
                 let message = "the request has ended, but callbacks that came before its result took too long";
@@ -157,7 +172,10 @@ impl Shared {
     pub(crate) fn complete(&self, completion: Completion, outcome: Outcome) {
         match completion {
             Completion::Dispatched(tell) => self.dispatcher.push(Item::Call(Box::new(move || tell(outcome)))),
-            Completion::Direct(waiter) => waiter.complete(outcome),
+            Completion::Awaited(waiter) if !is_timeout(&outcome) => {
+                self.dispatcher.push(Item::Call(Box::new(move || waiter.complete(outcome))));
+            }
+            Completion::Awaited(waiter) | Completion::Direct(waiter) => waiter.complete(outcome),
             Completion::Untold => {}
         }
     }
@@ -411,14 +429,13 @@ impl<T: 'static> Action<T> {
         let completion = if shared.dispatcher.is_polled() {
             Completion::Direct(waiter.clone())
         } else {
-            let told = waiter.clone();
-            Completion::Dispatched(Box::new(move |outcome| told.complete(outcome)))
+            Completion::Awaited(waiter.clone())
         };
         // A lock that comes too late is given back when it comes, and what was only asked does no harm.
         let is_change = matches!(kind.kind(), Kind::Change { .. }) && !matches!(kind, RequestKind::Acquire(_));
         let id = shared.begin(kind, timeout, completion, write)?;
         let outcome = waiter.wait(timeout);
-        let given_up = |reason| if is_change { shared.give_up(id, reason) } else { Err(reason) };
+        let given_up = |reason| if is_change { shared.give_up(id, &waiter, reason) } else { Err(reason) };
         outcome.unwrap_or_else(given_up).and_then(convert)
     }
 }

@@ -108,5 +108,5 @@ fn it_is_also_when_the_server_is_killed_and_goes_on_from_its_journal() {
 
 #[test]
 fn the_code_of_an_answer_that_is_lost_is_known() {
-    assert!(matches!(Real::answer(Err(ErrorCode::OutcomeUnknown.into())), Answer::Unknown));
+    assert!(matches!(Real::answer(Asked::Get { key: 0 }, Err(ErrorCode::OutcomeUnknown.into())), Answer::Unknown));
 }

@@ -76,6 +76,8 @@ pub enum Answer {
     Held,
     Released,
     Lost,
+    /// It was certainly not applied.
+    NotDone,
     /// None.
     Unknown,
 }
@@ -175,6 +177,9 @@ impl Model for Store {
     type Call = (Asked, Answer);
 
     fn step(state: &State, (asked, recorded): &(Asked, Answer)) -> Vec<State> {
+        if *recorded == Answer::NotDone {
+            return vec![state.clone()];
+        }
         let (answer, mut next) = state.apply(*asked);
         next.is_anonymous |= *recorded == Answer::Unknown && matches!(answer, Answer::Granted { .. });
         // Without an answer anything may have been answered.

@@ -1,10 +1,13 @@
 //! What several tests need: a server on a free port, and a cable that can be cut.
 #![allow(dead_code)]
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+pub mod cable;
+
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
+
+#[allow(unused_imports)] // Some tests have no need of it.
+pub use cable::Cable;
 
 use sessionstore::{Server, ServerOptions};
 use tungstenite::handshake::server::{Request, Response};
@@ -71,120 +74,5 @@ pub fn patient(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::yield_now();
-    }
-}
-
-/// A TCP proxy: what goes through it can be stalled, cut, led elsewhere.
-pub struct Cable {
-    address: SocketAddr,
-    state: Arc<(Mutex<State>, Condvar)>,
-}
-
-struct State {
-    target: SocketAddr,
-    /// Connections are refused, or rather closed at once.
-    is_cut: bool,
-    /// Nothing goes from server to client.
-    is_stalled: bool,
-    /// Bytes from the server that a stalled cable holds.
-    held: usize,
-    streams: Vec<TcpStream>,
-    ended: bool,
-}
-
-impl Cable {
-    pub fn to(target: SocketAddr) -> Cable {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("the port is known");
-        let state = State { target, is_cut: false, is_stalled: false, held: 0, streams: Vec::new(), ended: false };
-        let state = Arc::new((Mutex::new(state), Condvar::new()));
-        let own = state.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let mut now = own.0.lock().unwrap();
-                if now.ended {
-                    return;
-                }
-                let server = if now.is_cut { None } else { TcpStream::connect(now.target).ok() };
-                let Some(server) = server else { continue };
-                now.streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                drop(now);
-                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || carry(from, to, |_| ()));
-                let own = own.clone();
-                std::thread::spawn(move || carry(server, client, |bytes| hold(&own, bytes)));
-            }
-        });
-        Cable { address, state }
-    }
-
-    pub fn url(&self) -> String {
-        format!("ws://{}", self.address)
-    }
-
-    /// Breaks every connection, without a word, and lets none be made.
-    pub fn cut(&self) {
-        let mut state = self.state.0.lock().unwrap();
-        state.is_cut = true;
-        state.is_stalled = false;
-        for stream in state.streams.drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        self.state.1.notify_all();
-    }
-
-    /// Connections can be made again.
-    pub fn mend(&self) {
-        self.state.0.lock().unwrap().is_cut = false;
-    }
-
-    /// New connections go to another server.
-    pub fn lead_to(&self, target: SocketAddr) {
-        self.state.0.lock().unwrap().target = target;
-    }
-
-    /// What the server says is held back.
-    pub fn stall(&self) {
-        let mut state = self.state.0.lock().unwrap();
-        (state.is_stalled, state.held) = (true, 0);
-    }
-
-    /// Waits until a stalled cable holds something.
-    pub fn wait_until_held(&self) {
-        let (state, changed) = &*self.state;
-        let state = state.lock().unwrap();
-        let (_state, waited) = changed.wait_timeout_while(state, SAFETY, |state| state.held == 0).unwrap();
-        assert!(!waited.timed_out(), "the server said nothing that could be held");
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        self.state.0.lock().unwrap().ended = true;
-        self.cut();
-        let _ = TcpStream::connect(self.address);
-    }
-}
-
-fn carry(mut from: TcpStream, mut to: TcpStream, mut before: impl FnMut(usize)) {
-    let mut buffer = [0; 16 * 1024];
-    while let Ok(bytes @ 1..) = from.read(&mut buffer) {
-        before(bytes);
-        if to.write_all(&buffer[..bytes]).is_err() {
-            break;
-        }
-    }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
-}
-
-fn hold(state: &(Mutex<State>, Condvar), bytes: usize) {
-    let mut now = state.0.lock().unwrap();
-    if now.is_stalled {
-        now.held += bytes;
-        state.1.notify_all();
-    }
-    while now.is_stalled {
-        now = state.1.wait(now).unwrap();
     }
 }
