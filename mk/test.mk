@@ -123,7 +123,7 @@ test-thread-sanitizer: test-tools
 	fi; \
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cllvm-args=-tsan-instrument-memintrinsics=0" \
 	    CARGO_PROFILE_DEV_DEBUG=line-tables-only $(CARGO) rustc -Zbuild-std=std,panic_unwind --lib --crate-type cdylib \
-	    --no-default-features --features client,server,tls --target $(RUST_TARGET) --target-dir $(TSAN_DIR)
+	    --no-default-features --features client,server,tls,durable --target $(RUST_TARGET) --target-dir $(TSAN_DIR)
 	@nm -D $(TSAN_LIB_DIR)/libsessionstore.so | grep -q ' U __tsan_init' || \
 	    { echo "The library in $(TSAN_LIB_DIR) is not instrumented." >&2; exit 1; }
 	@mkdir -p build
