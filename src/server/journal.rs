@@ -144,8 +144,9 @@ impl Journal {
             write_whole(&directory.join(FORMAT_FILE), &text).map_err(|error| unusable(directory, error))?;
         }
         let log = wal::check(&directory.join(format!("{DATABASE_FILE}-wal"))).map_err(|e| unusable(directory, e))?;
-        let mut connection = open_database(directory, fsync).map_err(failed(directory))?;
+        let mut connection = open_database(directory).map_err(failed(directory))?;
         let (found, next_id) = recover(&mut connection, directory, fsync, now, limits, log)?;
+        set_synchronous(&connection, fsync).map_err(failed(directory))?;
         let upkeep = Arc::new(Upkeep::default());
         let (shared, path) = (upkeep.clone(), directory.to_owned());
         let thread = std::thread::Builder::new().name("sstore-journal".into());
@@ -217,8 +218,8 @@ impl Journal {
 
 fn close(connection: &Connection) {
     let close = || {
+        set_synchronous(connection, true)?;
         set_meta(connection, "clean", "1")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     };
     if let Err(error) = close() {
@@ -299,14 +300,13 @@ fn take(directory: &Path) -> Result<Connection, Error> {
     })
 }
 
-fn open_database(directory: &Path, fsync: bool) -> rusqlite::Result<Connection> {
+/// Opens it so that what is written waits for the disk: that the journal is in use must be known after a power cut too.
+fn open_database(directory: &Path) -> rusqlite::Result<Connection> {
     let connection = open_connection(directory, OpenFlags::SQLITE_OPEN_CREATE)?;
     // The log is moved by a thread of its own; see `Upkeep`.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.pragma_update(None, "synchronous", if fsync { "FULL" } else { "NORMAL" })?;
-    // On macOS only this reaches the disk.
-    connection.pragma_update(None, "fullfsync", fsync)?;
+    set_synchronous(&connection, true)?;
     // What is deleted is overwritten, so that no value outlives its session in a free page.
     connection.pragma_update(None, "secure_delete", true)?;
     connection.execute_batch(
@@ -315,6 +315,12 @@ fn open_database(directory: &Path, fsync: bool) -> rusqlite::Result<Connection> 
          CREATE TABLE IF NOT EXISTS record (key INTEGER PRIMARY KEY, body BLOB NOT NULL);",
     )?;
     Ok(connection)
+}
+
+fn set_synchronous(connection: &Connection, fsync: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", if fsync { "FULL" } else { "NORMAL" })?;
+    // On macOS only this reaches the disk.
+    connection.pragma_update(None, "fullfsync", fsync)
 }
 
 fn open_connection(directory: &Path, more: OpenFlags) -> rusqlite::Result<Connection> {
