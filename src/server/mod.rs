@@ -55,7 +55,11 @@ mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "tls_absent.rs"]
 mod tls;
+#[cfg(not(fuzzing))]
 mod token;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod token;
 #[cfg(all(feature = "durable", not(fuzzing)))]
 mod wal;
 #[cfg(fuzzing)]

@@ -14,9 +14,12 @@ use crate::core::room::Time;
 
 /// What a token says.
 #[derive(Debug, Deserialize)]
-pub(super) struct Claims {
+pub struct Claims {
+    /// The room it opens.
     pub room_id: String,
+    /// Who the user is.
     pub user_id: String,
+    /// The role in the room.
     pub role: String,
     /// Seconds since 1970.
     exp: u64,
@@ -30,12 +33,13 @@ impl Claims {
 }
 
 /// Checks tokens against one secret.
-pub(super) struct Verifier {
+pub struct Verifier {
     key: DecodingKey,
     validation: Validation,
 }
 
 impl Verifier {
+    /// A verifier for tokens that are signed with this secret.
     pub fn new(secret: &str) -> Verifier {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = TOKEN_LEEWAY_S;
