@@ -121,6 +121,8 @@ fn a_session_goes_on_where_it_was_after_the_server_was_killed() {
         let added = store.add("n", 1);
         let (sent, result) = mpsc::channel();
         added.on_result(move |outcome| drop(sent.send(outcome.map(|state| state.value.clone())))).expect("sent");
+        // Waits for its end: until then it has the port and the directory.
+        drop(serving);
         serving = serve(&port);
         let value = result.recv_timeout(SAFETY).expect("a result").expect("applied");
         assert_eq!(value, Value::from(round), "applied once");
@@ -370,9 +372,10 @@ fn nobody_else_may_look_into_it() {
 fn killed() -> (Directory, [String; 2]) {
     let directory = Directory::new();
     let serving = Serving::command(sstore(&["serve", "--port", "0", "--data-dir", directory.path()]));
+    let url = serving.url.clone();
     let output = |arguments: &[&str]| {
         let mut command = sstore(arguments);
-        command.env("SSTORE_URL", &serving.url);
+        command.env("SSTORE_URL", &url);
         Running::start(command)
     };
     let watchers: Vec<Running> = ["one", "two"].map(|room| output(&["watch", "n", "--room", room])).into();
@@ -383,7 +386,8 @@ fn killed() -> (Directory, [String; 2]) {
             assert_eq!(ended.code(), 0, "{ended:?}");
         }
     }
-    serving.process.signal("KILL");
+    // With SIGKILL, and waits for its end.
+    drop(serving);
     let ids = sessions(&directory);
     (directory, ids)
 }

@@ -30,6 +30,15 @@ impl UpdateListener for NothingIsLost {
     }
 }
 
+/// Says that it is over when it goes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn it_is_also_when_the_server_is_killed_and_goes_on_from_its_journal() {
     let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("killed-{}", std::process::id()));
@@ -40,8 +49,9 @@ fn it_is_also_when_the_server_is_killed_and_goes_on_from_its_journal() {
         command.arg("--data-dir").arg(&directory);
         Serving::command(command)
     };
-    let mut serving = serve("0");
-    let url = serving.url.clone();
+    let first = serve("0");
+    let url = first.url.clone();
+    let mut serving = Some(first);
     let port = url.rsplit(':').next().expect("a port").to_owned();
     let (mut unknown, mut answered) = (0, 0);
     for round in 0..kills().div_ceil(KILLS_PER_ROOM) {
@@ -61,6 +71,8 @@ fn it_is_also_when_the_server_is_killed_and_goes_on_from_its_journal() {
         let _subscription = listen.expect("listens");
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            // Also if something below fails, so that the failure is told.
+            let _over = Over(&over);
             for nth in 0..CLIENTS {
                 let (history, over, room, url) = (&history, &over, &room, &url);
                 scope.spawn(move || {
@@ -77,10 +89,10 @@ fn it_is_also_when_the_server_is_killed_and_goes_on_from_its_journal() {
                 // Under load, at any moment.
                 let calls = history.clock.load(Ordering::SeqCst) + random.random_range(4..40);
                 patient("clients go on", || history.clock.load(Ordering::SeqCst) >= calls);
-                serving.process.signal("KILL");
-                serving = serve(&port);
+                // Killed with SIGKILL, and waited for: until then it has the port and the directory.
+                drop(serving.take());
+                serving = Some(serve(&port));
             }
-            over.store(true, Ordering::SeqCst);
         });
         // What is there in the end is part of the story.
         let mut reader = Real::open(&url, &room);
