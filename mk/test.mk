@@ -123,14 +123,14 @@ test-thread-sanitizer: test-tools
 	fi; \
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cllvm-args=-tsan-instrument-memintrinsics=0" \
 	    CARGO_PROFILE_DEV_DEBUG=line-tables-only $(CARGO) rustc -Zbuild-std=std,panic_unwind --lib --crate-type cdylib \
-	    --no-default-features --features client,server,tls --target $(RUST_TARGET) --target-dir $(TSAN_DIR)
+	    --no-default-features --features client,server,tls,durable --target $(RUST_TARGET) --target-dir $(TSAN_DIR)
 	@nm -D $(TSAN_LIB_DIR)/libsessionstore.so | grep -q ' U __tsan_init' || \
 	    { echo "The library in $(TSAN_LIB_DIR) is not instrumented." >&2; exit 1; }
 	@mkdir -p build
 	$(call c_tests,build/c-tsan,$(TSAN_LIB_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
 	    -DSESSIONSTORE_SANITIZER=thread -DCMAKE_C_FLAGS="-fsanitize=thread -fno-omit-frame-pointer" \
 	    -DCMAKE_EXE_LINKER_FLAGS=-fsanitize=thread "-DSESSIONSTORE_FINDS_RACE=ThreadSanitizer: (data race|heap-use-after-free)",\
-	    SESSIONSTORE_SLOW_MACHINE=1 TSAN_OPTIONS=halt_on_error=1)
+	    SESSIONSTORE_SLOW_MACHINE=1 TSAN_OPTIONS="halt_on_error=1 atexit_sleep_ms=100")
 
 # The core and what of the C API works without threads and sockets, under Miri. It comes with nightly toolchains of
 # rustup only, so it is no part of `make test`. Some tests read files.
