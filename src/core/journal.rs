@@ -9,7 +9,7 @@
 //! use sessionstore::core::journal::{self, Origin};
 //! use sessionstore::core::room::{Command, Introduction, Room};
 //! let mut room = Room::new("lobby", Default::default());
-//! let peer = Introduction { peer_id: "p1", user_id: "", name: None, role: "", metadata: None, secret: None };
+//! let peer = Introduction { peer_id: "p1", user_id: "", name: None, role: "guest", metadata: None, secret: None };
 //! let join = Command::Join { peer, new_session_id: "s1" };
 //! let (mut entries, mut events) = (Vec::new(), Vec::new());
 //! journal::apply(&mut room, &mut entries, 17, Origin::Once, join, &mut events).unwrap();

@@ -58,11 +58,14 @@ pub(super) struct Keeper {
     entries: Cell<Vec<u8>>,
 }
 
-/// What the journal has of a room.
+/// What the journal has of a room; nothing of one that is not kept.
+pub(super) type Ledger = Option<Box<Entered>>;
+
+/// What has been entered of a room that is kept.
 #[derive(Default)]
-pub(super) struct Ledger {
-    /// The number of its session; `None` while nothing is kept.
-    id: Option<i64>,
+pub(super) struct Entered {
+    /// The number of its session.
+    id: i64,
     next_sequence: u32,
     record_bytes: usize,
     checkpoint_bytes: usize,
@@ -70,11 +73,11 @@ pub(super) struct Ledger {
     open: Option<(u64, usize)>,
 }
 
-impl Ledger {
+impl Entered {
     /// Of a room that was rebuilt, whose checkpoint has been written.
-    pub fn of(id: i64, room: &Room) -> Ledger {
+    pub fn of(id: i64, room: &Room) -> Entered {
         let checkpoint_bytes = room.checkpoint().map_or(0, |checkpoint| checkpoint.len());
-        Ledger { id: Some(id), checkpoint_bytes, ..Ledger::default() }
+        Entered { id, checkpoint_bytes, ..Entered::default() }
     }
 }
 
@@ -107,11 +110,14 @@ impl Keeper {
         if !room.is_open() {
             return self.forget(ledger);
         }
-        let most = MIN_RECORD_BYTES.max(2 * ledger.checkpoint_bytes);
-        let Some(id) = ledger.id.filter(|_| ledger.record_bytes + entries.len() <= most) else {
+        let has_room = |entered: &&mut Box<Entered>| {
+            entered.record_bytes + entries.len() <= MIN_RECORD_BYTES.max(2 * entered.checkpoint_bytes)
+        };
+        let id = ledger.as_ref().map(|entered| entered.id);
+        let Some(ledger) = ledger.as_mut().filter(has_room) else {
             let Some(bytes) = room.checkpoint() else { return };
-            let id = ledger.id.unwrap_or_else(|| self.journal.next_id());
-            *ledger = Ledger { id: Some(id), checkpoint_bytes: bytes.len(), ..Ledger::default() };
+            let id = id.unwrap_or_else(|| self.journal.next_id());
+            *ledger = Some(Box::new(Entered { id, checkpoint_bytes: bytes.len(), ..Entered::default() }));
             let what = What::Checkpoint { name: room.name().clone(), bytes };
             return self.keeps.borrow_mut().push(Keep { id, what });
         };
@@ -128,13 +134,13 @@ impl Keeper {
         let sequence = ledger.next_sequence;
         ledger.next_sequence += 1;
         let what = What::Record { sequence, revision: room.revision(), entries: entries.to_vec() };
-        keeps.push(Keep { id, what });
+        keeps.push(Keep { id: ledger.id, what });
     }
 
     /// Nothing is to be kept of a room any more.
     pub fn forget(&self, ledger: &mut Ledger) {
-        if let Some(id) = std::mem::take(ledger).id {
-            self.keeps.borrow_mut().push(Keep { id, what: What::End });
+        if let Some(entered) = ledger.take() {
+            self.keeps.borrow_mut().push(Keep { id: entered.id, what: What::End });
         }
     }
 

@@ -20,7 +20,7 @@ use crate::core::wire;
 use super::batch::{Batch, Concern};
 use super::budget::Budget;
 use super::connection::{Connection, State};
-use super::keeper::{Kept, Ledger};
+use super::keeper::{Entered, Kept, Ledger};
 use super::news::News;
 use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES};
 use super::outbox::Conflated;
@@ -222,7 +222,7 @@ impl Inner {
         Inner {
             shard,
             room,
-            ledger: Ledger::default(),
+            ledger: None,
             members: Vec::new(),
             connections: 0,
             outgoing: Outgoing::default(),
@@ -261,7 +261,7 @@ impl Inner {
 
     /// The room goes on as it was kept.
     pub fn adopt(&mut self, kept: Kept, rules: Option<Arc<Rules>>, now: Time) {
-        self.ledger = Ledger::of(kept.id, &kept.room);
+        self.ledger = Some(Box::new(Entered::of(kept.id, &kept.room)));
         self.room = kept.room;
         if self.room.rules() != rules.as_ref() {
             self.set_rules(rules, now);

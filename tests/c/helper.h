@@ -66,11 +66,12 @@ static inline void helper_ready(unsigned number) {
     while (read(0, &byte, 1) > 0) continue;
 }
 
-/* A server in a process of its own, on a port, 0 for any. */
-static inline int helper_serve(const char *port) {
+/* A server in a process of its own, on a port, 0 for any; with a data directory unless that is NULL. */
+static inline int helper_serve(const char *port, const char *data_dir) {
     sessionstore_server_options options = SESSIONSTORE_SERVER_OPTIONS_INIT;
     sessionstore_server *server;
     options.port = (uint32_t)strtoul(port, NULL, 10);
+    options.data_dir = data_dir;
     server = serve(&options);
     helper_ready(sessionstore_server_port(server));
     serve_no_more(server);

@@ -91,6 +91,61 @@ static void a_killed_server_ends_what_is_pending_and_is_come_back_to(void) {
     serve_no_more(server);
 }
 
+/* Removes what a server leaves in its data directory, and the directory. */
+static void remove_directory(const char *path) {
+    static const char *const files[] = {"format", "lock.db", "rooms.db", "rooms.db-wal", "rooms.db-shm"};
+    char file[128];
+    size_t index;
+    for (index = 0; index < sizeof files / sizeof *files; index++) {
+        snprintf(file, sizeof file, "%s/%s", path, files[index]);
+        unlink(file);
+    }
+    CHECK(rmdir(path) == 0, "nothing else is in the data directory");
+}
+
+static void a_killed_server_that_keeps_its_rooms_is_gone_for_a_moment_only(void) {
+    char directory[] = "/tmp/sessionstore-XXXXXX", port[16];
+    sessionstore_server_options served = SESSIONSTORE_SERVER_OPTIONS_INIT;
+    sessionstore_client_options options;
+    sessionstore_server *server;
+    helper remote;
+    member ann;
+    outcome set;
+    sessionstore_action_result result;
+    unsigned number;
+    CHECK(mkdtemp(directory) != NULL, "a directory can be made");
+    number = helper_start(&remote, "--serve", "0", directory);
+    memset(&set, 0, sizeof set);
+    result = outcome_of(&set);
+    snprintf(port, sizeof port, "%u", number);
+    options = soon(number, "kept", "Ann");
+    member_join_with(&ann, &options);
+    put(ann.store, "key", "\"kept\"");
+    helper_kill(&remote);
+    WAIT_FOR(heard_state(&ann.updates, SESSIONSTORE_STATE_RECONNECTING), "the client hears that it reconnects");
+    /* Waits for the next server. */
+    set.scope = &ann.scope;
+    OK(sessionstore_store_set_integer(ann.store, "other", TEXT, 1, &result, NULL));
+    CHECK(helper_start(&remote, "--serve", port, directory) == number, "the next server has the same port");
+    EXPECT(SESSIONSTORE_OK, outcome_over(&set));
+    check_holds(ann.store, "key", "\"kept\"");
+    check_holds(ann.store, "other", "1");
+    served.data_dir = directory;
+    REFUSED(SESSIONSTORE_DATA_DIRECTORY_UNUSABLE, sessionstore_server_start(&served, &server, ERROR));
+    helper_kill(&remote);
+    served.port = number;
+    served.flags = SESSIONSTORE_SERVER_FSYNC;
+    server = serve(&served);
+    check_holds(ann.store, "key", "\"kept\"");
+    OK(sessionstore_server_stats(server, NULL, NULL, NULL, NULL));
+    CHECK(PEEK(int, ann.updates.errors) == 0, "the session was never lost");
+    CHECK(PEEK(int, ann.updates.stores) == 1, "the store is made available once");
+    member_leave(&ann);
+    scope_check(&ann.scope);
+    serve_no_more(server);
+    remove_directory(directory);
+}
+
 static void a_server_that_stops_says_so_and_is_come_back_to(void) {
     sessionstore_server_options served = SESSIONSTORE_SERVER_OPTIONS_INIT;
     sessionstore_server *server = serve(NULL);
@@ -196,9 +251,10 @@ static void peers_are_killed_while_the_server_writes_to_them(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 3 && strcmp(argv[1], "--serve") == 0) return helper_serve(argv[2]);
+    if (argc >= 3 && strcmp(argv[1], "--serve") == 0) return helper_serve(argv[2], argc > 3 ? argv[3] : NULL);
     if (argc == 4 && strcmp(argv[1], "--join") == 0) return helper_join(argv[2], argv[3]);
     RUN(a_killed_server_ends_what_is_pending_and_is_come_back_to);
+    RUN(a_killed_server_that_keeps_its_rooms_is_gone_for_a_moment_only);
     RUN(a_server_that_stops_says_so_and_is_come_back_to);
     RUN(without_a_server_requests_time_out_and_leaving_works);
     RUN(a_killed_peer_goes_after_the_grace_period);

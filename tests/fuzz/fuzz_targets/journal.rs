@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     room.resume(1_000, Limits::default().into(), fresh, &mut events);
     rebuilt(&room);
     // It works like any other.
-    let peer = Introduction { peer_id: "new", user_id: "", name: None, role: "", metadata: None, secret: None };
+    let peer = Introduction { peer_id: "new", user_id: "", name: None, role: "guest", metadata: None, secret: None };
     let joined = room.apply(1_001, Command::Join { peer, new_session_id: "next" }, &mut events);
     if let Ok(Reply::Joined { peer, .. }) = joined {
         let keys = ["a", "b"];
