@@ -9,7 +9,7 @@ PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 FUZZ_SECONDS ?= 5
 
 .PHONY: test test-tools test-rust test-network test-docs test-c test-asan test-thread-sanitizer test-valgrind test-fuzz
-.PHONY: fuzz header native-static-libs history faults test-simulation simulation test-kills kills soak
+.PHONY: fuzz header native-static-libs history faults test-simulation simulation test-kills kills soak miri
 
 # In the order in which it is cheapest to fail; each part can be run alone.
 test: test-tools test-rust test-network test-docs test-c test-asan test-thread-sanitizer test-valgrind test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
@@ -130,7 +130,17 @@ test-thread-sanitizer: test-tools
 	$(call c_tests,build/c-tsan,$(TSAN_LIB_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
 	    -DSESSIONSTORE_SANITIZER=thread -DCMAKE_C_FLAGS="-fsanitize=thread -fno-omit-frame-pointer" \
 	    -DCMAKE_EXE_LINKER_FLAGS=-fsanitize=thread "-DSESSIONSTORE_FINDS_RACE=ThreadSanitizer: (data race|heap-use-after-free)",\
-	    SESSIONSTORE_SLOW_MACHINE=1 TSAN_OPTIONS=halt_on_error=1)
+	    SESSIONSTORE_SLOW_MACHINE=1 TSAN_OPTIONS="halt_on_error=1 atexit_sleep_ms=100")
+
+# The core and what of the C API works without threads and sockets, under Miri. It comes with nightly toolchains of
+# rustup only, so it is no part of `make test`. Some tests read files.
+MIRI_TOOLCHAIN ?= nightly
+miri:
+	@$(CARGO) +$(MIRI_TOOLCHAIN) miri --version >/dev/null 2>&1 || \
+	    { echo "Nothing was run: Miri is missing. Please install it:" \
+	        "rustup toolchain install $(MIRI_TOOLCHAIN) --component miri --component rust-src" >&2; exit 1; }
+	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 $(CARGO) +$(MIRI_TOOLCHAIN) miri test --lib \
+	    --no-default-features --features client -- core:: ffi::
 
 # Every fuzz target, for FUZZ_SECONDS each; `make fuzz FUZZ_SECONDS=3600` is the long run.
 test-fuzz fuzz:
