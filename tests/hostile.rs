@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use common::*;
 use serde_json::{json, Value};
@@ -745,6 +746,61 @@ fn what_comes_again_is_answered_as_the_first_time_whatever_the_rate() {
     assert_eq!(sum, added + before + after, "each that was not refused was applied once, and no other");
     hasty.cut();
     honest.leave_in_peace(&server);
+}
+
+#[test]
+fn what_was_refused_for_its_rate_is_refused_again_when_it_comes_again() {
+    let _alone = alone();
+    let server = server_with(|options| {
+        options.max_requests_per_second = 100;
+        options.max_request_burst = 20;
+    });
+    let query = format!("room={ROOM}&peer=hasty&secret=000102030405060708090a0b0c0d0e0f");
+    let send = |hasty: &mut Client, id: u64| {
+        let params = json!({"key": "n", "op": "add", "data": 1});
+        hasty.send_text(json!({"id": id.to_string(), "method": "merge-metadata", "params": params}).to_string());
+    };
+    // How long it is told to wait, if it is refused.
+    let read = |hasty: &mut Client, id: u64| {
+        let answer = hasty.read();
+        assert_eq!(answer["id"], id.to_string(), "{answer}");
+        answer.get("error").map(|error| {
+            assert_eq!(error["code"], number(ErrorCode::RateLimited), "{answer}");
+            error["data"]["retry_after_ms"].as_u64().expect("a time")
+        })
+    };
+    let mut honest = Client::join(&server, ROOM, "honest");
+    let mut hasty = Client::join_with(&server, &query);
+    let (mut next, mut added, mut refused) = (1, 0, Vec::new());
+    while refused.len() < 3 {
+        let many = next..next + 40;
+        many.clone().for_each(|id| send(&mut hasty, id));
+        for id in many.clone() {
+            match read(&mut hasty, id) {
+                Some(_) => refused.push(id),
+                None => added += 1,
+            }
+        }
+        next = many.end;
+    }
+    hasty.cut();
+    let mut hasty = Client::join_with(&server, &query);
+    for again in refused.into_iter().take(3) {
+        // Waits as it is told until there is room for two more, so that the first could be done now.
+        for _ in 0..2 {
+            loop {
+                send(&mut hasty, next);
+                next += 1;
+                match read(&mut hasty, next - 1) {
+                    Some(retry_after_ms) => std::thread::sleep(Duration::from_millis(retry_after_ms + 20)),
+                    None => break added += 1,
+                }
+            }
+        }
+        send(&mut hasty, again);
+        assert!(read(&mut hasty, again).is_some(), "it was refused, and is behind what was done since");
+    }
+    assert_eq!(honest.call("get-metadata", json!({"key": "n"}))["data"], added);
 }
 
 #[test]

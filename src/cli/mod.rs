@@ -6,6 +6,7 @@
 //! | `serve`, `settings`, `logs` | `sstore serve`: the server, what it is told, what it says |
 //! | `get`, `set`, `remove`, `watch`, `lock`, `peers` | one subcommand each |
 //! | `store` | `merge`, `touch`, `transact`, `keys`, `usage` |
+//! | `made` | `completions`, and the manual pages |
 //! | `connection` | how those reach a room |
 //! | `exit` | exit codes and the line an error is told with |
 //! | `output`, `span`, `signals` | lines and JSON, times as people write them, SIGINT and SIGTERM |
@@ -20,6 +21,7 @@ mod exit;
 mod get;
 mod lock;
 mod logs;
+mod made;
 mod output;
 mod peers;
 mod remove;
@@ -58,6 +60,10 @@ enum Command {
     Peers(peers::Arguments),
     /// Measure a server against a floor without a store, in one run.
     Bench(bench::Arguments),
+    Completions(made::CompletionsArguments),
+    /// For `make install`.
+    #[command(hide = true)]
+    Man(made::ManArguments),
     /// The floor of `bench`, as a process of its own.
     #[command(hide = true)]
     BenchFloor(bench::ChildArguments),
@@ -90,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
         Command::Bench(arguments) => return bench::run(&arguments),
+        Command::Completions(arguments) => made::completions(&arguments, &Arguments::command()),
+        Command::Man(arguments) => made::man(&arguments, Arguments::command()),
         Command::BenchFloor(arguments) => return bench::run_floor(&arguments),
         Command::BenchServe(arguments) => return bench::run_server(&arguments),
         Command::BenchGrowthServe(arguments) => return bench::growth::run_server(&arguments),

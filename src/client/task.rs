@@ -22,7 +22,7 @@ use crate::core::replica::{KeyEvent, ListenerId, Notice};
 use crate::core::room::Change;
 use crate::core::wire::{self, Known, PeerInfo, ServerMessage};
 use crate::core::write::LockGuard;
-use crate::{Error, ErrorCode};
+use crate::{ClientOptions, Error, ErrorCode};
 
 /// How long a closing client tries to tell the server that it leaves. Nobody waits for it; it only
 /// keeps a dead connection from lingering.
@@ -139,9 +139,10 @@ impl<'a> Task<'a> {
             if transport::is_final(&error) || (self.shared.options.fail_fast && !joined) {
                 return Some(error);
             }
+            let retry_after_ms = error.retry_after_ms();
             let state = if joined { ConnectionState::Reconnecting } else { ConnectionState::Connecting };
             self.tell_state(state, Some(error));
-            if let Some(end) = self.pause().await {
+            if let Some(end) = self.pause(retry_after_ms).await {
                 return end;
             }
         }
@@ -174,25 +175,23 @@ impl<'a> Task<'a> {
     }
 
     /// How long to wait before the next attempt, in milliseconds: as the server said when it stopped, which tells each
-    /// client another time; otherwise exponential, capped, and drawn at random between half of that and the whole, so
-    /// that clients that lost their server together do not return together.
-    fn next_pause(&mut self) -> u64 {
+    /// client another time, and otherwise [`pause_ms`].
+    fn next_pause(&mut self, retry_after_ms: Option<u64>) -> u64 {
         let options = &self.shared.options;
         if let Some(told) = self.come_back_ms.take() {
             return told.min(options.reconnect_max_ms);
         }
-        let doubled = options.reconnect_min_ms.saturating_mul(1u64 << self.attempts.min(20));
-        self.attempts += 1;
-        let whole = doubled.min(options.reconnect_max_ms);
         let mut random = [0u8; 8];
-        // Without random bytes the pause is the whole.
-        let random = getrandom::fill(&mut random).map_or(whole, |()| u64::from_le_bytes(random));
-        whole / 2 + random % (whole / 2 + 1)
+        // Without random bytes the pause is as long as it can be.
+        let random = getrandom::fill(&mut random).map_or(u64::MAX, |()| u64::from_le_bytes(random));
+        let pause = pause_ms(options, self.attempts, retry_after_ms, random);
+        self.attempts += 1;
+        pause
     }
 
     /// Waits before the next attempt. Returns when that is over; with `Some` when the client is.
-    async fn pause(&mut self) -> Option<Option<Error>> {
-        let pause = tokio::time::sleep(Duration::from_millis(self.next_pause()));
+    async fn pause(&mut self, retry_after_ms: Option<u64>) -> Option<Option<Error>> {
+        let pause = tokio::time::sleep(Duration::from_millis(self.next_pause(retry_after_ms)));
         let mut pause = std::pin::pin!(pause);
         loop {
             tokio::select! {
@@ -707,6 +706,19 @@ impl<'a> Task<'a> {
     }
 }
 
+/// The pause before an attempt, of which so many have failed, in milliseconds: exponential, and drawn between half of
+/// that and the whole, so that clients that lost their server together do not return together. Who was told when to try
+/// again does not come sooner, and is spread over half as much again. Never more than the options have as most.
+fn pause_ms(options: &ClientOptions, failed: u32, retry_after_ms: Option<u64>, random: u64) -> u64 {
+    let doubled = options.reconnect_min_ms.saturating_mul(1u64 << failed.min(20));
+    let whole = doubled.min(options.reconnect_max_ms);
+    let (least, more) = match retry_after_ms {
+        Some(told) if told > whole / 2 => (told, told / 2),
+        _ => (whole / 2, whole / 2),
+    };
+    least.saturating_add(random % (more + 1)).min(options.reconnect_max_ms)
+}
+
 async fn sleep_until(deadline: Instant) {
     tokio::time::sleep_until(deadline.into()).await;
 }
@@ -747,6 +759,23 @@ mod tests {
         fn drop(&mut self) {
             let _ = self.0.send(None);
         }
+    }
+
+    #[test]
+    fn pauses_grow_to_the_most_and_are_never_shorter_than_the_server_asked_for() {
+        let options = ClientOptions { reconnect_min_ms: 100, reconnect_max_ms: 1_000, ..ClientOptions::new("", "") };
+        let range = |failed, told| {
+            let pauses = (0..2_000).chain([u64::MAX]).map(|random| pause_ms(&options, failed, told, random));
+            (pauses.clone().min().unwrap(), pauses.max().unwrap())
+        };
+        assert_eq!(
+            [0, 1, 2, 9, 200].map(|failed| range(failed, None)),
+            [(50, 100), (100, 200), (200, 400), (500, 1_000), (500, 1_000)]
+        );
+        assert_eq!([0, 200].map(|failed| range(failed, Some(600))), [(600, 900); 2]);
+        assert_eq!(range(9, Some(20)), (500, 1_000), "less than it would wait by itself");
+        assert_eq!(range(0, Some(800)), (800, 1_000));
+        assert_eq!(range(0, Some(u64::MAX)), (1_000, 1_000));
     }
 
     /// A server that lets one client join and then says what it is given.

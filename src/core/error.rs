@@ -234,6 +234,12 @@ impl Error {
         Error::new(ErrorCode::VersionConflict, message).with_current(current)
     }
 
+    /// What a request is refused with whose peer asks faster than it may.
+    pub fn too_fast(retry_after_ms: u64) -> Error {
+        let message = format!("too much was asked too fast; try again in {retry_after_ms} ms");
+        Error::new(ErrorCode::RateLimited, message).with_retry_after_ms(retry_after_ms)
+    }
+
     /// The stable code.
     pub fn code(&self) -> ErrorCode {
         self.0.code

@@ -95,6 +95,7 @@ enum Kept<'a> {
     SetRules { rules: Option<KeptRules> },
     ChangeRole { peer: PeerHandle, role: &'a str },
     Answered { peer: PeerHandle, through: u64, except: Cow<'a, [u64]> },
+    Refuse { peer: PeerHandle, retry_after_ms: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,6 +156,7 @@ impl<'a> Kept<'a> {
             Command::SetRules { ref rules } => Kept::SetRules { rules: rules.as_deref().map(KeptRules::of) },
             Command::ChangeRole { peer, role } => Kept::ChangeRole { peer, role },
             Command::Answered { peer, through, except } => Kept::Answered { peer, through, except: except.into() },
+            Command::Refuse { peer, retry_after_ms } => Kept::Refuse { peer, retry_after_ms },
         })
     }
 }
@@ -281,6 +283,7 @@ impl Entry<'_> {
                 exceptions = except;
                 Command::Answered { peer: find(peer)?, through, except: &exceptions }
             }
+            Kept::Refuse { peer, retry_after_ms } => Command::Refuse { peer: find(peer)?, retry_after_ms },
         };
         let origin = match self.origin {
             Origin::Once => Origin::Once,

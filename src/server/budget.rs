@@ -3,7 +3,7 @@
 //! Time is handed in, and all is integers: what is left is counted in thousandths, of which a rate of so
 //! many per second adds just as many per millisecond.
 
-use crate::core::error::{Error, ErrorCode};
+use crate::core::error::Error;
 use crate::core::room::Time;
 
 use super::options::{ServerOptions, BURSTS_REFUSED, BURST_SECONDS};
@@ -113,8 +113,7 @@ impl Budget {
         let wait_ms = requests.wait_ms(self.requests, ONE).max(bytes.wait_ms(self.bytes, 1));
         if wait_ms > 0 {
             self.refused = self.refused.saturating_add(1);
-            let message = format!("too much was asked too fast; try again in {wait_ms} ms");
-            return Err(Error::new(ErrorCode::RateLimited, message).with_retry_after_ms(wait_ms));
+            return Err(Error::too_fast(wait_ms));
         }
         if requests.is_limited() {
             self.requests -= ONE;
@@ -143,6 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::error::ErrorCode;
 
     fn budget(requests: u32, burst: u32, bytes: u32) -> Budget {
         let options = ServerOptions {

@@ -127,27 +127,33 @@ impl Inner {
 
     /// A request that came too fast changes nothing, and is told so. Two kinds are not refused: what gives
     /// something up, which helps everybody, and what comes again and was applied before, because of that it
-    /// would not be true.
+    /// would not be true. What may come again is refused by the room, which then refuses it again.
     fn request_beyond_the_rate(&mut self, connection: &Rc<Connection>, text: &str, error: &Error, now: Time) {
         let request = wire::parse_request(text);
-        let is_known = || {
-            let (peer, number) = (connection.peer.get()?, wire::request_number(request.id?)?);
-            Some(self.room.knows_request(peer, number))
-        };
-        let goes_on = match request.message {
-            Ok(ClientMessage::Leave | ClientMessage::Release { .. } | ClientMessage::Answered { .. }) => true,
+        let is_once = match request.message {
+            Ok(ClientMessage::Leave | ClientMessage::Release { .. } | ClientMessage::Answered { .. }) => {
+                return self.request(connection, text, now);
+            }
             Ok(
                 ClientMessage::Set { .. }
                 | ClientMessage::Write { .. }
                 | ClientMessage::Transact(_)
                 | ClientMessage::Acquire { .. },
-            ) => is_known() == Some(true),
+            ) => true,
             _ => false,
         };
-        match request.id {
-            _ if goes_on => self.request(connection, text, now),
-            Some(id) => self.answer(connection, |out| wire::write_error(out, Some(id), error)),
-            None => {}
+        if let (Some(peer), Some(number), true) =
+            (connection.peer.get(), request.id.and_then(wire::request_number), is_once)
+        {
+            if self.room.knows_request(peer, number) {
+                return self.request(connection, text, now);
+            }
+            let retry_after_ms = error.retry_after_ms().unwrap_or(0);
+            // Refused whatever it says; it is answered below.
+            let _ = self.apply_once(now, peer, request.id, Command::Refuse { peer, retry_after_ms });
+        }
+        if let Some(id) = request.id {
+            self.answer(connection, |out| wire::write_error(out, Some(id), error));
         }
     }
 

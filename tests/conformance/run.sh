@@ -11,47 +11,28 @@ fail() {
     echo "conformance: $*" >&2
     exit 1
 }
-[ "$(id -u)" = 0 ] || fail "the tree for Python 2.7 needs root (chroot and device files); run this as root, in a container."
-
 sstore=$1
 mkdir -p "$2"
 directory=$(cd "$2" && pwd)
 cases=${3:-*}
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../../mk/debian-tree.sh"
 tree=$directory/tree
 release=bullseye
 # This very version, so that the cases do not change under the server.
 suite=autobahntestsuite==25.10.1
 
-# Whatever is still mounted in the tree, the innermost first: debootstrap mounts /proc, and leaves it when it fails.
-unmount() {
-    awk -v tree="$tree/" 'index($5, tree) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
-        while read -r mounted; do umount "$mounted"; done
-}
-
 server=
 finish() {
     [ -z "$server" ] || kill "$server" 2>/dev/null || :
-    unmount
 }
 trap finish EXIT
 trap 'exit 1' INT TERM HUP
 
 make_tree() {
-    command -v apt-get >/dev/null || fail "this needs Debian's debootstrap, and there is no apt-get here."
-    if ! command -v debootstrap >/dev/null; then
-        { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap; } \
-            >"$directory/install.log" 2>&1 || fail "debootstrap cannot be installed; see $directory/install.log."
-    fi
-    mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Created-By: Packages' |
-        sed -n 's/^Debian Debian //p' | head -n 1)
-    [ -n "$mirror" ] || fail "apt knows no mirror of Debian to make the tree from."
-    unmount
-    rm -rf --one-file-system "$tree"
-    debootstrap --variant=minbase \
-        --include=python2,python2-dev,python-pip-whl,python-setuptools,gcc,libc6-dev,libffi-dev,libssl-dev,ca-certificates \
-        "$release" "$tree" "$mirror" >"$directory/debootstrap.log" 2>&1 ||
-        fail "no tree of Debian $release could be made from the mirror that apt uses; see $directory/debootstrap.log."
+    debian_tree_make "$tree" "$release" \
+        python2,python2-dev,python-pip-whl,python-setuptools,gcc,libc6-dev,libffi-dev,libssl-dev,ca-certificates \
+        "$directory/debootstrap.log"
     # The network and the package index as they are set up outside.
     for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt ${PIP_CERT:+"$PIP_CERT"}; do
         if [ -f "$file" ]; then
@@ -65,14 +46,11 @@ make_tree() {
         PYTHONPATH=$pip python2 -m pip install --no-cache-dir pip==20.3.4 && python2 -m pip install --no-cache-dir "$1"
     ' sh "$suite" >"$directory/pip.log" 2>&1 ||
         fail "the suite could not be installed from the package index; see $directory/pip.log."
-    unmount
     echo "$release $suite" >"$tree/ready"
 }
 
-# Runs in the tree, with the environment of the network but none of another Python.
 in_tree() {
-    chroot "$tree" env -u PYTHONPATH -u PYTHONHOME -u PIP_FIND_LINKS \
-        PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root LANG=C.UTF-8 "$@"
+    debian_tree_run "$tree" "" "$@"
 }
 
 [ "$(cat "$tree/ready" 2>/dev/null)" = "$release $suite" ] || make_tree

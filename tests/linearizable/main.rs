@@ -21,6 +21,7 @@ mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
+use std::time::Duration;
 
 use checker::{check, Recorded, Verdict};
 use rand::rngs::StdRng;
@@ -132,6 +133,8 @@ struct Real {
     _client: Client,
     store: sessionstore::Store,
     held: Option<Lock>,
+    /// How long each call waits for its answer.
+    patience: Duration,
 }
 
 fn number(change: &Change) -> i64 {
@@ -150,7 +153,7 @@ impl Real {
     fn with(options: ClientOptions) -> Real {
         let client = Client::open(options, ()).unwrap();
         let store = client.join_wait(SAFETY).unwrap();
-        Real { _client: client, store, held: None }
+        Real { _client: client, store, held: None, patience: SAFETY }
     }
 
     fn answer(asked: Asked, outcome: Result<Answer, Error>) -> Answer {
@@ -180,23 +183,25 @@ impl Target for Real {
         let state = |outcome: Result<std::sync::Arc<Change>, Error>| {
             outcome.map(|change| Answer::State { version: change.version, value: number(&change) })
         };
-        let store = &self.store;
+        let (store, patience) = (&self.store, self.patience);
         let outcome = match asked {
-            Asked::Set { key, value } => state(store.set(KEYS[key], value.into()).wait(SAFETY)),
-            Asked::SetIf { key, value, version } => state(store.set_if(KEYS[key], value.into(), version).wait(SAFETY)),
-            Asked::Remove { key } => state(store.remove(KEYS[key]).wait(SAFETY)),
-            Asked::Get { key } => state(store.get(KEYS[key]).wait(SAFETY)),
-            Asked::Add { key, amount } => state(store.add(KEYS[key], amount).wait(SAFETY)),
+            Asked::Set { key, value } => state(store.set(KEYS[key], value.into()).wait(patience)),
+            Asked::SetIf { key, value, version } => {
+                state(store.set_if(KEYS[key], value.into(), version).wait(patience))
+            }
+            Asked::Remove { key } => state(store.remove(KEYS[key]).wait(patience)),
+            Asked::Get { key } => state(store.get(KEYS[key]).wait(patience)),
+            Asked::Add { key, amount } => state(store.add(KEYS[key], amount).wait(patience)),
             Asked::Transfer { from, to, amount, version } => {
                 let checks = vec![Check::Version { key: KEYS[from].into(), version }];
                 let add = |key: usize, amount: i64| Write::merge(KEYS[key], Merge::Add(Value::from(amount)));
                 let transaction = Transaction { checks, writes: vec![add(from, -amount), add(to, amount)] };
-                let done = store.transact(transaction).wait(SAFETY);
+                let done = store.transact(transaction).wait(patience);
                 done.map(|snapshot| Answer::Committed { revision: snapshot.revision })
             }
             Asked::Acquire => {
                 let options = LockOptions { ttl_ms: 1_000, wait_ms: 0 };
-                store.lock(LOCK, options, |_| ()).wait(SAFETY).map(|lock| {
+                store.lock(LOCK, options, |_| ()).wait(patience).map(|lock| {
                     let token = lock.token();
                     // An older handle belongs to a grant that is over; dropping it releases nothing.
                     self.held = Some(lock);
@@ -204,12 +209,12 @@ impl Target for Real {
                 })
             }
             Asked::Release { token } => match self.held.take() {
-                Some(lock) if lock.token() == token => lock.release().wait(SAFETY).map(|()| Answer::Released),
+                Some(lock) if lock.token() == token => lock.release().wait(patience).map(|()| Answer::Released),
                 _ => panic!("the token of another grant"),
             },
             Asked::Guarded { key, value, token } => {
                 let guard = LockGuard { name: LOCK.into(), token };
-                state(store.write(Write::set(KEYS[key], value.into()), Some(guard)).wait(SAFETY))
+                state(store.write(Write::set(KEYS[key], value.into()), Some(guard)).wait(patience))
             }
             Asked::LockEnds { .. } => unreachable!("nobody asks for it"),
         };
@@ -253,7 +258,7 @@ fn it_is_also_when_connections_are_cut_and_holders_vanish() {
                 let mut random = StdRng::seed_from_u64(seed);
                 while over.load(Ordering::SeqCst) == 0 {
                     // A moment is enough for some calls; how many does not matter.
-                    std::thread::sleep(std::time::Duration::from_millis(random.random_range(5..40)));
+                    std::thread::sleep(Duration::from_millis(random.random_range(5..40)));
                     cable.cut();
                     cable.mend();
                 }

@@ -87,6 +87,11 @@ impl Lines {
         }
     }
 
+    /// All that came so far.
+    pub fn so_far(&self) -> String {
+        self.all.lock().expect("lines").clone()
+    }
+
     /// Waits for the end of the stream and gives all of it.
     fn rest(&self) -> String {
         loop {

@@ -34,6 +34,8 @@ pub enum Fault {
     KeptTooLate,
     /// The server goes on with the same session though the last of what was kept is lost.
     SameSession,
+    /// The server does not remember what it refused for coming too fast.
+    RefusalForgotten,
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -54,8 +56,17 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
     }
     println!("{sum:?}");
     // Otherwise this has tested nothing.
-    let counts =
-        [sum.applied, sum.cuts, sum.restarts, sum.kept, sum.sent_again, sum.unknown, sum.told, sum.net_changes];
+    let counts = [
+        sum.applied,
+        sum.cuts,
+        sum.restarts,
+        sum.kept,
+        sum.sent_again,
+        sum.unknown,
+        sum.told,
+        sum.net_changes,
+        sum.too_fast,
+    ];
     assert!(counts.iter().all(|count| *count > 50) && sum.power_cuts > 20, "{sum:?}");
 }
 
@@ -79,6 +90,7 @@ fn every_planted_fault_is_found() {
         Fault::LosesMessages,
         Fault::KeptTooLate,
         Fault::SameSession,
+        Fault::RefusalForgotten,
     ];
     for fault in faults {
         let found = (0..2_000).find_map(|seed| World::run(seed, Some(fault)).err().map(|story| (seed, story)));

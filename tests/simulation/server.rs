@@ -250,11 +250,26 @@ impl Server {
         }
     }
 
-    pub fn receive(&mut self, now: Time, connection: Connection, frame: &str) {
+    /// A message arrived; if it came too fast and would change something, that is refused.
+    pub fn receive(&mut self, now: Time, connection: Connection, frame: &str, is_too_fast: bool) {
         let Some(peer) = self.members.get(&connection).copied() else { return };
         let request = wire::parse_request(frame);
         let message = request.message.expect("our clients make sense");
         let id = request.id;
+        let changes = !matches!(
+            message,
+            ClientMessage::Release { .. }
+                | ClientMessage::Answered { .. }
+                | ClientMessage::Get { .. }
+                | ClientMessage::Listen { .. }
+        );
+        let number = id.and_then(wire::request_number).filter(|_| changes && is_too_fast);
+        if number.is_some_and(|number| !self.room.knows_request(peer, number)) {
+            if self.fault == Some(Fault::RefusalForgotten) {
+                return self.answer(connection, id, Err(Error::too_fast(1)));
+            }
+            return self.change(now, connection, peer, id, Command::Refuse { peer, retry_after_ms: 1 });
+        }
         let keys = |list: &[wire::Text<'_>]| list.iter().map(|text| text.0.to_string()).collect::<Vec<_>>();
         match message {
             ClientMessage::Set { key, value, expected } => {

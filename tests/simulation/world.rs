@@ -63,6 +63,7 @@ pub struct Summary {
     /// Restarts of a server that keeps its room, and those among them that lost what was kept last.
     pub kept: u64,
     pub power_cuts: u64,
+    pub too_fast: u64,
     pub sent_again: u64,
     pub unknown: u64,
     pub told: u64,
@@ -76,6 +77,7 @@ impl AddAssign for Summary {
         self.restarts += other.restarts;
         self.kept += other.kept;
         self.power_cuts += other.power_cuts;
+        self.too_fast += other.too_fast;
         self.sent_again += other.sent_again;
         self.unknown += other.unknown;
         self.told += other.told;
@@ -241,7 +243,8 @@ impl World {
             Happening::ToServer(connection) => {
                 let link = self.links.get_mut(&connection).filter(|link| !link.is_cut);
                 if let Some(message) = link.and_then(|link| link.to_server.pop_front()) {
-                    self.server.receive(self.now, connection, &message);
+                    let is_too_fast = self.random.random_range(0..20) == 0;
+                    self.server.receive(self.now, connection, &message, is_too_fast);
                 }
             }
             Happening::ToClient(connection) => {
@@ -455,6 +458,10 @@ impl World {
             Outcome::States(states) => &states[..],
             Outcome::Refused(ErrorCode::OutcomeUnknown) => {
                 self.summary.unknown += 1;
+                &[]
+            }
+            Outcome::Refused(ErrorCode::RateLimited) => {
+                self.summary.too_fast += 1;
                 &[]
             }
             _ => &[],

@@ -77,11 +77,25 @@ struct KeptAnswers<'a> {
 #[derive(Serialize, Deserialize)]
 enum KeptAnswer<'a> {
     State(u32),
-    States { revision: u64, states: Vec<u32> },
-    Lock { name: &'a str, token: u64, expires_at: Time },
+    States {
+        revision: u64,
+        states: Vec<u32>,
+    },
+    Lock {
+        name: &'a str,
+        token: u64,
+        expires_at: Time,
+    },
     Waiting(u64),
     Done,
-    Refused { code: i32, message: &'a str, current: Option<u32>, check: Option<usize>, write: Option<usize> },
+    Refused {
+        code: i32,
+        message: &'a str,
+        current: Option<u32>,
+        check: Option<usize>,
+        write: Option<usize>,
+        retry_after_ms: Option<u64>,
+    },
 }
 
 /// A key that is set, or that somebody listens to by its name.
@@ -464,6 +478,7 @@ impl<'a> KeptAnswer<'a> {
                 current: error.current().map(|current| changes.number(current)),
                 check: error.check(),
                 write: error.write(),
+                retry_after_ms: error.retry_after_ms(),
             },
         }
     }
@@ -478,13 +493,14 @@ impl<'a> KeptAnswer<'a> {
             KeptAnswer::Lock { name, token, expires_at } => Reply::Lock(Lease { name: name.into(), token, expires_at }),
             KeptAnswer::Waiting(number) => Reply::Waiting(number),
             KeptAnswer::Done => Reply::Done,
-            KeptAnswer::Refused { code, message, current, check, write } => {
+            KeptAnswer::Refused { code, message, current, check, write, retry_after_ms } => {
                 let code = ErrorCode::from_number(code).ok_or_else(|| damaged("an answer has an unknown code"))?;
                 let mut error = Error::new(code, message.to_owned());
                 if let Some(nth) = current {
                     error = error.with_current(find(changes, nth)?);
                 }
                 error = check.into_iter().fold(error, Error::at_check);
+                error = retry_after_ms.into_iter().fold(error, Error::with_retry_after_ms);
                 return Ok(Err(write.into_iter().fold(error, Error::at_write)));
             }
         }))

@@ -292,6 +292,14 @@ pub enum Command<'a> {
         /// but for these.
         except: &'a [u64],
     },
+    /// A peer asked for something faster than it may: refused with [`ErrorCode::RateLimited`], whatever it was. By
+    /// [`Room::apply_once`], so that it is refused when it comes again too, and not done behind what came after it.
+    Refuse {
+        /// Who.
+        peer: PeerHandle,
+        /// How long it is told to wait, in milliseconds.
+        retry_after_ms: u64,
+    },
     /// Nothing but time has passed.
     Tick,
 }
@@ -594,6 +602,10 @@ impl Room {
                 }
                 self.session_of(peer)?.forget_answers(peer, through, except);
                 Ok(Reply::Done)
+            }
+            Command::Refuse { peer, retry_after_ms } => {
+                self.session_of(peer)?;
+                Err(Error::too_fast(retry_after_ms))
             }
             Command::Tick => Ok(Reply::Done),
         }
