@@ -12,13 +12,14 @@ FUZZ_SECONDS ?= 5
 .PHONY: fuzz header native-static-libs history faults test-simulation simulation test-kills kills soak miri
 
 # In the order in which it is cheapest to fail; each part can be run alone.
-test: test-tools test-rust test-network test-docs test-c test-asan test-thread-sanitizer test-valgrind test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
+test: test-tools test-rust test-network test-docs test-c test-cpp test-kotlin test-swift test-everyone test-asan test-thread-sanitizer test-valgrind test-abi test-install test-dist test-deb test-docker test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
 test-tools:
-	@missing=; for tool in gcc:gcc g++:g++ cmake:cmake make:make valgrind:valgrind readelf:binutils ip:iproute2; do \
+	@missing=; for tool in gcc:gcc g++:g++ cmake:cmake make:make valgrind:valgrind readelf:binutils ip:iproute2 openssl:openssl; do \
 	    command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	[ -e /usr/include/jansson.h ] || missing="$$missing libjansson-dev"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; \
@@ -71,18 +72,23 @@ native-static-libs:
 	$(CARGO) rustc --lib --crate-type staticlib -- --print native-static-libs 2>&1 | \
 	    sed -n 's/^note: native-static-libs: //p' | grep . >tests/c/native-static-libs.txt
 
-# $(1) build directory, $(2) library directory, $(3) more for cmake, $(4) environment of the tests
-define c_tests
-	cmake -S tests/c -B $(1) -DSESSIONSTORE_LIB_DIR="$(CURDIR)/$(2)" $(3) >$(1).log || { cat $(1).log >&2; exit 1; }
-	cmake --build $(1) --parallel $(shell nproc) >$(1).log || { cat $(1).log >&2; exit 1; }
-	$(4) ctest --test-dir $(1) --output-on-failure --no-tests=error
+# $(1) sources, $(2) build directory, $(3) library directory, $(4) more for cmake, $(5) the target, if not all
+define cmake_build
+	@mkdir -p build
+	cmake -S $(1) -B $(2) -DSESSIONSTORE_LIB_DIR="$(CURDIR)/$(3)" $(4) >$(2).log || { cat $(2).log >&2; exit 1; }
+	cmake --build $(2) --parallel $(shell nproc) $(if $(5),--target $(5)) >$(2).log || { cat $(2).log >&2; exit 1; }
+endef
+
+# $(1) to $(4) as above, $(5) environment of the tests
+define cmake_tests
+	$(call cmake_build,$(1),$(2),$(3),$(4))
+	$(5) ctest --test-dir $(2) --output-on-failure --no-tests=error
 endef
 
 # The C tests against the shared and the static library, as C and as C++.
 test-c: test-tools
 	$(CARGO) build --lib --profile $(PROFILE)
-	@mkdir -p build
-	$(call c_tests,build/c-tests,$(PROFILE_DIR))
+	$(call cmake_tests,tests/c,build/c-tests,$(PROFILE_DIR))
 
 # The same under AddressSanitizer, the Rust code instrumented too. The runtime is the C compiler's:
 # there is one for the whole process.
@@ -92,8 +98,7 @@ test-asan: test-tools
 	    --target $(RUST_TARGET) --target-dir target/asan
 	@nm -D $(ASAN_LIB_DIR)/libsessionstore.so | grep -q ' U __asan_init' || \
 	    { echo "The library in $(ASAN_LIB_DIR) is not instrumented." >&2; exit 1; }
-	@mkdir -p build
-	$(call c_tests,build/c-asan,$(ASAN_LIB_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_SANITIZER=address \
+	$(call cmake_tests,tests/c,build/c-asan,$(ASAN_LIB_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_SANITIZER=address \
 	    -DCMAKE_C_FLAGS="-fsanitize=address -fno-omit-frame-pointer" -DCMAKE_CXX_FLAGS=-fsanitize=address \
 	    -DCMAKE_EXE_LINKER_FLAGS=-fsanitize=address -DSESSIONSTORE_FINDS_FAULT=heap-use-after-free \
 	    -DSESSIONSTORE_FINDS_LEAK="detected memory leaks",SESSIONSTORE_LEAKS_CHECKED=1 ASAN_OPTIONS=detect_leaks=1)
@@ -102,8 +107,7 @@ test-asan: test-tools
 MEMCHECK := valgrind;--quiet;--error-exitcode=99;--leak-check=full;--show-leak-kinds=definite,indirect;--errors-for-leak-kinds=definite,indirect;--fair-sched=yes;--vgdb=no;--suppressions=$(CURDIR)/tests/c/valgrind.supp;--trace-children=yes;--trace-children-skip=/bin/sh
 test-valgrind: test-tools
 	$(CARGO) build --lib --profile $(PROFILE)
-	@mkdir -p build
-	$(call c_tests,build/c-valgrind,$(PROFILE_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
+	$(call cmake_tests,tests/c,build/c-valgrind,$(PROFILE_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
 	    "-DSESSIONSTORE_TEST_WRAPPER=$(MEMCHECK)" "-DSESSIONSTORE_FINDS_FAULT=Invalid read" \
 	    "-DSESSIONSTORE_FINDS_LEAK=definitely lost",SESSIONSTORE_LEAKS_CHECKED=1 SESSIONSTORE_SLOW_MACHINE=1)
 
@@ -126,8 +130,7 @@ test-thread-sanitizer: test-tools
 	    --no-default-features --features client,server,tls,durable --target $(RUST_TARGET) --target-dir $(TSAN_DIR)
 	@nm -D $(TSAN_LIB_DIR)/libsessionstore.so | grep -q ' U __tsan_init' || \
 	    { echo "The library in $(TSAN_LIB_DIR) is not instrumented." >&2; exit 1; }
-	@mkdir -p build
-	$(call c_tests,build/c-tsan,$(TSAN_LIB_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
+	$(call cmake_tests,tests/c,build/c-tsan,$(TSAN_LIB_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
 	    -DSESSIONSTORE_SANITIZER=thread -DCMAKE_C_FLAGS="-fsanitize=thread -fno-omit-frame-pointer" \
 	    -DCMAKE_EXE_LINKER_FLAGS=-fsanitize=thread "-DSESSIONSTORE_FINDS_RACE=ThreadSanitizer: (data race|heap-use-after-free)",\
 	    SESSIONSTORE_SLOW_MACHINE=1 TSAN_OPTIONS="halt_on_error=1 atexit_sleep_ms=100")

@@ -622,6 +622,8 @@ static void wait_until_free(const sessionstore_store *store, const char *name) {
     sessionstore_lock *lock = NULL;
     waits.wait_ms = PATIENCE;
     OK(sessionstore_store_lock_wait(store, name, TEXT, &waits, NULL, PATIENCE, &lock, NULL));
+    /* Released and answered before it is freed: what `free` sends may arrive after another client's request. */
+    OK(sessionstore_lock_release_wait(lock, PATIENCE, NULL));
     sessionstore_lock_free(lock);
 }
 
