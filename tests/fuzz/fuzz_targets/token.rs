@@ -28,7 +28,8 @@ fuzz_target!(|data: &[u8]| {
         }
         Err(error) => {
             assert!(error == ErrorCode::Unauthorized || error == ErrorCode::TokenExpired, "{error}");
-            assert!(claims.len() < 16 || !error.message().contains(claims), "{error}");
+            // Claims have a brace, and no sentence has one: without it the input may be just what a sentence says.
+            assert!(!claims.contains('{') || !error.message().contains(claims), "{error}");
         }
     }
 });
