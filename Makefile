@@ -14,6 +14,7 @@
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 # make test-kotlin, make kotlin-reference   the Kotlin wrapper; its reference, by Dokka
 # make test-everyone   a peer of each language in one room
+# make test-original   the hosted original's web client, unmodified, in Chromium
 
 .DEFAULT_GOAL := test
 
@@ -29,3 +30,4 @@ include mk/performance.mk
 include mk/audit.mk
 include mk/swift.mk
 include mk/everyone.mk
+include mk/original.mk

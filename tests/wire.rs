@@ -437,7 +437,7 @@ fn peers_and_answers_are_read_as_they_were_written() {
             let frame = written(|out| write_peer_leave(out, text, lost));
             assert!(matches!(server(&frame), ServerMessage::PeerLeft { peer_id } if &*peer_id == text));
         }
-        let frame = written(|out| write_policy(out, text));
+        let frame = written(|out| write_policy(out, text, ["b", text].into_iter()));
         assert!(matches!(server(&frame), ServerMessage::Other));
     }
     let frame = written(|out| write_empty_result(out, &raw("\"5\"")));
@@ -624,10 +624,11 @@ fn unknown_methods_are_told_apart_and_unknown_fields_do_no_harm() {
         let frame = format!("{{\"id\":1,\"method\":\"{method}\",\"params\":[]}}");
         assert_eq!(refusal(&frame), ErrorCode::UnknownMethod, "{frame}");
     }
-    for method in ["analytics", "track-update", "trickle", "answer", "offer"] {
+    for method in ["analytics", "trickle", "answer", "offer"] {
         let frame = format!("{{\"method\":\"{method}\",\"params\":[{{\"x\":1}}]}}");
         assert!(matches!(request(&frame), ClientMessage::Ignored));
     }
+    assert!(matches!(request(r#"{"method":"track-update","params":{"tracks":{}}}"#), ClientMessage::Tracks));
     let frame = r#"{"jsonrpc":2,"new":[{}],"id":1,"method":"get\u002dmetadata","params":{"key":"k","new":{"a":[]}}}"#;
     assert!(matches!(request(frame), ClientMessage::Get { key } if key == "k"));
     let removed = r#"{"method":"set-metadata","params":{"key":"k"}}"#;

@@ -88,6 +88,11 @@ settings! {
     #[arg(long, env = "SSTORE_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = "Who may join", value_delimiter = ',')]
     allow_origin: Vec<String>,
 
+    /// Where clients reach this server, when that is not where it listens: behind a proxy, say
+    /// `https://rooms.example.org`. Handed out by /init, which the hosted original's web client asks first
+    #[arg(long, env = "SSTORE_PUBLIC_URL", value_name = "URL", help_heading = "Listening")]
+    public_url: Option<String>,
+
     /// TOML file with rules: which roles may read, write, create, remove and lock what; see
     /// docs/rules.md. Without one everybody may do everything. SIGHUP reads it again; if it has an error,
     /// the old rules stay in force
@@ -252,6 +257,7 @@ impl Settings {
             rules: self.rules()?,
             tls: self.tls()?,
             allowed_origins: self.allow_origin.clone(),
+            public_url: self.public_url.clone(),
             data_dir: self.data_dir.clone(),
             fsync: self.fsync,
             limits: Limits {

@@ -94,6 +94,10 @@ pub struct sessionstore_server_options {
     pub max_request_bytes_per_second: u32,
     /// Largest message of a client, in bytes. Default 65,536.
     pub max_message_bytes: u32,
+    /// Where clients reach this server, when that is not where it listens: `https://rooms.example.org` behind a proxy,
+    /// say. It is handed out to the hosted original's web client, which asks for it. NULL or empty: the host that
+    /// the client's request was sent to.
+    pub public_url: *const c_char,
 }
 
 // SAFETY: repr(C), beginning with struct_size; integers and pointers.
@@ -163,6 +167,9 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
     let origins = unsafe { optional("allowed_origins", given.allowed_origins) }?;
     options.allowed_origins =
         origins.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(str::to_owned).collect();
+    // SAFETY: as the caller says.
+    let public_url = unsafe { optional("public_url", given.public_url) }?;
+    options.public_url = (!public_url.is_empty()).then(|| public_url.to_owned());
     options.data_dir = path("data_dir", given.data_dir)?;
     options.fsync = given.flags & SESSIONSTORE_SERVER_FSYNC != 0;
     options.port = u16::try_from(given.port)

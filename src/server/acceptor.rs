@@ -159,14 +159,16 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
         shared.verifier.as_ref(),
         &shared.options.limits,
         &mut shard.last_listen.borrow_mut(),
+        &shared.endpoint,
     ) {
         Asked::Health => {
             let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
             let (rooms, peers, connections) = (count(&shared.rooms), count(&shared.peers), count(&shared.connections));
             let body =
                 format!("{{\"status\":\"ok\",\"rooms\":{rooms},\"peers\":{peers},\"connections\":{connections}}}");
-            answer(Response { status: 200, extra: "", body })
+            answer(Response { status: 200, extra: "".into(), body })
         }
+        Asked::Told(response) => answer(response),
         Asked::Refused(response) => {
             tracing::debug!(status = response.status, path = head.path, "a request is refused");
             answer(response)

@@ -8,11 +8,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{ready, Context, Poll};
 
+use crate::core::error::Error;
 use crate::core::room::{PeerHandle, Time};
 use crate::core::secret::Secret;
 
 use super::batch::{Batch, Filter};
 use super::budget::Budget;
+use super::http::status;
 use super::outbox::{Delivery, Outbox};
 use super::room_host::RoomHost;
 use super::shard::{Shard, Ticket};
@@ -30,6 +32,26 @@ pub(super) enum State {
     Ending,
     /// The socket is shut down.
     Closed,
+}
+
+/// What errors are called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// By the numbers of [`ErrorCode`](crate::ErrorCode).
+    #[default]
+    Own,
+    /// By the statuses of HTTP, as the original's web client expects; what ends its session is `on-error`.
+    Original,
+}
+
+impl Dialect {
+    /// The number of an error.
+    pub fn number(self, error: &Error) -> u64 {
+        match self {
+            Dialect::Own => error.code().number() as u64,
+            Dialect::Original => u64::from(status(error.code())),
+        }
+    }
 }
 
 /// Who a connection says it is, until it has joined.
@@ -62,6 +84,7 @@ pub(super) struct Connection {
     /// When it was last heard of.
     pub heard_at: Cell<Time>,
     pub pinged_at: Cell<Time>,
+    pub dialect: Dialect,
     /// Whether it may know who else is in the room.
     pub sees_peers: Cell<bool>,
     /// When its token expires; `Time::MAX` without one.
@@ -79,7 +102,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(host: Rc<RoomHost>, socket: Stream, identity: Identity, ticket: Ticket) -> Connection {
+    pub fn new(host: Rc<RoomHost>, socket: Stream, identity: Identity, dialect: Dialect, ticket: Ticket) -> Connection {
         let shard = host.shard.clone();
         let now = shard.now();
         let budget = shard.shared.rates.map(|rates| Box::new(Budget::new(rates, now)));
@@ -95,6 +118,7 @@ impl Connection {
             state: Cell::new(State::Open),
             heard_at: Cell::new(now),
             pinged_at: Cell::new(now),
+            dialect,
             sees_peers: Cell::new(true),
             expires_at: Cell::new(Time::MAX),
             warned: Cell::new(false),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use tungstenite::handshake::derive_accept_key;
 
+use super::connection::Dialect;
 use super::http::{Head, Response};
+use super::init::{self, Endpoint};
 use super::origin::Origins;
 use super::token::Verifier;
 use crate::core::error::{Error, ErrorCode};
@@ -19,6 +21,8 @@ use crate::core::secret::Secret;
 #[derive(Debug)]
 pub(super) enum Asked {
     Health,
+    /// An answer that only says something.
+    Told(Response),
     Join(Box<Admission>),
     Refused(Response),
 }
@@ -46,9 +50,10 @@ pub(super) struct Admission {
     /// The session that it comes back to, and the last revision it knows.
     pub since: Option<(String, u64)>,
     pub accept_key: String,
+    pub dialect: Dialect,
 }
 
-const DEFAULT_ROLE: &str = "guest";
+pub(super) const DEFAULT_ROLE: &str = "guest";
 
 /// The listen set that was asked for last, as it was written. As a rule everybody's program listens to
 /// the same keys, and reading a hundred of them takes longer than all else in a handshake.
@@ -62,8 +67,13 @@ pub(super) fn read(
     verifier: Option<&Verifier>,
     limits: &Limits,
     last: &mut LastListen,
+    endpoint: &Endpoint,
 ) -> Asked {
     match head.path {
+        "/init" => match init::read(head, origins, verifier, endpoint) {
+            Ok(response) => Asked::Told(response),
+            Err(response) => Asked::Refused(response),
+        },
         "/healthz" | "/ws" if head.method != "GET" => {
             let error = Error::new(ErrorCode::MalformedMessage, "only GET is possible here");
             Asked::Refused(Response::refusal(405, &error).with("Allow: GET\r\n"))
@@ -118,6 +128,7 @@ struct Query<'a> {
     secret: Option<Cow<'a, str>>,
     session: Option<Cow<'a, str>>,
     since: Option<Cow<'a, str>>,
+    dialect: Option<Cow<'a, str>>,
 }
 
 fn query(text: &str) -> Query<'_> {
@@ -134,6 +145,7 @@ fn query(text: &str) -> Query<'_> {
             "secret" => &mut query.secret,
             "session" => &mut query.session,
             "since" => &mut query.since,
+            "dialect" => &mut query.dialect,
             "room" => &mut query.room,
             "role" => &mut query.role,
             "name" => &mut query.name,
@@ -194,6 +206,10 @@ fn admission(
         secret: query.secret.as_deref().map(secret).transpose().map_err(bad_parameter)?,
         since: since(query.session, query.since.as_deref()).map_err(bad_parameter)?,
         accept_key,
+        dialect: match query.dialect.as_deref() {
+            Some(init::DIALECT) => Dialect::Original,
+            _ => Dialect::Own,
+        },
     };
     check(&admission, limits).map_err(bad_parameter)?;
     Ok(admission)
@@ -203,7 +219,7 @@ fn bad_parameter(error: Error) -> Response {
     Response::refusal(400, &error)
 }
 
-fn bearer(header: &str) -> Option<&str> {
+pub(super) fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -287,7 +303,8 @@ mod tests {
     fn ask(line: &str, headers: &str) -> Asked {
         let bytes = format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
         let head = Head::parse(bytes.as_bytes()).expect("valid").expect("complete");
-        read(&head, &Origins::default(), None, &Limits::default(), &mut LastListen::default())
+        let endpoint = Endpoint::new(None, false).expect("read");
+        read(&head, &Origins::default(), None, &Limits::default(), &mut LastListen::default(), &endpoint)
     }
 
     fn refused(line: &str, headers: &str) -> (u16, String) {

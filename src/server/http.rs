@@ -1,5 +1,7 @@
 //! Just enough HTTP/1.1: one request head is read, and answered once.
 
+use std::borrow::Cow;
+
 use crate::core::error::{Error, ErrorCode};
 
 use super::options::MAX_HEADERS;
@@ -68,12 +70,40 @@ impl<'a> Head<'a> {
     }
 }
 
+/// What HTTP calls an error (RFC 9110, 15; RFC 6585). Whoever may try again unchanged is told so: by 429 where
+/// this client asked too much, by a status from 500 on where the server is at fault.
+pub(super) fn status(code: ErrorCode) -> u16 {
+    use ErrorCode as Code;
+    match code {
+        Code::Unauthorized | Code::TokenExpired => 401,
+        Code::Forbidden | Code::OriginNotAllowed | Code::ReservedKey => 403,
+        Code::UnknownMethod | Code::KeyAbsent => 404,
+        Code::NotJoined
+        | Code::PeerInUse
+        | Code::PeerMismatch
+        | Code::LockHeld
+        | Code::LockLost
+        | Code::OutcomeUnknown
+        | Code::TooManyKeys
+        | Code::StoreFull
+        | Code::TooManyLocks
+        | Code::TooManyListenedKeys => 409,
+        Code::SessionLost => 410,
+        Code::VersionConflict | Code::CheckFailed => 412,
+        Code::ValueTooLarge | Code::MessageTooLarge => 413,
+        Code::RateLimited | Code::TooManyConnections => 429,
+        Code::RoomFull | Code::ServerFull | Code::TooManyRooms | Code::ShuttingDown => 503,
+        Code::Internal | Code::Panic | Code::OutOfResources | Code::Unknown => 500,
+        _ => 400,
+    }
+}
+
 /// A whole answer, after which the connection is closed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Response {
     pub status: u16,
     /// Header lines beside the usual ones, each with its line end.
-    pub extra: &'static str,
+    pub extra: Cow<'static, str>,
     pub body: String,
 }
 
@@ -84,11 +114,11 @@ impl Response {
         if let Some(time) = error.retry_after_ms() {
             body["retry_after_ms"] = time.into();
         }
-        Response { status, extra: "", body: body.to_string() }
+        Response { status, extra: "".into(), body: body.to_string() }
     }
 
-    pub fn with(self, extra: &'static str) -> Response {
-        Response { extra, ..self }
+    pub fn with(self, extra: impl Into<Cow<'static, str>>) -> Response {
+        Response { extra: extra.into(), ..self }
     }
 
     /// A refusal because there is too much of something now.
@@ -101,6 +131,7 @@ impl Response {
         let Response { status, extra, body } = self;
         let reason = match status {
             200 => "OK",
+            204 => "No Content",
             400 => "Bad Request",
             401 => "Unauthorized",
             403 => "Forbidden",
@@ -112,10 +143,13 @@ impl Response {
             503 => "Service Unavailable",
             _ => "Error",
         };
+        // RFC 9110, 8.6: not with a 204.
+        let content = match status {
+            204 => String::new(),
+            _ => format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()),
+        };
         format!(
-            "HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-             Cache-Control: no-store\r\nConnection: close\r\n{extra}\r\n{body}",
-            body.len()
+            "HTTP/1.1 {status} {reason}\r\n{content}Cache-Control: no-store\r\nConnection: close\r\n{extra}\r\n{body}"
         )
         .into_bytes()
     }
@@ -151,6 +185,24 @@ mod tests {
     fn both_ways_to_say_when_to_come_back_say_the_same() {
         let seconds = RETRY_AFTER.trim().strip_prefix("Retry-After: ").and_then(|text| text.parse::<u64>().ok());
         assert_eq!(seconds.map(|seconds| seconds * 1_000), Some(crate::server::options::FULL_RETRY_MS));
+    }
+
+    #[test]
+    fn the_documented_statuses_are_those_of_the_table() {
+        let text = include_str!("../../docs/protocol.md");
+        let (_, table) = text.split_once("| code | errors |").expect("the table");
+        let (table, _) = table.split_once("| 400 | all others |").expect("its end");
+        let mut documented = std::collections::BTreeMap::new();
+        for line in table.lines().filter(|line| line.contains('`')) {
+            let mut cells = line.split('|').skip(1);
+            let status: u16 = cells.next().expect("a status").trim().parse().expect("a number");
+            let names = cells.next().expect("the errors").split('`').skip(1).step_by(2);
+            documented.extend(names.map(|name| (name, status)));
+        }
+        for code in ErrorCode::ALL {
+            assert_eq!(status(*code), documented.remove(code.name()).unwrap_or(400), "{}", code.name());
+        }
+        assert!(documented.is_empty(), "{documented:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! | `options` | what a server can be told; every bound with its reason |
 //! | `acceptor` | new sockets, up to the point where their room is known |
 //! | `http`, `handshake`, `origin`, `token` | a request head, what it asks for, and whether that is granted |
+//! | `init` | what the hosted original's web client asks first |
 //! | `rules` | rules from a file |
 //! | `shard` | a loop: its rooms, its connections, flusher, timers, stopping |
 //! | `room_host`, `requests` | one room with its members, and what they ask of it |
@@ -33,6 +34,7 @@ mod clock;
 mod connection;
 mod handshake;
 mod http;
+mod init;
 #[cfg(feature = "durable")]
 mod journal;
 #[cfg(not(feature = "durable"))]

@@ -26,6 +26,10 @@ pub(super) const REFUSED_SOCKETS: usize = 256;
 /// The same for one address beyond `max_connections_per_address`, where that is limited.
 pub(super) const REFUSED_SOCKETS_PER_ADDRESS: usize = 16;
 
+/// Roles of a room that the original's web client is told of. A room has a handful; on an open server whoever joins
+/// could invent one.
+pub(super) const MAX_POLICY_ROLES: usize = 64;
+
 /// Members of a room that are written to before other tasks of the loop get their turn. A write
 /// costs about 8 µs, so other rooms wait 2 ms at most.
 pub(super) const WRITES_PER_TURN: usize = 256;
@@ -132,6 +136,10 @@ pub struct ServerOptions {
     /// named: all. Requests without an `Origin` header always may: only browsers send it, and a program
     /// could send what it likes.
     pub allowed_origins: Vec<String>,
+    /// Where clients reach this server, when that is not where it listens: behind a proxy that speaks TLS, say
+    /// `https://rooms.example.org`, or with a path. `GET /init`, which the hosted original's web client asks first,
+    /// hands it out. Default none: the host that the request was sent to.
+    pub public_url: Option<String>,
     /// A directory in which rooms are kept: sessions then go on after the server was stopped, killed, or restarted,
     /// and nothing that anybody was told is lost. It is made if it is not there, on a disk of this machine, and
     /// belongs to one server at a time. Who has it has what rooms hold and can come back as any peer; what it holds
@@ -216,6 +224,7 @@ impl Default for ServerOptions {
             rules: None,
             tls: None,
             allowed_origins: Vec::new(),
+            public_url: None,
             data_dir: None,
             fsync: false,
             limits: Limits::default(),
@@ -247,6 +256,7 @@ impl std::fmt::Debug for ServerOptions {
             .field("rules", &self.rules.as_ref().map(|_| "(set)"))
             .field("tls", &self.tls)
             .field("allowed_origins", &self.allowed_origins)
+            .field("public_url", &self.public_url)
             .field("data_dir", &self.data_dir)
             .field("fsync", &self.fsync)
             .field("limits", &self.limits)

@@ -11,7 +11,7 @@ use crate::core::room::{Command, Introduction, PeerHandle, Reply, Time};
 use crate::core::wire::{self, ClientMessage, Text, Usage};
 
 use super::budget::Budget;
-use super::connection::{Connection, State};
+use super::connection::{Connection, Dialect, State};
 use super::handshake::Admission;
 use super::http;
 use super::options::{CLOSE_WAIT_MS, FULL_RETRY_MS, PEERS_PER_CONNECTION};
@@ -42,10 +42,10 @@ impl Inner {
                     self.answer_missed(connection, peer, since);
                 }
                 // The handshake has checked the keys, so this is a fault; the client is told.
-                Err(error) => self.answer(connection, |out| wire::write_error(out, None, &error)),
+                Err(error) => self.refuse(connection, None, &error),
             };
         }
-        self.answer(connection, |out| wire::write_policy(out, &admission.role));
+        self.answer_policy(connection, &admission.role);
         let peer_id = connection.identity.borrow().as_ref().map(|identity| identity.peer_id.clone());
         let command = Command::Return { peer_id: &peer_id.unwrap_or_default(), user_id: &admission.user_id };
         if let Ok(Reply::Joined { peer, .. }) = self.apply(now, command) {
@@ -153,7 +153,7 @@ impl Inner {
             let _ = self.apply_once(now, peer, request.id, Command::Refuse { peer, retry_after_ms });
         }
         if let Some(id) = request.id {
-            self.answer(connection, |out| wire::write_error(out, Some(id), error));
+            self.refuse(connection, Some(id), error);
         }
     }
 
@@ -184,10 +184,16 @@ impl Inner {
         let id = request.id;
         let message = match request.message {
             Ok(message) => message,
-            Err(error) => return self.answer(connection, |out| wire::write_error(out, id, &error)),
+            Err(error) => return self.refuse(connection, id, &error),
         };
         let (message, peer) = match (message, connection.peer.get()) {
-            (ClientMessage::Ignored, _) => return self.done(connection, id, Ok(())),
+            // It is back, and will not join again: its peer is gone, and so is its session.
+            (ClientMessage::Tracks, None) if connection.dialect == Dialect::Original => {
+                let error = Error::from(ErrorCode::SessionLost);
+                let number = connection.dialect.number(&error);
+                return self.answer(connection, |out| wire::write_connection_error(out, number, &error));
+            }
+            (ClientMessage::Ignored | ClientMessage::Tracks, _) => return self.done(connection, id, Ok(())),
             (ClientMessage::Ping { timestamp }, _) => {
                 if let Some(id) = id {
                     self.answer(connection, |out| wire::write_pong(out, id, timestamp));
@@ -300,7 +306,10 @@ impl Inner {
                 self.done(connection, id, reply.map(drop));
                 self.close(connection, now, 1000, "left");
             }
-            ClientMessage::Join { .. } | ClientMessage::Ping { .. } | ClientMessage::Ignored => {}
+            ClientMessage::Join { .. }
+            | ClientMessage::Ping { .. }
+            | ClientMessage::Tracks
+            | ClientMessage::Ignored => {}
         }
     }
 
@@ -356,7 +365,7 @@ impl Inner {
             }
             Ok(Reply::Lock(lease)) => self.answer(connection, |out| wire::write_lease_result(out, id, &lease)),
             Ok(_) => self.answer(connection, |out| wire::write_empty_result(out, id)),
-            Err(error) => self.answer(connection, |out| wire::write_error(out, Some(id), &error)),
+            Err(error) => self.refuse(connection, Some(id), &error),
         }
     }
 

@@ -2,7 +2,7 @@
 //! send.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::core::wire;
 
 use super::batch::{Batch, Concern};
 use super::budget::Budget;
-use super::connection::{Connection, State};
+use super::connection::{Connection, Dialect, State};
 use super::keeper::{Entered, Kept, Ledger};
 use super::news::News;
-use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES};
+use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES, MAX_POLICY_ROLES};
 use super::outbox::Conflated;
 use super::plan::{Plan, Spares};
 use super::shard::Shard;
@@ -70,6 +70,8 @@ pub(super) struct Inner {
     news: News,
     /// The change whose state is [`Batch::last_state`].
     told: Option<Arc<Change>>,
+    /// The roles of this session that clients of the original are told of; none before one has come.
+    roles: Option<BTreeSet<Arc<str>>>,
     /// Changes of one revision that are not all there yet.
     together: Vec<(KeySlot, Arc<Change>)>,
     /// Who waits for a lock, by the number of the wait: the connection, and the id of its request.
@@ -230,6 +232,7 @@ impl Inner {
             waiting: Vec::new(),
             news: News::default(),
             told: None,
+            roles: None,
             together: Vec::new(),
             waits: BTreeMap::new(),
             budgets: BTreeMap::new(),
@@ -322,11 +325,13 @@ impl Inner {
             Event::SessionStarted => {}
             Event::PeerJoined(peer) => {
                 self.peer_list = None;
+                self.learn_role(peer);
                 // It is not a member yet, and begins after this.
                 self.tell_peers(peer, None, wire::write_peer_join);
             }
             Event::PeerUpdated(peer) => {
                 self.peer_list = None;
+                self.learn_role(peer);
                 self.tell_peers(peer, Some(peer), wire::write_peer_update);
             }
             Event::PeerLeft { peer, peer_id, connection_lost } => {
@@ -371,14 +376,41 @@ impl Inner {
             }
             Event::LockRefused { wait, error, .. } => {
                 if let Some((connection, id)) = self.waits.remove(&wait) {
-                    self.answer(&connection, |out| wire::write_error(out, Some(&id), &error));
+                    self.refuse(&connection, Some(&id), &error);
                 }
             }
             Event::SessionEnded => {
                 self.snapshot = None;
+                self.roles = None;
                 self.news.forget();
                 self.members = Vec::new();
                 self.budgets = BTreeMap::new();
+            }
+        }
+    }
+
+    /// Tells a client of the original its role, and the roles there are.
+    pub fn answer_policy(&mut self, connection: &Rc<Connection>, role: &str) {
+        let peers = self.room.peers();
+        let roles = self.roles.get_or_insert_with(|| {
+            let all: BTreeSet<Arc<str>> = peers.map(|(_, peer)| peer.role.clone()).collect();
+            all.into_iter().take(MAX_POLICY_ROLES).collect()
+        });
+        let roles = roles.clone();
+        self.answer(connection, |out| wire::write_policy(out, role, roles.iter().map(|role| &**role)));
+    }
+
+    /// Clients of the original are told of a role before the first peer that has it.
+    fn learn_role(&mut self, peer: PeerHandle) {
+        let (Some(roles), Some(peer)) = (&mut self.roles, self.room.peer(peer)) else { return };
+        if roles.len() >= MAX_POLICY_ROLES || !roles.insert(peer.role.clone()) {
+            return;
+        }
+        let members: Vec<Rc<Connection>> = self.members.iter().flatten().cloned().collect();
+        for connection in members.iter().filter(|connection| connection.dialect == Dialect::Original) {
+            let own = connection.peer.get().and_then(|own| self.room.peer(own)).map(|own| own.role.clone());
+            if let Some(own) = own {
+                self.answer_policy(connection, &own);
             }
         }
     }
@@ -506,6 +538,12 @@ impl Inner {
     /// Appends a message for one connection, after everything so far.
     pub fn answer(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>)) {
         self.answer_raw(connection, |out| frames::write_text(out, write));
+    }
+
+    /// Answers a request with an error; without an id, what could not be understood.
+    pub fn refuse(&mut self, connection: &Rc<Connection>, id: Option<&RawValue>, error: &Error) {
+        let number = connection.dialect.number(error);
+        self.answer(connection, |out| wire::write_error_as(out, id, number, error));
     }
 
     /// The same for bytes that are framed already.

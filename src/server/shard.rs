@@ -25,6 +25,7 @@ use super::clock::Clock;
 use super::connection::{Connection, Identity, Reader, State};
 use super::handshake::{Admission, LastListen};
 use super::http::Response;
+use super::init::Endpoint;
 use super::journal::Journal;
 use super::keeper::{Found, Keeper, Kept};
 use super::options::{
@@ -54,6 +55,7 @@ pub(super) struct Shared {
     pub verifier: Option<Verifier>,
     pub tls: Option<Tls>,
     pub origins: Origins,
+    pub endpoint: Endpoint,
     /// Where rooms are kept, if they are.
     pub journal: Option<Arc<Journal>>,
     pub clock: Clock,
@@ -98,6 +100,7 @@ impl Shared {
         let clock = Clock::start();
         let limits = Arc::new(options.limits.clone());
         let origins = Origins::new(&options.allowed_origins)?;
+        let endpoint = Endpoint::new(options.public_url.as_deref(), options.tls.is_some())?;
         let tls = options.tls.as_ref().map(|files| Tls::new(files, clock.now())).transpose()?;
         // Last, as it writes.
         let open = |directory| Journal::open(directory, options.fsync, clock.now(), &limits);
@@ -109,6 +112,7 @@ impl Shared {
         let mut kept: Vec<Vec<Kept>> = shards.iter().map(|_| Vec::new()).collect();
         let shared = Shared {
             origins,
+            endpoint,
             tls,
             journal,
             verifier: options.secret.as_deref().map(Verifier::new),
@@ -450,7 +454,7 @@ impl Shard {
             metadata: admission.metadata.clone(),
             secret: admission.secret,
         };
-        let connection = Rc::new(Connection::new(host.clone(), socket, identity, ticket));
+        let connection = Rc::new(Connection::new(host.clone(), socket, identity, admission.dialect, ticket));
         connection.expires_at.set(admission.expires_at);
         let index = self.connections.borrow_mut().insert(connection.clone());
         connection.index.set(index);

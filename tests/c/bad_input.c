@@ -532,6 +532,8 @@ static void servers_that_cannot_start(void) {
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     bad.flags = SESSIONSTORE_SERVER_FSYNC;
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.public_url = "rooms.example.org";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     bad.data_dir = "/dev/null";
     START_REFUSED(SESSIONSTORE_DATA_DIRECTORY_UNUSABLE, &bad);
     bad.data_dir = "\xff";
@@ -560,6 +562,7 @@ static void servers_that_cannot_start(void) {
     /* A program compiled before there was TLS: what lies behind its struct is not read. */
     later.options.struct_size = offsetof(sessionstore_server_options, tls_cert_file);
     later.options.tls_cert_file = later.options.tls_key_file = later.options.allowed_origins = GARBAGE(char);
+    later.options.public_url = GARBAGE(char);
     OK(sessionstore_server_start(&later.options, &other, NULL));
     serve_no_more(other);
     check_works(ann.store);

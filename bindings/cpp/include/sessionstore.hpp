@@ -2263,6 +2263,9 @@ struct server_options {
     std::uint32_t max_request_bytes_per_second = 0;
     /** Largest message of a client, in bytes. Default 65,536. */
     std::uint32_t max_message_bytes = 0;
+    /** Where clients reach this server, when that is not where it listens, such as `"https://rooms.example.org"`; it is
+     * handed out to the hosted original's web client. Empty: the host that its request was sent to. */
+    std::string public_url;
 };
 
 /** How much there is on a server. */
@@ -2310,6 +2313,7 @@ public:
         own.max_request_burst = options.max_request_burst;
         own.max_request_bytes_per_second = options.max_request_bytes_per_second;
         own.max_message_bytes = options.max_message_bytes;
+        own.public_url = read.text("public_url", options.public_url);
         if (read.wrong()) return *read.wrong();
         sessionstore_server* started = nullptr;
         detail::failure failed;

@@ -153,7 +153,9 @@ pub enum ClientMessage<'a> {
         /// Echoed.
         timestamp: Option<&'a RawValue>,
     },
-    /// Something the original's web client says of its media, which does not concern the store.
+    /// `track-update`: the original's web client says so of its media when it comes back, instead of a join.
+    Tracks,
+    /// Something else it says of its media, which does not concern the store.
     Ignored,
 }
 
@@ -288,7 +290,8 @@ fn parse_method<'a>(method: &str, params: Option<&'a RawValue>) -> Result<Client
         },
         "leave" => Ok(ClientMessage::Leave),
         "peer-list" => Ok(ClientMessage::PeerList),
-        "analytics" | "track-update" | "trickle" | "answer" | "offer" => Ok(ClientMessage::Ignored),
+        "track-update" => Ok(ClientMessage::Tracks),
+        "analytics" | "trickle" | "answer" | "offer" => Ok(ClientMessage::Ignored),
         _ => Err(Error::new(ErrorCode::UnknownMethod, "the server has no such method")),
     }
 }
@@ -459,8 +462,13 @@ pub fn write_join_result(out: &mut Vec<u8>, id: &RawValue, room: &Room, peer: &P
 
 /// An error. Without an id it answers what could not be understood, with `"id":null`.
 pub fn write_error(out: &mut Vec<u8>, id: Option<&RawValue>, error: &Error) {
+    write_error_as(out, id, error.code().number() as u64, error);
+}
+
+/// The same, where the receiver calls the error by another number.
+pub fn write_error_as(out: &mut Vec<u8>, id: Option<&RawValue>, code: u64, error: &Error) {
     put!(out, "{\"jsonrpc\":\"2.0\",\"id\":", id.map_or("null", RawValue::get), ",\"error\":{\"code\":");
-    number(out, error.code().number() as u64);
+    number(out, code);
     put!(out, ",\"message\":");
     string(out, error.message());
     put!(out, ",\"data\":{\"name\":");
@@ -581,6 +589,15 @@ pub fn write_server_stop(out: &mut Vec<u8>, come_back_ms: u64) {
     put!(out, "}}");
 }
 
+/// `on-error`, for the original's client: it leaves, and tells the app. `code` is its number for the error.
+pub fn write_connection_error(out: &mut Vec<u8>, code: u64, error: &Error) {
+    put!(out, "{\"method\":\"on-error\",\"params\":{\"code\":");
+    number(out, code);
+    put!(out, ",\"message\":");
+    string(out, error.message());
+    put!(out, "}}");
+}
+
 /// The answer to `renew-token`.
 pub fn write_token_result(out: &mut Vec<u8>, id: &RawValue, expires_at: Time) {
     result(out, id, |out| {
@@ -590,16 +607,22 @@ pub fn write_token_result(out: &mut Vec<u8>, id: &RawValue, expires_at: Time) {
     });
 }
 
-/// `on-policy-change`, which the original's web client waits for before it joins: one role that
-/// neither publishes nor subscribes to media.
-pub fn write_policy(out: &mut Vec<u8>, role: &str) {
+/// `on-policy-change`, which the original's web client waits for before it joins: its role and those of others, which
+/// neither publish nor subscribe to media. Of roles it does not know it shows nothing.
+pub fn write_policy<'a>(out: &mut Vec<u8>, role: &'a str, others: impl Iterator<Item = &'a str>) {
     put!(out, "{\"method\":\"on-policy-change\",\"params\":{\"name\":");
     string(out, role);
     put!(out, ",\"known_roles\":{");
-    string(out, role);
-    put!(out, ":{\"name\":");
-    string(out, role);
-    put!(out, ",\"publishParams\":{},\"subscribeParams\":{}}}}}");
+    for (index, known) in std::iter::once(role).chain(others.filter(|other| *other != role)).enumerate() {
+        if index > 0 {
+            put!(out, ",");
+        }
+        string(out, known);
+        put!(out, ":{\"name\":");
+        string(out, known);
+        put!(out, ",\"publishParams\":{},\"subscribeParams\":{}}");
+    }
+    put!(out, "}}}");
 }
 
 // ------------------------------------------------------------------ client to server, written

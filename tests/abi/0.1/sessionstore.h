@@ -134,7 +134,7 @@
      0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SERVER_OPTIONS_INIT \
     {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
+     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL}
 #define SESSIONSTORE_UPDATE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
@@ -610,6 +610,10 @@ typedef struct {
   uint32_t max_request_bytes_per_second;
   // Largest message of a client, in bytes. Default 65,536.
   uint32_t max_message_bytes;
+  // Where clients reach this server, when that is not where it listens: `https://rooms.example.org` behind a proxy,
+  // say. It is handed out to the hosted original's web client, which asks for it. NULL or empty: the host that
+  // the client's request was sent to.
+  const char *public_url;
 } sessionstore_server_options;
 
 // Poll mode: tells that there is something for `sessionstore_client_poll`.

@@ -5,7 +5,7 @@
 use base64::prelude::{Engine, BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use libfuzzer_sys::fuzz_target;
-use sessionstore::server::token::Verifier;
+use sessionstore::server::token::{OpenClaims, Verifier};
 use sessionstore::ErrorCode;
 
 const SECRET: &str = "a secret that the input does not have";
@@ -15,6 +15,12 @@ fuzz_target!(|data: &[u8]| {
     let verifier = Verifier::new(SECRET);
     let refused = verifier.verify(text).err().expect("nobody else can sign");
     assert!(refused == ErrorCode::Unauthorized || refused == ErrorCode::TokenExpired, "{refused}");
+
+    // On an open server nobody signs; what has no room is no token.
+    match OpenClaims::read(text) {
+        Ok(_) => assert!(text.split('.').count() == 3, "{text}"),
+        Err(error) => assert_eq!(error, ErrorCode::Unauthorized),
+    }
 
     let (header, claims) = text.split_once('\n').unwrap_or((r#"{"alg":"HS256"}"#, text));
     let encode = |part: &str| BASE64_URL_SAFE_NO_PAD.encode(part);

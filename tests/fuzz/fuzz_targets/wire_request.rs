@@ -75,7 +75,7 @@ fn apply(
         | ClientMessage::Ping { .. }
         | ClientMessage::Usage
         | ClientMessage::RenewToken { .. }
-        | ClientMessage::Ignored
+        | ClientMessage::Tracks | ClientMessage::Ignored
         // These are changes.
         | ClientMessage::Set { .. }
         | ClientMessage::Write { .. }

@@ -41,6 +41,9 @@ public struct ServerOptions: Sendable {
     public var maxRequestBytesPerSecond: Int?
     /// Largest message of a client, in bytes. Default 65,536.
     public var maxMessageBytes: Int?
+    /// Where clients reach this server, when that is not where it listens: `https://rooms.example.org` behind a proxy,
+    /// say. It is handed out to the hosted original's web client. Default: the host that its request was sent to.
+    public var publicURL: String?
     /// After how much silence a connection is pinged. Default 15 s.
     public var pingInterval: Duration?
     /// After how much silence a connection is closed. Default 45 s.
@@ -99,6 +102,7 @@ public struct ServerOptions: Sendable {
         options.max_request_burst = try plain(maxRequestBurst, "maxRequestBurst")
         options.max_request_bytes_per_second = try plain(maxRequestBytesPerSecond, "maxRequestBytesPerSecond")
         options.max_message_bytes = try orZero(maxMessageBytes, "maxMessageBytes")
+        options.public_url = try texts.terminated(publicURL, "publicURL")
         return try withExtendedLifetime(texts) { try body(&options) }
     }
 }

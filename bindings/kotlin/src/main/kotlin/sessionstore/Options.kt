@@ -187,6 +187,12 @@ public class ServerOptions internal constructor() {
 
     /** Largest message of a client, in bytes. Default 65,536. */
     public var maxMessageBytes: Int? = null
+
+    /**
+     * Where clients reach this server, when that is not where it listens: `https://rooms.example.org` behind a proxy, say.
+     * It is handed out to the hosted original's web client. Default: the host that its request was sent to.
+     */
+    public var publicUrl: String? = null
 }
 
 /** On which condition a key is written, and how long it stays. What is not said stays as it is, but a set forgets it. */

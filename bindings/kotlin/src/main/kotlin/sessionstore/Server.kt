@@ -154,6 +154,7 @@ public class Server private constructor(private val handle: Handle) : AutoClosea
             max_request_burst = optionNumber(options.maxRequestBurst)
             max_request_bytes_per_second = optionNumber(options.maxRequestBytesPerSecond)
             max_message_bytes = optionNumber(options.maxMessageBytes)
+            public_url = optionText(options.publicUrl)
         }
     }
 }

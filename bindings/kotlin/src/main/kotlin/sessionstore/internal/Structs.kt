@@ -36,7 +36,7 @@ internal abstract class SizedStruct : Structure() {
     "max_keys", "max_store_bytes", "max_listened_keys", "max_peers", "max_connections", "ping_interval_ms",
     "idle_timeout_ms", "rules", "tls_cert_file", "tls_key_file", "tls_client_ca_file", "allowed_origins", "data_dir",
     "max_connections_per_address", "max_rooms", "max_requests_per_second", "max_request_burst",
-    "max_request_bytes_per_second", "max_message_bytes",
+    "max_request_bytes_per_second", "max_message_bytes", "public_url",
 )
 internal class ServerOptionsStruct : SizedStruct() {
     @JvmField var address: Pointer? = null
@@ -65,6 +65,7 @@ internal class ServerOptionsStruct : SizedStruct() {
     @JvmField var max_request_burst: Int = 0
     @JvmField var max_request_bytes_per_second: Int = 0
     @JvmField var max_message_bytes: Int = 0
+    @JvmField var public_url: Pointer? = null
 
     init {
         sized()
