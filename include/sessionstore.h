@@ -519,7 +519,7 @@ typedef struct sessionstore_peer_list sessionstore_peer_list;
 typedef struct sessionstore_server sessionstore_server;
 
 // The store of the room a client is in. It is counted by reference and may outlive its client, after
-// which its calls answer `CLOSED`.
+// which calls that ask the server answer `CLOSED`. `sessionstore_store_cached` asks nobody.
 typedef struct sessionstore_store sessionstore_store;
 
 // A listener that was registered with `sessionstore_store_listen` or `sessionstore_store_listen_to`.

@@ -14,7 +14,7 @@ use crate::client::Store;
 use crate::{Error, ErrorCode};
 
 /// The store of the room a client is in. It is counted by reference and may outlive its client, after
-/// which its calls answer `CLOSED`.
+/// which calls that ask the server answer `CLOSED`. `sessionstore_store_cached` asks nobody.
 pub struct sessionstore_store {
     store: Guarded<Store>,
 }
