@@ -62,3 +62,59 @@ fn cpp_fills_every_member_of_the_options() {
         }
     }
 }
+
+/// The text of all files below a directory that have this extension.
+fn sources(directory: &str, extension: &str) -> String {
+    let mut all = String::new();
+    let mut directories = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|have| have == extension) {
+                all += &std::fs::read_to_string(&path).expect("a text");
+            }
+        }
+    }
+    assert!(!all.is_empty(), "{directory}");
+    all
+}
+
+#[test]
+fn the_page_for_users_of_the_original_names_what_there_is() {
+    const PAGE: &str = include_str!("../docs/coming-from-the-original.md");
+    let kotlin = sources("bindings/kotlin/src/main", "kt");
+    let swift = sources("bindings/swift/Sources", "swift");
+    let web = include_str!("original/page.js");
+    // What a cell has in backticks, as the words of its calls.
+    let names = |cell: &'static str| {
+        let codes = cell.split('`').skip(1).step_by(2);
+        codes.flat_map(|code| code.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| word.len() > 2))
+    };
+    let has =
+        |text: &str, name: &str| text.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name);
+    let rows: Vec<Vec<&str>> =
+        PAGE.lines().filter(|line| line.starts_with("| ")).map(|line| line.split('|').collect()).collect();
+    let calls = rows.iter().filter(|row| row.len() == 7 && row[1].trim() != "what");
+    let mut looked_at = 0;
+    for row in calls {
+        for (cell, text, whose) in
+            [(2, HEADER, "C"), (3, &kotlin, "Kotlin"), (4, &swift, "Swift"), (5, web, "JavaScript")]
+        {
+            for name in names(row[cell]).filter(|name| !["dart", "ffi", "null", "key"].contains(name)) {
+                assert!(has(text, name), "{whose} has no {name}, which the page names");
+                looked_at += 1;
+            }
+        }
+    }
+    assert!(looked_at > 30, "{looked_at}");
+    let originals = rows.iter().filter(|row| row.len() == 5 && row[1].contains('`'));
+    for row in originals {
+        for (cell, text, whose) in [(2, &kotlin, "Kotlin"), (3, &swift, "Swift")] {
+            for name in names(row[cell]).filter(|name| !["data", "key", "listener"].contains(name)) {
+                assert!(has(text, name), "{whose} has no {name}, which the page names");
+            }
+        }
+    }
+}
