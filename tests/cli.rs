@@ -319,6 +319,35 @@ fn something_else_at_the_address_is_said() {
 }
 
 #[test]
+fn makes_tokens_that_its_server_takes() {
+    let path = file("secret-to-sign", &format!("{SECRET}\n"));
+    let path = path.to_str().expect("UTF-8");
+    let server = Serving::start(&["--secret-file", path]);
+    let make = |arguments: &[&str]| run(sstore(&[&["token", "--user", "zoë", "--room", "lobby?"], arguments].concat()));
+    let made = make(&["--role", "host", "--lifetime", "1m", "--secret-file", path]);
+    assert_eq!((made.code(), made.stdout.lines().count()), (0, 1), "{made:?}");
+    let set = run(sstore(&["set", "a", "1", "--json", "--url", &server.url, "--token", made.stdout.trim()]));
+    assert_eq!(set.code(), 0, "{set:?}");
+    let state: Value = serde_json::from_str(&set.stdout).expect("JSON");
+    assert_eq!(state["author"]["user_id"], "zoë");
+
+    let mut by_environment = sstore(&["token", "--user", "u", "--room", "r"]);
+    by_environment.env("SSTORE_SECRET", SECRET);
+    assert_eq!(run(by_environment).code(), 0);
+    let long = "r".repeat(129);
+    for (arguments, reason) in [
+        (&[][..], "SSTORE_SECRET"),
+        (&["--secret-file", "/no/such/file"], "cannot be read"),
+        (&["--secret-file", path, "--lifetime", "10ms"], "1s at least"),
+        (&["--secret-file", path, "--role", &long], "INVALID_PEER"),
+    ] {
+        let refused = make(arguments);
+        assert_eq!(refused.code(), 2, "{refused:?}");
+        assert!(refused.stderr.contains(reason) && refused.stdout.is_empty(), "{refused:?}");
+    }
+}
+
+#[test]
 fn tokens_open_the_room_they_name() {
     let path = file("secret", &format!("{SECRET}\n"));
     let path = path.to_str().expect("UTF-8");

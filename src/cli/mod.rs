@@ -6,6 +6,7 @@
 //! | `serve`, `settings`, `logs` | `sstore serve`: the server, what it is told, what it says |
 //! | `get`, `set`, `remove`, `watch`, `lock`, `peers` | one subcommand each |
 //! | `store` | `merge`, `touch`, `transact`, `keys`, `usage` |
+//! | `token` | `sstore token` |
 //! | `made` | `completions`, and the manual pages |
 //! | `connection` | how those reach a room |
 //! | `exit` | exit codes and the line an error is told with |
@@ -31,6 +32,7 @@ mod settings;
 mod signals;
 mod span;
 mod store;
+mod token;
 mod watch;
 
 /// The port that `serve` listens on and the other subcommands connect to, unless they are told.
@@ -58,6 +60,7 @@ enum Command {
     Usage(store::UsageArguments),
     Watch(watch::Arguments),
     Peers(peers::Arguments),
+    Token(token::Arguments),
     /// Measure a server against a floor without a store, in one run.
     Bench(bench::Arguments),
     Completions(made::CompletionsArguments),
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Usage(arguments) => store::usage(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
+        Command::Token(arguments) => token::run(&arguments, matches.subcommand_matches("token")),
         Command::Bench(arguments) => return bench::run(&arguments),
         Command::Completions(arguments) => made::completions(&arguments, &Arguments::command()),
         Command::Man(arguments) => made::man(&arguments, Arguments::command()),

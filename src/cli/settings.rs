@@ -207,25 +207,6 @@ impl Settings {
         Ok(())
     }
 
-    /// The secret, from the place that counts most: the flag, then the environment, then the file.
-    fn secret(&self, matches: &ArgMatches) -> Result<Option<String>, Failure> {
-        let source = matches.value_source("secret_file");
-        let variable = match std::env::var(SECRET_VARIABLE) {
-            Ok(secret) => Some(secret),
-            Err(std::env::VarError::NotPresent) => None,
-            Err(std::env::VarError::NotUnicode(_)) => {
-                return Err(invalid(format!("{SECRET_VARIABLE} is not UTF-8")));
-            }
-        };
-        match (variable, source) {
-            (Some(_), Some(ValueSource::EnvVariable)) => {
-                Err(invalid(format!("both {SECRET_VARIABLE} and SSTORE_SECRET_FILE are set; keep one")))
-            }
-            (Some(secret), source) if source != Some(ValueSource::CommandLine) => Ok(Some(secret)),
-            _ => self.secret_file.as_deref().map(|path| read_text(path, "the secret")).transpose(),
-        }
-    }
-
     /// What the rules file says, if there is one.
     pub(super) fn rules(&self) -> Result<Option<Arc<Rules>>, Failure> {
         let Some(path) = &self.rules else { return Ok(None) };
@@ -253,7 +234,7 @@ impl Settings {
         Ok(ServerOptions {
             address: self.address.clone(),
             port: self.port,
-            secret: self.secret(matches)?,
+            secret: secret(self.secret_file.as_deref(), matches)?,
             rules: self.rules()?,
             tls: self.tls()?,
             allowed_origins: self.allow_origin.clone(),
@@ -284,6 +265,25 @@ impl Settings {
             shutdown_ms: self.shutdown_timeout.ms(),
             come_back_ms: self.come_back.ms(),
         })
+    }
+}
+
+/// The secret, from the place that counts most: the flag `--secret-file`, then the environment, then the file of settings.
+pub(super) fn secret(file: Option<&Path>, matches: &ArgMatches) -> Result<Option<String>, Failure> {
+    let source = matches.value_source("secret_file");
+    let variable = match std::env::var(SECRET_VARIABLE) {
+        Ok(secret) => Some(secret),
+        Err(std::env::VarError::NotPresent) => None,
+        Err(std::env::VarError::NotUnicode(_)) => {
+            return Err(invalid(format!("{SECRET_VARIABLE} is not UTF-8")));
+        }
+    };
+    match (variable, source) {
+        (Some(_), Some(ValueSource::EnvVariable)) => {
+            Err(invalid(format!("both {SECRET_VARIABLE} and SSTORE_SECRET_FILE are set; keep one")))
+        }
+        (Some(secret), source) if source != Some(ValueSource::CommandLine) => Ok(Some(secret)),
+        _ => file.map(|path| read_text(path, "the secret")).transpose(),
     }
 }
 

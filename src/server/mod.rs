@@ -58,7 +58,7 @@ mod tls;
 #[path = "tls_absent.rs"]
 mod tls;
 #[cfg(not(fuzzing))]
-mod token;
+pub(crate) mod token;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod token;
