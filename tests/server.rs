@@ -418,6 +418,7 @@ fn requests_over_http_are_answered_as_documented() {
     let server = server();
     let _ada = Client::join(&server, "r", "ada");
     assert_eq!(get(&server, "/healthz"), (200, json!({"status": "ok", "rooms": 1, "peers": 1, "connections": 1})));
+    assert_eq!(get(&server, "/readyz"), (200, json!({"status": "ready"})));
     assert_eq!(get(&server, "/").0, 404);
     assert_eq!(get(&server, "/ws?room=r").0, 426);
     assert!(raw(&server, b"POST /ws HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 405 "));
@@ -449,6 +450,17 @@ fn half_a_handshake_is_cut_off_and_a_slow_one_is_served() {
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     std::io::Read::read_to_string(&mut stream, &mut answer).expect("answered");
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
+#[test]
+fn a_full_server_is_healthy_and_not_ready() {
+    let server = server_with(|options| options.max_connections = 1);
+    assert_eq!(get(&server, "/readyz").0, 200);
+    let _ada = Client::join(&server, "r", "ada");
+    let (status, body) = get(&server, "/readyz");
+    assert_eq!((status, &body["code"]), (503, &json!(ErrorCode::ServerFull.number())));
+    assert!(body["retry_after_ms"].as_u64().is_some_and(|time| time > 0), "{body}");
+    assert_eq!(get(&server, "/healthz").0, 200);
 }
 
 #[test]

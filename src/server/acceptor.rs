@@ -168,6 +168,10 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
                 format!("{{\"status\":\"ok\",\"rooms\":{rooms},\"peers\":{peers},\"connections\":{connections}}}");
             answer(Response { status: 200, extra: "".into(), body })
         }
+        Asked::Ready => answer(match shard.has_place() {
+            Ok(()) => Response { status: 200, extra: "".into(), body: "{\"status\":\"ready\"}".into() },
+            Err(error) => Response::too_much(&error),
+        }),
         Asked::Told(response) => answer(response),
         Asked::Refused(response) => {
             tracing::debug!(status = response.status, path = head.path, "a request is refused");

@@ -21,6 +21,7 @@ use crate::core::secret::Secret;
 #[derive(Debug)]
 pub(super) enum Asked {
     Health,
+    Ready,
     /// An answer that only says something.
     Told(Response),
     Join(Box<Admission>),
@@ -74,11 +75,12 @@ pub(super) fn read(
             Ok(response) => Asked::Told(response),
             Err(response) => Asked::Refused(response),
         },
-        "/healthz" | "/ws" if head.method != "GET" => {
+        "/healthz" | "/readyz" | "/ws" if head.method != "GET" => {
             let error = Error::new(ErrorCode::MalformedMessage, "only GET is possible here");
             Asked::Refused(Response::refusal(405, &error).with("Allow: GET\r\n"))
         }
         "/healthz" => Asked::Health,
+        "/readyz" => Asked::Ready,
         // Before the token is looked at: a page that may not connect learns nothing about one.
         "/ws" if !origins.allow(head.header_or_empty("origin")) => {
             Asked::Refused(Response::refusal(403, &ErrorCode::OriginNotAllowed.into()))
@@ -343,6 +345,7 @@ mod tests {
         assert_eq!(refused("GET /", UPGRADE).0, 404);
         assert_eq!(refused("POST /ws?room=r", UPGRADE).0, 405);
         assert_eq!(refused("DELETE /healthz", "").0, 405);
+        assert_eq!(refused("POST /readyz", "").0, 405);
         assert_eq!(refused("GET /ws?room=r", "").0, 426);
         assert_eq!(refused("GET /ws?room=r", &UPGRADE.replace("13", "8")).0, 426);
         assert_eq!(refused("GET /ws?room=r", &UPGRADE.replace("-Key", "-Kex")).0, 400);

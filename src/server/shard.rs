@@ -288,6 +288,17 @@ impl Shard {
         self.stopping.get()
     }
 
+    /// Whether one more connection would be taken, from an address that has none.
+    pub fn has_place(&self) -> Result<(), Error> {
+        if self.is_stopping() {
+            return Err(Error::from(ErrorCode::ShuttingDown).with_retry_after_ms(FULL_RETRY_MS));
+        }
+        match self.shared.connections.load(Ordering::Relaxed) < self.options().max_connections {
+            true => Ok(()),
+            false => Err(Error::from(ErrorCode::ServerFull).with_retry_after_ms(FULL_RETRY_MS)),
+        }
+    }
+
     // ------------------------------------------------------------------ rooms
 
     /// A room that was kept goes on.
