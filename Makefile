@@ -1,6 +1,7 @@
 # make test    everything that is tested; installs what it lacks
 # make demo    a session with five C programs, played and checked
 # make test-cpp  the C++ header
+# make c-reference, make cpp-reference   the references of the two headers, by Doxygen
 # make header  include/sessionstore.h from src/ffi
 # make bench, make bench-peers   the server against a floor without a store, and against Redis and Mosquitto
 # make test-instructions, make instructions   instruction counts compared, and written down anew
