@@ -4,10 +4,12 @@ mod common;
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
 use serde_json::{json, Value};
+use sessionstore::core::rules::Rules;
 use sessionstore::{ErrorCode, Server, ServerOptions};
 use tungstenite::Message;
 
@@ -71,6 +73,71 @@ fn the_policy_comes_first_with_the_role() {
     let policy = client.expect("on-policy-change");
     assert_eq!(policy["name"], "host");
     assert_eq!(policy["known_roles"]["host"], json!({"name": "host", "publishParams": {}, "subscribeParams": {}}));
+}
+
+/// A connection of the original's client, which waits for its policy.
+fn original(server: &Server, query: &str) -> Client {
+    Client::try_connect(server, &format!("{query}&dialect=original"), &[]).expect("admitted")
+}
+
+/// The roles a policy names.
+fn known_roles(policy: &Value) -> Vec<&str> {
+    policy["known_roles"].as_object().expect("roles").keys().map(String::as_str).collect()
+}
+
+#[test]
+fn the_originals_client_is_told_a_role_before_the_first_who_has_it() {
+    let server = server();
+    let _host = Client::join_with(&server, "room=r&peer=host&role=host");
+    let mut ada = original(&server, "room=r&peer=ada&role=guest");
+    assert_eq!(known_roles(&ada.expect("on-policy-change")), ["guest", "host"]);
+    let asked = ada.ask("join", json!({}));
+    ada.result(&asked);
+    ada.expect("peer-list");
+    let _second = Client::join_with(&server, "room=r&peer=second&role=host");
+    assert_eq!(ada.expect("on-peer-join")["peer_id"], "second");
+    let _coach = Client::join_with(&server, "room=r&peer=coach&role=coach");
+    let policy = ada.expect("on-policy-change");
+    assert_eq!((policy["name"].as_str(), known_roles(&policy)), (Some("guest"), vec!["coach", "guest", "host"]));
+    assert_eq!(ada.expect("on-peer-join")["peer_id"], "coach");
+}
+
+#[test]
+fn who_may_not_know_of_others_is_told_of_no_roles() {
+    let rules = Rules::from_toml(
+        "see_peers = ['host']\n[[rule]]\nname = 'all'\nroles = ['host']\nkeys = ['*']\nallow = ['read']",
+    )
+    .expect("rules");
+    let server = server_with(|options| options.rules = Some(Arc::new(rules)));
+    let _host = Client::join_with(&server, "room=r&peer=host&role=host");
+    let mut ada = original(&server, "room=r&peer=ada&role=guest");
+    assert_eq!(known_roles(&ada.expect("on-policy-change")), ["guest"]);
+}
+
+#[test]
+fn errors_of_the_original_are_statuses() {
+    let server = server();
+    let mut ada = original(&server, "room=r&peer=ada");
+    ada.expect("on-policy-change");
+    let asked = ada.ask("get-metadata", json!({"key": "k"}));
+    assert_eq!(ada.refusal(&asked).0, 409, "NOT_JOINED");
+    // It says so when it is back; without a peer there is nothing to come back to.
+    ada.ask("track-update", json!({"tracks": {}}));
+    assert_eq!(ada.expect("on-error")["code"], 410);
+    let asked = ada.ask("join", json!({}));
+    ada.result(&asked);
+    ada.expect("peer-list");
+    assert_eq!(ada.call("track-update", json!({"tracks": {}})), json!({}));
+    for (method, params, status, name) in [
+        ("set-metadata", json!({"key": "k", "data": "x".repeat(2_000)}), 413, "VALUE_TOO_LARGE"),
+        ("set-metadata", json!({"key": "k", "data": 1, "if_change_version": 7}), 412, "VERSION_CONFLICT"),
+        ("set-metadata", json!({"key": "$lock/x", "data": 1}), 403, "RESERVED_KEY"),
+        ("no-such-method", json!({}), 404, "UNKNOWN_METHOD"),
+    ] {
+        let asked = ada.ask(method, params);
+        let (code, error) = ada.refusal(&asked);
+        assert_eq!((code, error["name"].as_str()), (status, Some(name)), "{error}");
+    }
 }
 
 // ------------------------------------------------------------------ the store

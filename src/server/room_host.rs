@@ -396,7 +396,9 @@ impl Inner {
             let all: BTreeSet<Arc<str>> = peers.map(|(_, peer)| peer.role.clone()).collect();
             all.into_iter().take(MAX_POLICY_ROLES).collect()
         });
-        let roles = roles.clone();
+        // Who may not know of others learns nothing of their roles.
+        let sees = self.room.rules().is_none_or(|rules| rules.sees_peers(role));
+        let roles = if sees { roles.clone() } else { BTreeSet::new() };
         self.answer(connection, |out| wire::write_policy(out, role, roles.iter().map(|role| &**role)));
     }
 
