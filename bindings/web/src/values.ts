@@ -1,0 +1,258 @@
+import { SessionStoreError, nameOf, type ErrorName } from "./errors.js";
+import { parse, parseValue } from "./json.js";
+
+/**
+ * A key with the type of its value, said in one place: {@link key} makes it. Every function that takes a key takes its
+ * name or one of these.
+ */
+export interface Key<T> {
+  /** The name of the key. */
+  readonly name: string;
+  /** The type of its value; there is nothing at run time. */
+  readonly type?: (value: T) => T;
+}
+
+/**
+ * A key and the type of its value. The type is what the app agrees on; it is not checked at run time.
+ *
+ * ```ts
+ * const pinned = key<{ text: string; by: string }>("pinned");
+ * await store.set(pinned, { text: "Welcome!", by: "Ana" });
+ * ```
+ */
+export const key = <T>(name: string): Key<T> => ({ name });
+
+/** The name of a key, or a typed key. */
+export type KeyOf<T> = string | Key<T>;
+
+/** Which keys are listened to, or read: single ones, all that begin with a prefix (`""` means all keys), or both. */
+export interface Selector {
+  /** Single keys, absent ones included. */
+  keys?: readonly KeyOf<any>[];
+  /**
+   * And every key that is set and begins with one of these. Keys that show locks (`$lock/…`) are meant only by a prefix
+   * that begins with `$`.
+   */
+  prefixes?: readonly string[];
+}
+
+/** Who made a change, as they were when they made it. */
+export interface Author {
+  /** The id of the peer. */
+  readonly peerId: string;
+  /** The user id from its token; empty if it had none. */
+  readonly userId: string;
+  /** Its name. */
+  readonly name: string;
+}
+
+/**
+ * Why a key has a state: a peer wrote or removed it, its time to live ran out, the peer it was bound to is gone, or its
+ * session is over.
+ */
+export type Cause = "written" | "expired" | "peer_left" | "cleared";
+
+/** One state of one key: what a listener, a get or a set is told. It never changes. */
+export interface State<T = any> {
+  /** The key. */
+  readonly key: string;
+  /**
+   * The value; `null` when the key is absent. It cannot be changed, as others are given it too. An integer that a number
+   * cannot hold exactly is a `bigint`.
+   */
+  readonly value: T | null;
+  /** The value as compact JSON, as it was written; `"null"` when the key is absent. */
+  readonly json: string;
+  /** The revision of the store that this change made; 0 for a key that was never set, or whose removal is forgotten. */
+  readonly version: number;
+  /** When the change was made: server time in milliseconds since 1970; 0 when the version is 0. */
+  readonly updatedAt: number;
+  /** Why the key has this state. */
+  readonly cause: Cause;
+  /** When the key goes by itself: server time in milliseconds since 1970; undefined for never. */
+  readonly expiresAt: number | undefined;
+  /** Who made the change; undefined when the version is 0, or the key expired. */
+  readonly author: Author | undefined;
+  /** How many older states of this key this one stands for, which its listener missed; usually 0. */
+  readonly replaced: number;
+  /** True for a current value from before the end of the snapshot, false for a change. */
+  readonly isSnapshot: boolean;
+}
+
+/** The states of several keys at one revision of the store. */
+export interface States {
+  /** The revision. */
+  readonly revision: number;
+  /** The states. */
+  readonly states: readonly State[];
+}
+
+/** How much of its limits a store uses. */
+export interface Usage {
+  /** How many times the store has changed. */
+  readonly revision: number;
+  /** Keys that are set. */
+  readonly keys: number;
+  /** The most there may be. */
+  readonly maxKeys: number;
+  /** Bytes of keys and values together. */
+  readonly bytes: number;
+  /** The most there may be. */
+  readonly maxBytes: number;
+  /** The most bytes of one value. */
+  readonly maxValueBytes: number;
+}
+
+/** A peer as it was when it was told of. */
+export interface Peer {
+  /** Its id, unique in the room. */
+  readonly id: string;
+  /** The user id from its token; empty if it has none. */
+  readonly userId: string;
+  /** Its name; empty if it gave none. */
+  readonly name: string;
+  /** Its role. */
+  readonly role: string;
+  /** Its metadata: any text. */
+  readonly metadata: string;
+  /** When it joined: server time in milliseconds since 1970. */
+  readonly joinedAt: number;
+}
+
+const encoder = new TextEncoder();
+
+/** How many bytes of UTF-8 a text has. */
+export const bytes = (text: string): number => encoder.encode(text).length;
+
+/** Checks a text that the server would refuse, and with it perhaps the whole connection. */
+export function check(error: ErrorName, what: string, text: string, least: number, most: number): string {
+  const size = bytes(text);
+  if (size < least || size > most || /[\p{Cc}\p{Cs}]/u.test(text)) {
+    throw new SessionStoreError(error, `the ${what} must have ${least} to ${most} bytes of UTF-8, and no control characters`);
+  }
+  return text;
+}
+
+/** The checked name of a key. */
+export const keyName = (key: KeyOf<any>): string => check("INVALID_KEY", "key", typeof key === "string" ? key : key.name, 1, 256);
+
+/** A selector with checked names, each once. */
+export function checkedSelector({ keys = [], prefixes = [] }: Selector): { keys: string[]; prefixes: string[] } {
+  if (!keys.length && !prefixes.length) throw new SessionStoreError("INVALID_ARGUMENT", "there are no keys to listen to or to read");
+  const checked = prefixes.map((prefix) => check("INVALID_KEY", "prefix", prefix, 0, 256));
+  return { keys: [...new Set(keys.map(keyName))], prefixes: [...new Set(checked)] };
+}
+
+export const makeState = (fields: Partial<State> & { key: string }): State =>
+  Object.freeze({
+    value: null,
+    json: "null",
+    version: 0,
+    updatedAt: 0,
+    cause: "written",
+    expiresAt: undefined,
+    author: undefined,
+    replaced: 0,
+    isSnapshot: false,
+    ...fields,
+  } satisfies State);
+
+// ------------------------------------------------------------------ what arrives
+
+/** A value as text, on its way to being read. */
+class Raw {
+  constructor(readonly json: string) {}
+}
+
+/** A message whose values are still texts. Every field may be missing, or anything else: what reads them says so. */
+export const parseMessage = (text: string): any => parse(text, (json) => new Raw(json));
+
+/** Throws unless something is what it must be: then the message is one that this version cannot read. */
+function must(is: boolean): asserts is {
+  if (!is) throw new TypeError("unreadable");
+}
+
+const text = (value: unknown): string => {
+  must(typeof value === "string");
+  return value;
+};
+
+/** A version, a time or a count. */
+export const count = (value: unknown): number => {
+  must(Number.isSafeInteger(value) && (value as number) >= 0);
+  return value as number;
+};
+
+const maybe = <T>(value: unknown, read: (value: unknown) => T): T | undefined => (value == null ? undefined : read(value));
+
+export const list = <T>(value: unknown, read: (value: any) => T): T[] => {
+  must(Array.isArray(value));
+  return value.map(read);
+};
+
+const causes: Record<string, Cause> = { expired: "expired", "peer-left": "peer_left" };
+
+export const readState = (wire: any): State => {
+  must(wire.data instanceof Raw);
+  const { json } = wire.data;
+  return makeState({
+    key: text(wire.key),
+    value: parseValue(json),
+    json,
+    version: count(wire.change_version),
+    updatedAt: maybe(wire.updated_at, count) ?? 0,
+    cause: causes[wire.reason] ?? "written",
+    expiresAt: maybe(wire.expires_at, count),
+    author: maybe(wire.updated_by, (peerId) =>
+      Object.freeze({ peerId: text(peerId), userId: text(wire.author?.user_id ?? ""), name: text(wire.author?.name ?? "") }),
+    ),
+    replaced: maybe(wire.replaced, count) ?? 0,
+  });
+};
+
+export const readStates = (wire: any): States => ({ revision: count(wire.revision), states: list(wire.values, readState) });
+
+export const readUsage = (wire: any): Usage => ({
+  revision: count(wire.revision),
+  keys: count(wire.keys),
+  maxKeys: count(wire.max_keys),
+  bytes: count(wire.bytes),
+  maxBytes: count(wire.max_bytes),
+  maxValueBytes: count(wire.max_value_bytes),
+});
+
+export const readKeys = (wire: any): string[] => list(wire.keys, text);
+
+export const readPeer = (wire: any): Peer => {
+  const { info = {} } = wire;
+  return Object.freeze({
+    id: text(wire.peer_id),
+    userId: text(info.user_id ?? ""),
+    name: text(info.name ?? ""),
+    role: text(wire.role ?? ""),
+    metadata: text(info.data instanceof Raw ? (parseValue(info.data.json) ?? "") : ""),
+    joinedAt: maybe(wire.joined_at, count) ?? 0,
+  });
+};
+
+/** The peers of a `peer-list`, one of which may have the id `data`. */
+export const readPeers = (wire: any): Peer[] =>
+  Object.values(wire.peers).map((peer) => readPeer(peer instanceof Raw ? parseMessage(peer.json) : peer));
+
+export const readWelcome = (wire: any) => ({
+  sessionId: text(wire.session_id),
+  revision: count(wire.revision),
+  returned: wire.returned === true,
+  peerNumber: maybe(wire.peer_number, count) ?? 0,
+  resumes: wire.resumes === true,
+});
+
+export const readError = (wire: any): SessionStoreError => {
+  const details = wire.data instanceof Raw ? (parseMessage(wire.data.json) ?? {}) : {};
+  return new SessionStoreError(nameOf(wire.code), text(wire.message), {
+    current: maybe(details.current, readState),
+    check: maybe(details.check, count),
+    write: maybe(details.write, count),
+    retryAfterMs: maybe(details.retry_after_ms, count),
+  });
+};
