@@ -1,106 +1,119 @@
 import { SessionStoreError } from "./errors.js";
 
-/** A value in JSON. Integers that a `number` does not hold exactly are read as `bigint`, and may be written as such. */
-export type Json = null | boolean | number | bigint | string | readonly Json[] | { readonly [member: string]: Json };
+/**
+ * JSON as it is written, for values whose very text matters: `1.0` instead of `1`, or one that was made elsewhere.
+ *
+ * ```ts
+ * await store.set("price", new JsonText("1.0"));
+ * ```
+ */
+export class JsonText {
+  /** The text. */
+  readonly text: string;
 
-/** JSON text that stands as it is. @internal */
-export class Raw {
-    constructor(readonly _json: string) {}
+  /** @throws {@link SessionStoreError} `INVALID_JSON` for what is none. */
+  constructor(text: string) {
+    try {
+      JSON.parse(text);
+    } catch {
+      throw new SessionStoreError("INVALID_JSON", "the text is no JSON; strings need quotes");
+    }
+    this.text = text;
+  }
+}
+
+const tokens = /\s*("[^"\\]*(?:\\.[^"\\]*)*"|[[\]{},:]|[^\s[\]{},:"]+)\s*/y;
+
+const fail = (): never => {
+  throw new SyntaxError("no JSON");
+};
+
+/**
+ * Reads JSON whose integers keep every digit: those that a number cannot hold exactly become a `bigint`.
+ *
+ * @param data what becomes of the members named `data`, given as text; they are values of the store, which are kept as
+ *   they were written
+ * @throws SyntaxError
+ */
+export function parse(text: string, data?: (json: string) => unknown): any {
+  let at = 0;
+  const next = (): string => {
+    tokens.lastIndex = at;
+    const found = tokens.exec(text)?.[1] ?? fail();
+    at = tokens.lastIndex;
+    return found;
+  };
+  const asText = (): string => {
+    const start = at;
+    let depth = 0;
+    do {
+      const found = next();
+      depth += /^[[{]/.test(found) ? 1 : /^[\]}]/.test(found) ? -1 : 0;
+    } while (depth > 0);
+    return text.slice(start, at).trim();
+  };
+  const list = <T>(end: string, item: (first: string) => T): T[] => {
+    const items: T[] = [];
+    let found = next();
+    if (found === end) return items;
+    for (;;) {
+      items.push(item(found));
+      found = next();
+      if (found === end) return items;
+      if (found !== ",") fail();
+      found = next();
+    }
+  };
+  const value = (found: string): unknown => {
+    if (found === "[") return list("]", value);
+    if (found !== "{") return /^-?\d{16,}$/.test(found) && !Number.isSafeInteger(+found) ? BigInt(found) : JSON.parse(found);
+    const member = (quoted: string): [string, unknown] => {
+      const name: string = JSON.parse(quoted);
+      if (next() !== ":") fail();
+      return [name, data && name === "data" ? data(asText()) : value(next())];
+    };
+    // Own members whatever their names: `__proto__` is one like any other.
+    return Object.fromEntries(list("}", member));
+  };
+  const result = value(next());
+  return at < text.length ? fail() : result;
+}
+
+/** Nobody who is given a value can change it for those who are given it too. */
+function frozen<T>(value: T): T {
+  if (typeof value === "object" && value) Object.values(Object.freeze(value)).forEach(frozen);
+  return value;
+}
+
+/** Reads a value of the store. */
+export const parseValue = (json: string): any => frozen(/\d{16}/.test(json) ? parse(json) : JSON.parse(json));
+
+/** Undefined for what JSON leaves out. */
+function write(value: any): string | undefined {
+  if (typeof value === "bigint") return String(value);
+  if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError(`${value} is no JSON`);
+  if (typeof value !== "object" || !value) return JSON.stringify(value);
+  if (value instanceof JsonText) return value.text;
+  if (typeof value.toJSON === "function") return write(value.toJSON());
+  if (Array.isArray(value)) return `[${Array.from(value, (item) => write(item) ?? "null")}]`;
+  const members = Object.entries(value).map(([name, member]) => [JSON.stringify(name), write(member)]);
+  return `{${members.filter(([, text]) => text !== undefined).map((member) => member.join(":"))}}`;
 }
 
 /**
- * Reads JSON, integers exactly. With `keepData`, what is called `data` stays text: values are passed on as they were
- * written, byte for byte. Throws for what is no JSON. @internal
+ * Writes a value as JSON, as `JSON.stringify` does, but with a `bigint` as an integer, and without turning a number that
+ * is none into `null`.
+ *
+ * @throws {@link SessionStoreError} `INVALID_JSON` for what is no JSON: undefined, a function, `NaN`, a cycle.
  */
-export function parseJson(text: string, keepData = false): unknown {
-    // The engine's own parser, which is faster, would round such integers.
-    if (!keepData && !/\d{16}/.test(text)) return JSON.parse(text) as unknown;
-    const tokens = /\s*([[\]{}:,]|"[^"\\]*(?:\\.[^"\\]*)*"|[-+.\w]+)/y;
-    let token = "";
-    const next = () => (token = tokens.exec(text)?.[1] ?? fail());
-    // Reads the value that begins with the current token.
-    const read = (): unknown => {
-        if (token === "[" || token === "{") {
-            const isArray = token === "[";
-            const end = isArray ? "]" : "}";
-            const members: [string, unknown][] = [];
-            if (next() !== end) {
-                for (;;) {
-                    let name = "";
-                    if (!isArray) {
-                        name = JSON.parse(token[0] === '"' ? token : "") as string;
-                        if (next() !== ":") fail();
-                        next();
-                    }
-                    const from = tokens.lastIndex - token.length;
-                    const value = read();
-                    members.push([name, keepData && name === "data" ? text.slice(from, tokens.lastIndex) : value]);
-                    if (next() === end) break;
-                    if (token !== ",") fail();
-                    next();
-                }
-            }
-            // Also a member called __proto__ is one like others.
-            return isArray ? members.map((member) => member[1]) : Object.fromEntries(members);
-        }
-        const plain = JSON.parse(token) as unknown;
-        return typeof plain === "number" && !Number.isSafeInteger(plain) && /^-?\d+$/.test(token) ? BigInt(token) : plain;
-    };
-    next();
-    const value = read();
-    if (text.slice(tokens.lastIndex).trim()) fail();
-    return value;
-}
-
-function fail(): never {
-    throw new SyntaxError();
-}
-
-/** So many random bytes as hexadecimal digits. @internal */
-export function randomHex(bytes: number): string {
-    return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-// Marks integers on their way through the engine's writer, which refuses bigints. Random, so that no text of an app's
-// looks like one.
-const MARK = randomHex(16);
-
-/** Writes JSON, integers exactly. `INVALID_JSON` for what JSON does not have. @internal */
-export function writeJson(value: unknown): string {
-    let hasMarks = false;
-    const replace = (_: string, part: unknown) => {
-        if (typeof part === "bigint") {
-            hasMarks = true;
-            return MARK + part;
-        }
-        // The engine would write null, which removes the key.
-        return typeof part === "number" && !Number.isFinite(part) ? fail() : part;
-    };
-    let text: string | undefined;
-    try {
-        text = JSON.stringify(value, replace) as string | undefined;
-    } catch {
-        // Told below.
-    }
-    if (text === undefined) throw new SessionStoreError("INVALID_JSON", "the value is nothing that JSON has");
-    return hasMarks ? text.replace(RegExp(`"${MARK}(-?\\d+)"`, "g"), "$1") : text;
-}
-
-/** Text of an app's that is to be JSON, checked. @internal */
-export function rawJson(text: string): Raw {
-    try {
-        JSON.parse(text);
-    } catch {
-        throw new SessionStoreError("INVALID_JSON", "the text is no JSON; strings need quotes");
-    }
-    return new Raw(text);
-}
-
-/** Members of an object on the wire; those that are undefined are left out. @internal */
-export type Members = { readonly [name: string]: unknown };
-
-/** Writes an object whose members may be raw. @internal */
-export function writeObject(members: Members): string {
-    const written = Object.entries(members).filter(([, value]) => value !== undefined);
-    return `{${written.map(([name, value]) => `"${name}":${value instanceof Raw ? value._json : writeJson(value)}`).join()}}`;
+export function stringify(value: unknown): string {
+  let text: string | undefined;
+  let why = "undefined is no JSON; null removes a key";
+  try {
+    text = write(value);
+  } catch (error) {
+    why = String(error);
+  }
+  if (text === undefined) throw new SessionStoreError("INVALID_JSON", `the value cannot be written as JSON: ${why}`);
+  return text;
 }

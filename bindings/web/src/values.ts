@@ -168,8 +168,8 @@ class Raw {
 export const parseMessage = (text: string): any => parse(text, (json) => new Raw(json));
 
 /** Throws unless something is what it must be: then the message is one that this version cannot read. */
-function must(is: boolean): asserts is {
-  if (!is) throw new TypeError("unreadable");
+function must(holds: boolean): asserts holds {
+  if (!holds) throw new TypeError("unreadable");
 }
 
 const text = (value: unknown): string => {

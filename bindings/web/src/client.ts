@@ -1,0 +1,147 @@
+import { type ClientListener, type ClientOptions, type ConnectionState, Core, type PeerChange, type RequestOptions, type Subscription } from "./core.js";
+import { SessionStoreError } from "./errors.js";
+import { type Inbox, iterate } from "./iterate.js";
+import { Store } from "./store.js";
+import { type Peer, check } from "./values.js";
+
+/**
+ * A client: one peer in one room. It joins in the background and reconnects by itself.
+ *
+ * ```ts
+ * const client = new Client({ url: "ws://127.0.0.1:7350", room: "lobby", name: "Ana" });
+ * const store = await client.join();
+ * await store.set("spotlight", client.peerId);
+ * await client.leave();
+ * ```
+ */
+export class Client {
+  /** The store of the room. It may be used at once: until the room is joined, requests wait. */
+  readonly store: Store;
+  readonly #core: Core;
+
+  /**
+   * Opens a client and returns at once.
+   *
+   * @throws {@link SessionStoreError} `INVALID_URL`, `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT`. That the server
+   *   cannot be reached is no error here: {@link join} and listeners tell it
+   */
+  constructor(options: ClientOptions) {
+    this.#core = new Core(options);
+    this.store = new Store(this.#core);
+  }
+
+  /** This peer's id. */
+  get peerId(): string {
+    return this.#core._peerId;
+  }
+
+  /** Where the client stands. */
+  get state(): ConnectionState {
+    return this.#core._state;
+  }
+
+  /** Why the client is not connected; undefined while it is, and when the app has closed it. */
+  get error(): SessionStoreError | undefined {
+    return this.#core._error;
+  }
+
+  /** The id of the session; undefined before the first join. */
+  get sessionId(): string | undefined {
+    return this.#core._replica._sessionId;
+  }
+
+  /**
+   * Waits until the room is joined.
+   *
+   * @returns the store of the room
+   * @throws {@link SessionStoreError} `CLOSED`, or the reason for which the client closed, such as `UNAUTHORIZED`
+   */
+  async join({ signal }: RequestOptions = {}): Promise<Store> {
+    signal?.throwIfAborted();
+    const core = this.#core;
+    while (!core._joinedOnce) {
+      if (core._state === "closed") throw core._error ?? new SessionStoreError("CLOSED");
+      await new Promise<void>((resolve, reject) => {
+        const abort = () => {
+          subscription.cancel();
+          reject(signal!.reason);
+        };
+        const told = () => {
+          signal?.removeEventListener("abort", abort);
+          subscription.cancel();
+          resolve();
+        };
+        const subscription = core._observe({ onState: told });
+        signal?.addEventListener("abort", abort);
+      });
+    }
+    if (core._state === "closed") throw core._error ?? new SessionStoreError("CLOSED");
+    return this.store;
+  }
+
+  /** Everybody in the room as this client knows it, itself included, in the order of their ids. The same array until it changes. */
+  peers(): readonly Peer[] {
+    return this.#core._peers();
+  }
+
+  /**
+   * Tells a listener of the connection, of other peers, of errors that no request is waiting for, and of a token that
+   * expires.
+   *
+   * @throws {@link SessionStoreError} `CLOSED`
+   */
+  listen(listener: ClientListener): Subscription {
+    return this.#core._observe(listener);
+  }
+
+  /** Other peers, as they come, change and go: first those who are in the room. Of a slow loop who came and went is left out. */
+  peerChanges({ signal }: RequestOptions = {}): AsyncGenerator<PeerChange, void, void> {
+    const listen = ({ waiting, wake, end }: Inbox<PeerChange>) =>
+      this.#core._observe({
+        onPeer: (change) => {
+          const { type, peer } = change;
+          const older = waiting.get(peer.id)?.type;
+          waiting.delete(peer.id);
+          // Who was not told of yet is told of as joined, or not at all.
+          if (older !== "joined") waiting.set(peer.id, older === "left" ? { type: "updated", peer } : change);
+          else if (type !== "left") waiting.set(peer.id, { type: older, peer });
+          wake();
+        },
+        onDropped: () => end(this.#core._error),
+      });
+    return iterate(listen, signal);
+  }
+
+  /** Changes this peer's name, its metadata, or both; what is left out stays. */
+  async updatePeer({ name, metadata, signal }: { name?: string; metadata?: string } & RequestOptions): Promise<void> {
+    if (name !== undefined) check("INVALID_PEER", "peer name", name, 0, 256);
+    return this.#core._updatePeer(name, metadata, { signal });
+  }
+
+  /**
+   * Hands in a fresh token before the old one expires, without a break: for the same room and user, maybe with another
+   * role, which counts from then on. From now on the client connects with it.
+   *
+   * @throws {@link SessionStoreError} `UNAUTHORIZED`, `TOKEN_EXPIRED`, after which the old token counts; `INVALID_ARGUMENT`
+   *   when the server is open
+   */
+  async renewToken(token: string, options?: RequestOptions): Promise<void> {
+    return this.#core._renewToken(token, options);
+  }
+
+  /**
+   * Leaves the room and waits until the server knows: everybody is told at once, instead of after the grace period, and
+   * the client closes.
+   */
+  async leave(options?: RequestOptions): Promise<void> {
+    return this.#core._leave(options);
+  }
+
+  /**
+   * Closes the client at once, and leaves the room in the background: what waits ends with `CLOSED`, then every listener is
+   * dropped. May be called anywhere, and again.
+   */
+  close(): void {
+    this.#core._close();
+  }
+}
