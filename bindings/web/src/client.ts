@@ -1,5 +1,5 @@
-import { type ClientListener, type ClientOptions, type ConnectionState, Core, type PeerChange, type RequestOptions, type Subscription } from "./core.js";
-import { SessionStoreError } from "./errors.js";
+import { type ClientListener, type ClientOptions, type ConnectionState, type Core, makeCore, type PeerChange, type RequestOptions, type Subscription } from "./core.js";
+import { type SessionStoreError, fault } from "./errors.js";
 import { type Inbox, iterate } from "./iterate.js";
 import { Store } from "./store.js";
 import { type Peer, check } from "./values.js";
@@ -26,7 +26,7 @@ export class Client {
    *   cannot be reached is no error here: {@link join} and listeners tell it
    */
   constructor(options: ClientOptions) {
-    this.#core = new Core(options);
+    this.#core = makeCore(options);
     this.store = new Store(this.#core);
   }
 
@@ -60,7 +60,7 @@ export class Client {
     signal?.throwIfAborted();
     const core = this.#core;
     while (!core._joinedOnce) {
-      if (core._state === "closed") throw core._error ?? new SessionStoreError("CLOSED");
+      if (core._state === "closed") throw core._error ?? fault("CLOSED");
       await new Promise<void>((resolve, reject) => {
         const abort = () => {
           subscription.cancel();
@@ -75,7 +75,7 @@ export class Client {
         signal?.addEventListener("abort", abort);
       });
     }
-    if (core._state === "closed") throw core._error ?? new SessionStoreError("CLOSED");
+    if (core._state === "closed") throw core._error ?? fault("CLOSED");
     return this.store;
   }
 

@@ -1,6 +1,6 @@
-import { SessionStoreError, nameOf, type ErrorName } from "./errors.js";
+import { type SessionStoreError, fault, nameOf, type ErrorName } from "./errors.js";
 import { stringify } from "./json.js";
-import { Replica } from "./replica.js";
+import { type Listening, Replica } from "./replica.js";
 import {
   type Peer,
   type Selector,
@@ -8,14 +8,12 @@ import {
   bytes,
   check,
   checkedSelector,
-  count,
-  list,
+  must,
   parseMessage,
   readError,
   readPeer,
   readPeers,
   readState,
-  readWelcome,
 } from "./values.js";
 
 /** Where a client stands. */
@@ -167,8 +165,8 @@ const TOLD_AT_ONCE = 32;
 /** So many requests may be named that wait although later ones were answered. */
 const MAX_EXCEPTIONS = 16;
 
-/** A listen set whose query would be longer is sent as a message: servers and proxies bound the head of a request, usually at 8 KiB. */
-const MAX_QUERY_BYTES = 4096;
+/** A longer listen set is sent as a message: servers and proxies bound the head of a request, usually at 8 KiB, and escapes lengthen it. */
+const MAX_QUERY_LENGTH = 2048;
 
 /** A longer time would end at once. */
 export const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -206,7 +204,7 @@ const isChange = (request: Pending) => request._kind === Kind.Change || request.
 /** What a request that ends without an answer is told: that nobody knows whether it was applied, if that is so. */
 const unanswered = (request: Pending, reason: SessionStoreError) =>
   isChange(request) && request._stage
-    ? asError("OUTCOME_UNKNOWN", `The request was sent and may have been applied; look at the current state. Then: ${reason.message}`)
+    ? fault("OUTCOME_UNKNOWN", `the request was sent and may have been applied; then: ${reason.message}`)
     : reason;
 
 /** Where the server is, without a query. */
@@ -217,131 +215,124 @@ function address(url: string): string {
   } catch {}
   const { protocol, search, hash, username, password } = parsed ?? {};
   if (!parsed || !/^wss?:$/.test(protocol!) || search || hash || username || password) {
-    throw asError("INVALID_URL", "the URL looks like ws://host:port or wss://host:port/path, without a query, user name or password");
+    throw fault("INVALID_URL", "the URL looks like ws://host:port or wss://host/path, and has no query and no password");
   }
   if (parsed.pathname === "/") parsed.pathname = "/ws";
   return parsed.href;
 }
 
 /** The life of one client: joining, requests, listeners, coming back. */
-export class Core {
-  readonly _peerId: string;
-  _state: ConnectionState = "connecting";
-  _joinedOnce = false;
+export function makeCore(options: ClientOptions) {
+  const { room, token, name = "", role, userId = "", metadata = "" } = options;
+  const baseUrl = address(options.url);
+  if (room !== undefined || !token) check("INVALID_ROOM", "room name", room ?? "", 1, 128);
+  check("INVALID_PEER", "peer name", name, 0, 256);
+  check("INVALID_PEER", "user id", userId, 0, 128);
+  if (role !== undefined) check("INVALID_PEER", "role", role, 1, 64);
+  checkMetadata(metadata);
+  const peerId = check("INVALID_PEER", "peer id", options.peerId ?? random(), 1, 128);
+  const {
+    requestTimeoutMs = 10_000,
+    connectTimeoutMs = 10_000,
+    reconnectMinMs = 250,
+    reconnectMaxMs = 10_000,
+    heartbeatMs = 10_000,
+    maxPending = 1_024,
+    failFast,
+    reportError = globalThis.reportError ?? console.error,
+    WebSocket = globalThis.WebSocket as (new (url: string) => WebSocketLike) | undefined,
+  } = options;
+  if (!(Math.min(requestTimeoutMs, connectTimeoutMs, reconnectMinMs, heartbeatMs, maxPending) > 0 && reconnectMaxMs >= reconnectMinMs)) {
+    throw fault("INVALID_ARGUMENT", "times and maxPending must be above 0, reconnectMaxMs not below reconnectMinMs");
+  }
+  if (!WebSocket) throw fault("INVALID_ARGUMENT", 'there is no WebSocket here; pass that of the package "ws"');
+
+  let state: ConnectionState = "connecting";
+  let joinedOnce = false;
   /** Why the client is not connected. */
-  _error: SessionStoreError | undefined;
-  readonly _replica: Replica;
-  readonly _tied = new Set<Tied>();
-  readonly _requestTimeoutMs: number;
+  let lastError: SessionStoreError | undefined;
+  const tied = new Set<Tied>();
+  const secret = random();
+  let bearer = token;
+  let current: WebSocketLike | undefined;
 
-  private readonly _options: ClientOptions;
-  private readonly _url: string;
-  private readonly _secret = random();
-  private _token: string | undefined;
-  private _socket: WebSocketLike | undefined;
+  const updates = new Set<Cell<ClientListener>>();
+  const peerMap = new Map<string, Peer>();
+  let peerList: readonly Peer[] | undefined;
 
-  private readonly _cells = new Map<number, Cell<KeyChangeListener>>();
-  private readonly _updates = new Set<Cell<ClientListener>>();
-  private _lastListener = 0;
-  private _peerMap = new Map<string, Peer>();
-  private _peerList: readonly Peer[] | undefined;
-
-  private readonly _pending = new Map<number, Pending>();
-  private _lastId = 0;
-  private _inFlight = 0;
-  private _inFlightBytes = 0;
+  const pending = new Map<number, Pending>();
+  let lastId = 0;
+  /** Changes that are sent and have no answer, and the bytes of their messages. */
+  let inFlight = 0;
+  let inFlightBytes = 0;
   /** The highest id of a change that was sent and has ended, and how many have since the server was told. */
-  private _lastEnded = 0;
-  private _ended = 0;
+  let lastEnded = 0;
+  let ended = 0;
   /** Requests for locks that nobody waits for any more: what is granted yet is given back. */
-  private readonly _abandoned = new Set<number>();
+  const abandoned = new Set<number>();
 
   /** The generation of the listen set that the server's next snapshot answers, and the one last sent. */
-  private _answeredListen = 0;
-  private _sentListen = 0;
+  let answeredListen = 0;
+  let sentListen = 0;
   /** Listen requests without an answer: id and generation. */
-  private _listens: [id: number, generation: number][] = [];
-  private _listenAgain: ReturnType<typeof setTimeout> | undefined;
+  let listens: [id: number, generation: number][] = [];
+  let listenAgain: Timer;
   /** Whether the last attempt was refused without a reason: then the listen set is not what it is tried with again. */
-  private _refusedUnseen = false;
+  let refusedUnseen = false;
 
-  private _joinId = 0;
-  private _peerNumber: number | undefined;
-  private _resumes = false;
-  private _welcomed = false;
-  private _lastHeard = 0;
-  private _pinged = false;
-  private _comeBackMs: number | undefined;
-  private _attempts = 0;
+  let joinId = 0;
+  let peerNumber: number | undefined;
+  /** Whether the server applies once what is sent again. */
+  let resumes = false;
+  /** The join was granted on this connection, and the peer list is still to come. */
+  let welcomed = false;
+  let lastHeard = 0;
+  let pinged = false;
+  /** After what time the server said to come back when it stopped. */
+  let comeBackMs: number | undefined;
+  /** Attempts to connect since the last that joined. */
+  let attempts = 0;
   /** The next attempt, the end of the time for this one, or the next heartbeat: never two at a time. */
-  private _timer: ReturnType<typeof setTimeout> | undefined;
+  let timer: Timer;
 
-  private _queue: (() => void)[] = [];
-  private _wakes = false;
-  private _drains = false;
+  let queue: (() => void)[] = [];
+  let wakes = false;
+  let drains = false;
 
-  constructor(options: ClientOptions) {
-    const { room, token, name = "", role, userId = "", metadata = "" } = options;
-    this._url = address(options.url);
-    if (room !== undefined || !token) check("INVALID_ROOM", "room name", room ?? "", 1, 128);
-    check("INVALID_PEER", "peer name", name, 0, 256);
-    check("INVALID_PEER", "user id", userId, 0, 128);
-    if (role !== undefined) check("INVALID_PEER", "role", role, 1, 64);
-    if (bytes(metadata) > 2048) throw asError("INVALID_PEER", "the peer metadata must have at most 2,048 bytes");
-    this._peerId = check("INVALID_PEER", "peer id", options.peerId ?? random(), 1, 128);
-    this._options = { requestTimeoutMs: 10_000, connectTimeoutMs: 10_000, reconnectMinMs: 250, reconnectMaxMs: 10_000, heartbeatMs: 10_000, maxPending: 1_024, ...options };
-    const { requestTimeoutMs, connectTimeoutMs, reconnectMinMs, reconnectMaxMs, heartbeatMs, maxPending } = this._options;
-    const numbers = [requestTimeoutMs, connectTimeoutMs, reconnectMinMs, heartbeatMs, maxPending];
-    if (!numbers.every((number) => number! > 0) || !(reconnectMaxMs! >= reconnectMinMs!)) {
-      throw asError("INVALID_ARGUMENT", "time-outs and maxPending must be above 0, and reconnectMaxMs not below reconnectMinMs");
-    }
-    const makeSocket = options.WebSocket ?? (globalThis.WebSocket as (new (url: string) => WebSocketLike) | undefined);
-    if (!makeSocket) {
-      throw asError("INVALID_ARGUMENT", 'there is no WebSocket here; install the package "ws" and pass its WebSocket with the options');
-    }
-    this._options.WebSocket = makeSocket;
-    this._requestTimeoutMs = requestTimeoutMs!;
-    this._token = token;
-    this._replica = new Replica((id, state) => {
-      const cell = this._cells.get(id);
-      if (cell) this._deliver(cell, (listener) => (state ? listener.onKeyChanged?.(state) : listener.onSnapshotEnd?.()));
-    });
-    // The network is back: nobody waits any longer.
-    globalThis.addEventListener?.("online", this._online);
-    this._connect();
-  }
+  const replica = new Replica();
 
-  private readonly _online = () => {
-    if (!this._socket) this._connect();
+  // The network is back: nobody waits any longer.
+  const online = () => {
+    if (!current) connect();
   };
 
   // ---------------------------------------------------------------- telling
 
   /** Does something after everything that was to be told before, and never inside a call of the app. */
-  _push(item: () => void): void {
-    this._queue.push(item);
-    this._wake();
+  function push(item: () => void): void {
+    queue.push(item);
+    wake();
   }
 
   /** Sends and tells what waits, as soon as the app's own code has run. */
-  private _wake(): void {
-    if (this._wakes) return;
-    this._wakes = true;
-    queueMicrotask(() => this._drain());
+  function wake(): void {
+    if (wakes) return;
+    wakes = true;
+    queueMicrotask(() => drain());
   }
 
-  private _drain(): void {
-    if (this._drains) return;
-    this._wakes = this._drains = true;
-    for (let at = 0; at < this._queue.length; at++) this._safely(this._queue[at]!);
-    this._queue = [];
-    this._wakes = this._drains = false;
-    this._flush();
+  function drain(): void {
+    if (drains) return;
+    wakes = drains = true;
+    for (let at = 0; at < queue.length; at++) safely(queue[at]!);
+    queue = [];
+    wakes = drains = false;
+    flush();
   }
 
   /** What a listener throws, or its promise, concerns nobody else. */
-  private _safely(call: () => unknown): void {
-    const report = (error: unknown) => (this._options.reportError ?? globalThis.reportError ?? console.error)(error);
+  function safely(call: () => unknown): void {
+    const report = (error: unknown) => reportError(error);
     try {
       const result = call();
       if (result instanceof Promise) result.catch(report);
@@ -352,101 +343,106 @@ export class Core {
     }
   }
 
-  private _deliver<L extends { onDropped?(): void }>(cell: Cell<L>, call: (listener: L) => unknown): void {
-    this._push(() => (cell._live ? call(cell._listener) : undefined));
+  function deliver<L extends { onDropped?(): void }>(cell: Cell<L>, call: (listener: L) => unknown): void {
+    push(() => (cell._live ? call(cell._listener) : undefined));
   }
 
-  private _drop<L extends { onDropped?(): void }>(cell: Cell<L>): void {
+  function drop(cell: Cell<{ onDropped?(): void }>): void {
+    if (!cell._live) return;
     cell._live = false;
-    this._push(() => cell._listener.onDropped?.());
+    push(() => cell._listener.onDropped?.());
   }
 
-  private _tell(call: (listener: ClientListener) => unknown): void {
-    this._updates.forEach((cell) => this._deliver(cell, call));
+  function tell(call: (listener: ClientListener) => unknown): void {
+    updates.forEach((cell) => deliver(cell, call));
   }
 
-  private _tellState(state: ConnectionState, error?: SessionStoreError): void {
-    this._state = state;
-    this._error = error;
-    this._tell((listener) => listener.onState?.(state, error));
+  function tellState(now: ConnectionState, why?: SessionStoreError): void {
+    state = now;
+    lastError = why;
+    tell((listener) => listener.onState?.(now, why));
   }
 
   // ---------------------------------------------------------------- listeners
 
-  _listen(selector: Selector, listener: KeyChangeListener): Subscription {
+  function listen(selector: Selector, listener: KeyChangeListener): Subscription {
     const { keys, prefixes } = checkedSelector(selector);
-    this._mustBeOpen();
-    const id = ++this._lastListener;
+    mustBeOpen();
     const cell = { _listener: listener, _live: true };
-    this._cells.set(id, cell);
-    this._replica._add(id, keys, prefixes);
-    this._wake();
+    const one: Listening = {
+      _keys: keys,
+      _prefixes: prefixes,
+      _tell: (state) => deliver(cell, () => (state ? listener.onKeyChanged?.(state) : listener.onSnapshotEnd?.())),
+      _end: (error) =>
+        error
+          ? push(() => {
+              if (cell._live) safely(() => listener.onRefused?.(error));
+              drop(cell);
+            })
+          : drop(cell),
+    };
+    replica._add(one);
+    wake();
     return {
       cancel: () => {
-        if (!cell._live) return;
-        this._cells.delete(id);
-        this._replica._remove(id);
-        this._drop(cell);
+        replica._remove(one);
+        drop(cell);
+        wake();
       },
     };
   }
 
-  _observe(listener: ClientListener): Subscription {
-    this._mustBeOpen();
+  function observe(listener: ClientListener): Subscription {
+    mustBeOpen();
     const cell = { _listener: listener, _live: true };
     // Those who are here are told to this listener alone.
-    this._others().forEach((peer) => this._deliver(cell, (listener) => listener.onPeer?.({ type: "joined", peer })));
-    this._updates.add(cell);
+    others().forEach((peer) => deliver(cell, (listener) => listener.onPeer?.({ type: "joined", peer })));
+    updates.add(cell);
     return {
       cancel: () => {
-        this._updates.delete(cell);
-        if (cell._live) this._drop(cell);
+        updates.delete(cell);
+        drop(cell);
       },
     };
   }
 
-  private _mustBeOpen(): void {
-    if (this._state === "closed") throw asError("CLOSED");
+  function mustBeOpen(): void {
+    if (state === "closed") throw fault("CLOSED");
   }
 
-  private _endListeners(ids: readonly number[], error: SessionStoreError): void {
-    for (const id of ids) {
-      const cell = this._cells.get(id);
-      this._replica._remove(id);
-      if (!cell || !this._cells.delete(id)) continue;
-      this._push(() => {
-        if (cell._live) this._safely(() => cell._listener.onRefused?.(error));
-        if (cell._live) this._drop(cell);
-      });
+  function endListeners(ended: readonly Listening[], error?: SessionStoreError): void {
+    for (const one of ended) {
+      replica._remove(one);
+      one._end(error);
     }
   }
 
   /** Ends the listeners that wait for a listen set, or all when none waits: then the set as a whole is too much. */
-  private _refuseListeners(generation: number, error: SessionStoreError): void {
-    const refused = this._replica._waiting(generation);
-    this._endListeners(refused.length ? refused : [...this._cells.keys()], error);
+  function refuseListeners(generation: number, error: SessionStoreError): void {
+    const refused = replica._waiting(generation);
+    endListeners(refused.length ? refused : [...replica._listeners], error);
   }
 
   // ---------------------------------------------------------------- peers
 
   /** Everybody in the room, in the order of their ids; the same array until it changes. */
-  _peers(): readonly Peer[] {
-    return (this._peerList ??= Object.freeze([...this._peerMap.values()].sort((a, b) => (a.id < b.id ? -1 : 1))));
+  function peers(): readonly Peer[] {
+    return (peerList ??= Object.freeze([...peerMap.values()].sort((a, b) => (a.id < b.id ? -1 : 1))));
   }
 
-  private _others(): Peer[] {
-    return [...this._peerMap.values()].filter((peer) => peer.id !== this._peerId);
+  function others(): Peer[] {
+    return [...peerMap.values()].filter((peer) => peer.id !== peerId);
   }
 
-  private _setPeer(id: string, peer: Peer | undefined): void {
-    const before = this._peerMap.get(id);
+  function setPeer(id: string, peer: Peer | undefined): void {
+    const before = peerMap.get(id);
     if (before && peer && stringify(before) === stringify(peer)) return;
-    if (peer) this._peerMap.set(id, peer);
-    else if (!this._peerMap.delete(id)) return;
-    this._peerList = undefined;
-    if (id === this._peerId) return;
+    if (peer) peerMap.set(id, peer);
+    else if (!peerMap.delete(id)) return;
+    peerList = undefined;
+    if (id === peerId) return;
     const type = !peer ? "left" : before ? "updated" : "joined";
-    this._tell((listener) => listener.onPeer?.({ type, peer: (peer ?? before)! }));
+    tell((listener) => listener.onPeer?.({ type, peer: (peer ?? before)! }));
   }
 
   // ---------------------------------------------------------------- requests
@@ -456,23 +452,23 @@ export class Core {
    *
    * @param late for a lock that is granted when nobody waits for it any more
    */
-  _request<T>(
+  function request<T>(
     method: string,
     params: object,
     kind: Kind,
     read: (result: any) => T,
-    { signal, timeoutMs = this._requestTimeoutMs, late = false }: RequestOptions & { timeoutMs?: number; late?: boolean } = {},
+    { signal, timeoutMs = requestTimeoutMs, late = false }: RequestOptions & { timeoutMs?: number; late?: boolean } = {},
   ): Promise<T> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      this._mustBeOpen();
-      if (this._pending.size >= this._options.maxPending!) throw asError("QUEUE_FULL");
-      const id = ++this._lastId;
+      mustBeOpen();
+      if (pending.size >= maxPending) throw fault("QUEUE_FULL");
+      const id = ++lastId;
       const frame = `{"id":${id},"method":"${method}","params":${stringify(params)}}`;
       const end = (how: () => void) => {
-        clearTimeout(timer);
+        clearTimeout(timeout);
         signal?.removeEventListener("abort", abort);
-        this._push(how);
+        push(how);
       };
       const request: Pending = {
         _kind: kind,
@@ -484,166 +480,158 @@ export class Core {
           try {
             value = read(result);
           } catch {
-            return request._failed(asError("INTERNAL", "the server's answer cannot be read"));
+            return request._failed(fault("INTERNAL", "the server's answer cannot be read"));
           }
           end(() => resolve(value));
         },
         _failed: (error) => end(() => reject(error)),
       };
       const giveUp = (reason: unknown) => {
-        if (late && request._stage) this._abandoned.add(id);
-        this._take(id)?._failed(reason);
+        if (late && request._stage) abandoned.add(id);
+        take(id)?._failed(reason);
       };
-      const timer = setTimeout(() => giveUp(late ? asError("TIMEOUT") : unanswered(request, asError("TIMEOUT"))), Math.min(timeoutMs, LONGEST_TIMER_MS));
+      const timeout = setTimeout(() => giveUp(late ? fault("TIMEOUT") : unanswered(request, fault("TIMEOUT"))), Math.min(timeoutMs, LONGEST_TIMER_MS));
       const abort = () => giveUp(signal!.reason);
       signal?.addEventListener("abort", abort);
-      this._pending.set(id, request);
-      this._wake();
+      pending.set(id, request);
+      wake();
     });
   }
 
   /** Takes a request out: it has ended. */
-  private _take(id: number): Pending | undefined {
-    const request = this._pending.get(id);
-    if (request && this._pending.delete(id) && isChange(request) && request._stage) {
+  function take(id: number): Pending | undefined {
+    const request = pending.get(id);
+    if (request && pending.delete(id) && isChange(request) && request._stage) {
       if (request._stage === Stage.Sent) {
-        this._inFlight--;
-        this._inFlightBytes -= request._size;
+        inFlight--;
+        inFlightBytes -= request._size;
       }
-      this._lastEnded = Math.max(this._lastEnded, id);
-      this._ended++;
+      lastEnded = Math.max(lastEnded, id);
+      ended++;
     }
     return request;
   }
 
   /** Ends those that meet a condition. */
-  private _endThose(wanted: (request: Pending) => boolean, reason: SessionStoreError): void {
-    for (const [id, request] of this._pending) {
-      if (wanted(request)) this._take(id)!._failed(unanswered(request, reason));
+  function endThose(wanted: (request: Pending) => boolean, reason: SessionStoreError): void {
+    for (const [id, request] of pending) {
+      if (wanted(request)) take(id)!._failed(unanswered(request, reason));
     }
   }
 
   /** Sends what waits: the listen set if it changed, then the requests in their order. */
-  private _flush(): void {
-    const socket = this._socket;
-    if (!socket || this._state !== "connected") return;
-    const generation = this._replica._generation;
-    if (generation !== this._sentListen && !this._listenAgain) {
-      this._sentListen = generation;
-      this._listens.push([++this._lastId, generation]);
-      this._send("listen-metadata-change", this._replica._listenSet(), this._lastId);
+  function flush(): void {
+    if (!current || state !== "connected") return;
+    const generation = replica._generation;
+    if (generation !== sentListen && !listenAgain) {
+      sentListen = generation;
+      listens.push([++lastId, generation]);
+      send("listen-metadata-change", replica._listenSet(), lastId);
     }
-    for (const request of this._pending.values()) {
+    for (const request of pending.values()) {
       if (request._stage === Stage.Sent) continue;
       if (isChange(request)) {
-        const size = this._inFlightBytes + request._size;
-        if (this._inFlight && (this._inFlight >= MAX_IN_FLIGHT || size > MAX_IN_FLIGHT_BYTES)) break;
-        this._inFlight++;
-        this._inFlightBytes = size;
+        const size = inFlightBytes + request._size;
+        if (inFlight && (inFlight >= MAX_IN_FLIGHT || size > MAX_IN_FLIGHT_BYTES)) break;
+        inFlight++;
+        inFlightBytes = size;
       }
       request._stage = Stage.Sent;
-      socket.send(request._frame);
+      current.send(request._frame);
     }
-    this._acknowledge(TOLD_AT_ONCE);
+    acknowledge(TOLD_AT_ONCE);
   }
 
-  private _send(method: string, params: object, id?: number): void {
-    this._socket?.send(stringify({ id, method, params }));
+  function send(method: string, params: object, id?: number): void {
+    current?.send(stringify({ id, method, params }));
   }
 
   /** Tells the server, which keeps its answers until then, which of them have arrived; once they are so many. */
-  private _acknowledge(least: number): void {
-    if (this._ended < least || !this._resumes) return;
-    this._ended = 0;
-    const open = [...this._pending].filter(([id, request]) => id <= this._lastEnded && isChange(request) && request._stage).map(([id]) => id);
+  function acknowledge(least: number): void {
+    if (ended < least || !resumes) return;
+    ended = 0;
+    const open = [...pending].filter(([id, request]) => id <= lastEnded && isChange(request) && request._stage).map(([id]) => id);
     const next = open[MAX_EXCEPTIONS];
-    this._send("answered", { through: next ? next - 1 : this._lastEnded, except: open.slice(0, MAX_EXCEPTIONS) });
+    send("answered", { through: next ? next - 1 : lastEnded, except: open.slice(0, MAX_EXCEPTIONS) });
   }
 
-  async _leave(options?: RequestOptions): Promise<void> {
+  async function leave(options?: RequestOptions): Promise<void> {
     // Without a connection there is nothing to say: the server notices by itself.
-    this._mustBeOpen();
-    if (this._state !== "connected") return this._close();
+    mustBeOpen();
+    if (state !== "connected") return close();
     try {
-      await this._request("leave", {}, Kind.OfConnection, () => this._close(undefined, true), options);
+      await request("leave", {}, Kind.OfConnection, () => close(undefined, true), options);
     } catch (error) {
-      if (this._state === "connected" || options?.signal?.aborted) throw error;
-      this._close();
+      if (state === "connected" || options?.signal?.aborted) throw error;
+      close();
     }
   }
 
-  async _updatePeer(name: string | undefined, data: string | undefined, options?: RequestOptions): Promise<void> {
-    await this._request("peer-update", { name, data }, Kind.Change, () => {}, options);
-    const own = this._peerMap.get(this._peerId);
-    if (own) this._setPeer(own.id, Object.freeze({ ...own, name: name ?? own.name, metadata: data ?? own.metadata }));
+  async function updatePeer(name: string | undefined, data: string | undefined, options?: RequestOptions): Promise<void> {
+    await request("peer-update", { name, data }, Kind.Change, () => {}, options);
+    const own = peerMap.get(peerId);
+    if (own) setPeer(own.id, Object.freeze({ ...own, name: name ?? own.name, metadata: data ?? own.metadata }));
   }
 
-  async _renewToken(token: string, options?: RequestOptions): Promise<void> {
-    await this._request("renew-token", { token }, Kind.Change, () => {}, options);
-    this._token = token;
+  async function renewToken(token: string, options?: RequestOptions): Promise<void> {
+    await request("renew-token", { token }, Kind.Change, () => {}, options);
+    bearer = token;
   }
 
   // ---------------------------------------------------------------- the connection
 
-  private _connect(): void {
-    clearTimeout(this._timer);
-    this._listens = [];
-    this._abandoned.clear();
-    this._welcomed = false;
-    this._joinId = ++this._lastId;
-    const options = this._options;
-    const replica = this._replica;
+  function connect(): void {
+    clearTimeout(timer);
+    listens = [];
+    abandoned.clear();
+    welcomed = false;
+    joinId = ++lastId;
     const { keys, prefixes } = replica._listenSet();
-    const url = new URL(this._url);
-    const say = (name: string, value: unknown) => {
-      if (value !== undefined && value !== "") url.searchParams.set(name, String(value));
-    };
-    say("room", options.room);
-    say("role", options.role);
-    say("name", options.name);
-    say("user_id", options.userId);
-    say("peer", this._peerId);
-    say("data", options.metadata);
-    say("token", this._token);
-    say("join", this._joinId);
-    say("secret", this._secret);
+    const url = new URL(baseUrl);
     const since = replica._knownUpTo();
-    const listen = stringify(keys);
-    const cover = stringify(prefixes);
-    const listening = bytes(listen + cover) <= MAX_QUERY_BYTES && (since !== undefined || !this._refusedUnseen);
-    if (listening) {
-      say("listen", listen);
-      if (prefixes.length) say("prefixes", cover);
-      if (since !== undefined) {
-        say("session", replica._sessionId);
-        say("since", since);
-      }
+    const named = stringify(keys);
+    const covered = stringify(prefixes);
+    const listening = (named + covered).length <= MAX_QUERY_LENGTH && (since !== undefined || !refusedUnseen);
+    const query = {
+      room,
+      role,
+      name,
+      user_id: userId,
+      peer: peerId,
+      data: metadata,
+      token: bearer,
+      join: joinId,
+      secret,
+      ...(listening && { listen: named, prefixes: covered, session: since === undefined ? since : replica._sessionId, since }),
+    };
+    for (const [parameter, value] of Object.entries(query)) {
+      if (value !== undefined && value !== "") url.searchParams.set(parameter, String(value));
     }
-    this._answeredListen = this._sentListen = listening ? replica._generation : 0;
+    answeredListen = sentListen = listening ? replica._generation : 0;
     let socket: WebSocketLike;
     try {
-      socket = new options.WebSocket!(url.href);
+      socket = new WebSocket(url.href);
     } catch {
-      return this._close(asError("INVALID_URL", "a WebSocket to this URL cannot be made here"));
+      return close(fault("INVALID_URL", "no WebSocket to this URL can be made here"));
     }
-    this._socket = socket;
+    current = socket;
     let opened = false;
-    const isCurrent = () => this._socket === socket;
+    const isCurrent = () => current === socket;
     socket.onopen = () => {
       opened = true;
     };
     socket.onmessage = ({ data }) => {
       if (!isCurrent()) return;
-      this._lastHeard = Date.now();
-      this._pinged = false;
-      this._handle(data);
-      this._drain();
+      lastHeard = Date.now();
+      pinged = false;
+      handle(data);
+      drain();
     };
     socket.onclose = ({ code }) => {
       if (!isCurrent()) return;
-      this._refusedUnseen = !opened;
+      refusedUnseen = !opened;
       const told = code === 1012 ? "SHUTTING_DOWN" : nameOf(code - 4000);
-      this._lost(asError(told !== "UNKNOWN" ? told : opened ? "CONNECTION_LOST" : "CONNECTION_FAILED"));
+      lost(fault(told !== "UNKNOWN" ? told : opened ? "CONNECTION_LOST" : "CONNECTION_FAILED"));
     };
     // It is closed next.
     socket.onerror = () => {};
@@ -652,218 +640,240 @@ export class Core {
       let body = "";
       response.on("data", (part: unknown) => (body += part));
       response.on("end", () => {
-        if (isCurrent()) this._lost(refusal(response.statusCode, body));
+        let error = fault("HANDSHAKE_FAILED", `HTTP status ${response.statusCode}; a SessionStore server answers at /ws`);
+        try {
+          if (response.statusCode !== 404) error = readError(parseMessage(body));
+        } catch {}
+        if (isCurrent()) lost(error);
       });
     });
-    this._timer = setTimeout(
-      () => this._lost(asError("CONNECTION_FAILED", `the room was not joined within ${options.connectTimeoutMs} ms`)),
-      Math.min(options.connectTimeoutMs!, LONGEST_TIMER_MS),
+    timer = setTimeout(
+      () => lost(fault("CONNECTION_FAILED", `not joined within ${connectTimeoutMs} ms`)),
+      Math.min(connectTimeoutMs, LONGEST_TIMER_MS),
     );
   }
 
   /** The connection is gone, or could not be made. */
-  private _lost(error: SessionStoreError): void {
-    this._disconnect();
-    this._inFlight = this._inFlightBytes = 0;
-    for (const [id, request] of this._pending) {
+  function lost(error: SessionStoreError): void {
+    disconnect();
+    inFlight = inFlightBytes = 0;
+    for (const [id, request] of pending) {
       if (!request._stage) continue;
-      if (request._kind === Kind.OfConnection) this._take(id)!._failed(error);
+      if (request._kind === Kind.OfConnection) take(id)!._failed(error);
       else request._stage = Stage.SentBefore;
     }
     // The handshake carried the whole set; a server whose limit is lower must not keep this client out of the room.
-    if (error.name === "TOO_MANY_LISTENED_KEYS") this._refuseListeners(Infinity, error);
-    if (FINAL.includes(error.name) || (this._options.failFast && !this._joinedOnce)) return this._close(error);
-    this._tellState(this._joinedOnce ? "reconnecting" : "connecting", error);
-    this._timer = setTimeout(() => this._connect(), this._pauseMs(error.retryAfterMs ?? 0));
+    if (error.name === "TOO_MANY_LISTENED_KEYS") refuseListeners(Infinity, error);
+    if (FINAL.includes(error.name) || (failFast && !joinedOnce)) return close(error);
+    tellState(joinedOnce ? "reconnecting" : "connecting", error);
+    timer = setTimeout(() => connect(), pauseMs(error.retryAfterMs ?? 0));
   }
 
   /**
    * The pause before the next attempt: exponential, and drawn between half of that and the whole, so that clients that
    * lost their server together do not return together. A server that stops tells each client another time.
    */
-  private _pauseMs(toldMs: number): number {
-    const { reconnectMinMs, reconnectMaxMs } = this._options;
-    const most = reconnectMaxMs!;
-    const told = this._comeBackMs;
-    this._comeBackMs = undefined;
-    if (told !== undefined) return Math.min(told, most);
-    const half = Math.min(reconnectMinMs! * 2 ** this._attempts++, most) / 2;
+  function pauseMs(toldMs: number): number {
+      const told = comeBackMs;
+    comeBackMs = undefined;
+    if (told !== undefined) return Math.min(told, reconnectMaxMs);
+    const half = Math.min(reconnectMinMs * 2 ** attempts++, reconnectMaxMs) / 2;
     const [least, more] = toldMs > half ? [toldMs, toldMs / 2] : [half, half];
-    return Math.min(least + Math.random() * more, most);
+    return Math.min(least + Math.random() * more, reconnectMaxMs);
   }
 
-  private _disconnect(): void {
-    const socket = this._socket;
-    this._socket = undefined;
-    clearTimeout(this._timer);
-    clearTimeout(this._listenAgain);
-    this._listenAgain = undefined;
+  function disconnect(): void {
+    const socket = current;
+    current = undefined;
+    clearTimeout(timer);
+    clearTimeout(listenAgain);
+    listenAgain = undefined;
     try {
       socket?.close(1000);
     } catch {}
   }
 
   /** Ends everything, once: what waits, the locks, every listener. */
-  _close(reason?: SessionStoreError, hasLeft = false): void {
-    if (this._state === "closed") return;
-    if (this._state === "connected" && !hasLeft) this._send("leave", {});
-    this._disconnect();
-    globalThis.removeEventListener?.("online", this._online);
-    const error = reason ?? asError("CLOSED");
-    this._endThose(() => true, error);
-    this._tied.forEach((one) => one._lost(error));
-    this._tied.clear();
-    for (const cell of this._cells.values()) this._drop(cell);
-    this._cells.clear();
-    this._tellState("closed", reason);
-    this._updates.forEach((cell) =>
-      this._push(() => {
-        if (cell._live) this._drop(cell);
-      }),
-    );
-    this._updates.clear();
+  function close(reason?: SessionStoreError, hasLeft = false): void {
+    if (state === "closed") return;
+    if (state === "connected" && !hasLeft) send("leave", {});
+    disconnect();
+    globalThis.removeEventListener?.("online", online);
+    const error = reason ?? fault("CLOSED");
+    endThose(() => true, error);
+    tied.forEach((one) => one._lost(error));
+    tied.clear();
+    endListeners([...replica._listeners]);
+    tellState("closed", reason);
+    updates.forEach((cell) => push(() => drop(cell)));
+    updates.clear();
   }
 
-  private _heartbeat(): void {
-    clearTimeout(this._timer);
-    const { heartbeatMs } = this._options;
+  function heartbeat(): void {
+    clearTimeout(timer);
     // In the background timers come late: what counts is whether anything was heard since the last.
-    const left = this._lastHeard + heartbeatMs! * (this._pinged ? 2 : 1) - Date.now();
+    const left = lastHeard + heartbeatMs * (pinged ? 2 : 1) - Date.now();
     if (left > 0) {
-      this._timer = setTimeout(() => this._heartbeat(), Math.min(left, LONGEST_TIMER_MS));
-    } else if (this._pinged) {
-      this._lost(asError("CONNECTION_LOST", `nothing was heard from the server for ${heartbeatMs! * 2} ms`));
+      timer = setTimeout(() => heartbeat(), Math.min(left, LONGEST_TIMER_MS));
+    } else if (pinged) {
+      lost(fault("CONNECTION_LOST", "nothing was heard from the server for too long"));
     } else {
-      this._pinged = true;
-      this._lastHeard = Date.now() - heartbeatMs!;
-      this._acknowledge(1);
-      this._send("ping", {}, ++this._lastId);
-      this._heartbeat();
+      pinged = true;
+      lastHeard = Date.now() - heartbeatMs;
+      acknowledge(1);
+      send("ping", {}, ++lastId);
+      heartbeat();
     }
   }
 
   // ---------------------------------------------------------------- what arrives
 
-  private _handle(data: unknown): void {
+  function handle(data: unknown): void {
     try {
       const { id, method, params, result, error } = parseMessage(data as string);
-      if (method !== undefined) this._notified(method, params);
-      else if (error !== undefined) this._answered(Number(id), undefined, readError(error));
-      else this._answered(Number(id), result);
+      if (method !== undefined) notified(method, params);
+      else if (error !== undefined) answered(Number(id), undefined, readError(error));
+      else answered(Number(id), result);
     } catch {
       // A message that this version cannot read is skipped: what it needs of later servers, it asks for by requests, and
       // those are answered or time out.
     }
   }
 
-  private _notified(method: unknown, params: any): void {
+  function notified(method: unknown, params: any): void {
     if (method === "on-metadata-change") {
-      const states = list(params.values, readState);
-      if (params.snapshot) this._replica._snapshot(this._answeredListen, states);
-      else this._replica._notified(states);
+      const states = params.values.map(readState);
+      if (params.snapshot) replica._snapshot(answeredListen, states);
+      else replica._notified(states);
     } else if (method === "on-listen-revoked") {
-      this._endListeners(this._replica._naming(params.keys), readError(params));
+      endListeners(
+        [...replica._listeners].filter(({ _keys }) => _keys.some((key) => params.keys.includes(key))),
+        readError(params),
+      );
     } else if (method === "on-token-expiring") {
-      const expiresAt = count(params.expires_at);
-      this._tell((listener) => listener.onTokenExpiring?.(expiresAt));
+      const expiresAt = must(params.expiresAt, 0);
+      tell((listener) => listener.onTokenExpiring?.(expiresAt));
     } else if (method === "on-server-stop") {
-      this._comeBackMs = count(params.come_back_ms);
+      comeBackMs = must(params.comeBackMs, 0);
     } else if (method === "peer-list") {
-      this._peersListed(readPeers(params));
+      peersListed(readPeers(params));
     } else if (method === "on-peer-join" || method === "on-peer-update") {
       const peer = readPeer(params);
-      this._setPeer(peer.id, peer);
+      setPeer(peer.id, peer);
     } else if (method === "on-peer-leave") {
-      this._setPeer(params.peer_id, undefined);
+      setPeer(params.peerId, undefined);
     }
   }
 
-  private _answered(id: number, result: any, error?: SessionStoreError): void {
-    if (id === this._joinId) return error ? this._lost(error) : this._joined(result);
-    const [listen] = this._listens;
-    if (listen && listen[0] === id) {
-      this._listens.shift();
-      if (!error) this._answeredListen = listen[1];
-      else if (error.name !== "RATE_LIMITED") this._refuseListeners(listen[1], error);
+  function answered(id: number, result: any, error?: SessionStoreError): void {
+    if (id === joinId) return error ? lost(error) : joined(result);
+    const [first] = listens;
+    if (first && first[0] === id) {
+      listens.shift();
+      if (!error) answeredListen = first[1];
+      else if (error.name !== "RATE_LIMITED") refuseListeners(first[1], error);
       else {
         // What only came too fast is sent again in a while, and nobody need know.
-        this._sentListen = -1;
-        clearTimeout(this._listenAgain);
-        this._listenAgain = setTimeout(() => {
-          this._listenAgain = undefined;
-          this._flush();
+        sentListen = -1;
+        clearTimeout(listenAgain);
+        listenAgain = setTimeout(() => {
+          listenAgain = undefined;
+          flush();
         }, error.retryAfterMs ?? 1000);
       }
       return;
     }
-    const request = this._take(id);
+    const request = take(id);
     if (error) request?._failed(error);
     else request?._answered(result);
     // A lock that was granted too late is given back.
-    if (this._abandoned.delete(id) && result) this._release(result.name, result.token);
+    if (abandoned.delete(id) && result) release(result.name, result.token);
   }
 
   /** Gives back a lock that nobody waits to hear of. If that fails, it ends with its time. */
-  _release(name: string, token: number): void {
-    this._request("lock-release", { name, token }, Kind.Guarded, () => {}).catch(() => {});
+  function release(name: string, token: number): void {
+    request("lock-release", { name, token }, Kind.Guarded, () => {}).catch(() => {});
   }
 
-  private _joined(result: any): void {
-    let welcome: ReturnType<typeof readWelcome>;
-    try {
-      welcome = readWelcome(result);
-    } catch {
-      return this._lost(asError("HANDSHAKE_FAILED", "the server's answer to the join cannot be read"));
-    }
-    this._attempts = 0;
-    this._refusedUnseen = false;
+  function joined(result: any): void {
+    const { sessionId, revision, returned, resumes: knowsAnswers, peerNumber: number } = result;
+    must(sessionId, "");
+    attempts = 0;
+    refusedUnseen = false;
     // The answer to an earlier join may have been lost: then it was another peer that was come back to.
-    const samePeer = welcome.returned && this._peerNumber === welcome.peerNumber;
-    this._peerNumber = welcome.peerNumber;
-    const anotherSession = this._replica._joined(welcome.sessionId, welcome.revision, samePeer);
+    const samePeer = returned && peerNumber === number;
+    peerNumber = number;
+    const anotherSession = replica._joined(sessionId, must(revision, 0), samePeer);
     const anotherPeer = anotherSession || !samePeer;
-    const error = asError("SESSION_LOST");
+    const error = fault("SESSION_LOST");
     // What was sent before counts as unknown also with a server that does not know what it answered.
-    if (anotherPeer || !welcome.resumes) {
-      this._endThose((request) => isChange(request) && request._stage !== Stage.Unsent, error);
+    if (anotherPeer || !knowsAnswers) {
+      endThose((request) => isChange(request) && request._stage !== Stage.Unsent, error);
       // Its answers were the other peer's.
-      this._ended = 0;
+      ended = 0;
     }
     // On a condition that only the session before could meet.
-    if (anotherSession) this._endThose((request) => request._kind === Kind.Guarded && !request._stage, error);
-    this._resumes = welcome.resumes;
-    if (anotherPeer && this._joinedOnce) {
-      this._tied.forEach((one) => one._lost(error));
-      this._tied.clear();
-      this._tell((listener) => listener.onError?.(error));
+    if (anotherSession) endThose((request) => request._kind === Kind.Guarded && !request._stage, error);
+    resumes = knowsAnswers;
+    if (anotherPeer && joinedOnce) {
+      tied.forEach((one) => one._lost(error));
+      tied.clear();
+      tell((listener) => listener.onError?.(error));
     }
-    this._welcomed = true;
+    welcomed = true;
   }
 
   /** The whole list, after a join or instead of news that a slow connection missed. */
-  private _peersListed(peers: Peer[]): void {
-    if (this._welcomed) {
+  function peersListed(peers: Peer[]): void {
+    if (welcomed) {
       // The join is complete only now, so that whoever is told can ask who is in the room.
-      this._welcomed = false;
-      this._joinedOnce = true;
-      this._tellState("connected");
-      this._heartbeat();
-      this._tied.forEach((one) => one._connected());
+      welcomed = false;
+      joinedOnce = true;
+      tellState("connected");
+      heartbeat();
+      tied.forEach((one) => one._connected());
     }
-    const left = new Set(this._peerMap.keys());
+    const left = new Set(peerMap.keys());
     for (const peer of peers) {
-      this._setPeer(peer.id, peer);
+      setPeer(peer.id, peer);
       left.delete(peer.id);
     }
-    left.forEach((id) => this._setPeer(id, undefined));
+    left.forEach((id) => setPeer(id, undefined));
   }
+
+  globalThis.addEventListener?.("online", online);
+  connect();
+  return {
+    get _state() {
+      return state;
+    },
+    get _joinedOnce() {
+      return joinedOnce;
+    },
+    get _error() {
+      return lastError;
+    },
+    _peerId: peerId,
+    _requestTimeoutMs: requestTimeoutMs,
+    _replica: replica,
+    _tied: tied,
+    _push: push,
+    _request: request,
+    _listen: listen,
+    _observe: observe,
+    _peers: peers,
+    _updatePeer: updatePeer,
+    _renewToken: renewToken,
+    _leave: leave,
+    _close: close,
+  };
 }
 
-/** The server's own code where it sent one, or the one that fits the HTTP status. */
-function refusal(status: number, body: string): SessionStoreError {
-  try {
-    const { code, message, retry_after_ms: retryAfterMs } = JSON.parse(body);
-    if (status !== 404) return new SessionStoreError(nameOf(code), String(message), { retryAfterMs: retryAfterMs && count(retryAfterMs) });
-  } catch {}
-  return asError("HANDSHAKE_FAILED", `the server answered the handshake with HTTP status ${status}; a SessionStore server answers at /ws`);
+/** The inside of a client. */
+export type Core = ReturnType<typeof makeCore>;
+
+type Timer = ReturnType<typeof setTimeout> | undefined;
+
+export function checkMetadata(metadata: string): void {
+  if (bytes(metadata) > 2048) throw fault("INVALID_PEER", "the peer metadata must have at most 2,048 bytes");
 }

@@ -1,99 +1,127 @@
 import type { State } from "./values.js";
 
+/** Numbers, each followed by the names of the codes from there on; `!` marks those after which the same call may succeed later. */
+const table = `1 NULL_ARGUMENT INVALID_ARGUMENT INVALID_UTF8 INVALID_JSON INVALID_KEY INVALID_ROOM INVALID_PEER INVALID_URL
+INVALID_STRUCT_SIZE UNKNOWN_OPTION WRONG_TYPE WOULD_DEADLOCK FORKED UNKNOWN_METHOD MALFORMED_MESSAGE
+INVALID_CONFIG WRONG_MODE BUSY! INVALID_LOCK 100 NOT_JOINED CLOSED TIMEOUT! CONNECTION_LOST!
+CONNECTION_FAILED! HOST_NOT_FOUND! HANDSHAKE_FAILED! SESSION_LOST REPLACED SHUTTING_DOWN! ADDRESS_IN_USE!
+ADDRESS_UNAVAILABLE QUEUE_FULL! IDLE_TIMEOUT! SLOW_READER! OUTCOME_UNKNOWN PEER_IN_USE! TLS_FAILED!
+DATA_DIRECTORY_UNUSABLE! DATA_DAMAGED DATA_NEWER 200 UNAUTHORIZED TOKEN_EXPIRED VALUE_TOO_LARGE TOO_MANY_KEYS
+STORE_FULL VERSION_CONFLICT MESSAGE_TOO_LARGE TOO_MANY_LISTENED_KEYS ROOM_FULL! SERVER_FULL! PEER_MISMATCH
+FORBIDDEN CHECK_FAILED LOCK_HELD! LOCK_LOST NUMBER_OVERFLOW RESERVED_KEY KEY_ABSENT TOO_MANY_LOCKS!
+ORIGIN_NOT_ALLOWED RATE_LIMITED! TOO_MANY_CONNECTIONS! TOO_MANY_ROOMS! 900 INTERNAL PANIC OUT_OF_RESOURCES!
+999 UNKNOWN`;
+
+/** The name of an error code, such as `"VERSION_CONFLICT"`. */
+export type ErrorName = 
+  | "NULL_ARGUMENT"
+  | "INVALID_ARGUMENT"
+  | "INVALID_UTF8"
+  | "INVALID_JSON"
+  | "INVALID_KEY"
+  | "INVALID_ROOM"
+  | "INVALID_PEER"
+  | "INVALID_URL"
+  | "INVALID_STRUCT_SIZE"
+  | "UNKNOWN_OPTION"
+  | "WRONG_TYPE"
+  | "WOULD_DEADLOCK"
+  | "FORKED"
+  | "UNKNOWN_METHOD"
+  | "MALFORMED_MESSAGE"
+  | "INVALID_CONFIG"
+  | "WRONG_MODE"
+  | "BUSY"
+  | "INVALID_LOCK"
+  | "NOT_JOINED"
+  | "CLOSED"
+  | "TIMEOUT"
+  | "CONNECTION_LOST"
+  | "CONNECTION_FAILED"
+  | "HOST_NOT_FOUND"
+  | "HANDSHAKE_FAILED"
+  | "SESSION_LOST"
+  | "REPLACED"
+  | "SHUTTING_DOWN"
+  | "ADDRESS_IN_USE"
+  | "ADDRESS_UNAVAILABLE"
+  | "QUEUE_FULL"
+  | "IDLE_TIMEOUT"
+  | "SLOW_READER"
+  | "OUTCOME_UNKNOWN"
+  | "PEER_IN_USE"
+  | "TLS_FAILED"
+  | "DATA_DIRECTORY_UNUSABLE"
+  | "DATA_DAMAGED"
+  | "DATA_NEWER"
+  | "UNAUTHORIZED"
+  | "TOKEN_EXPIRED"
+  | "VALUE_TOO_LARGE"
+  | "TOO_MANY_KEYS"
+  | "STORE_FULL"
+  | "VERSION_CONFLICT"
+  | "MESSAGE_TOO_LARGE"
+  | "TOO_MANY_LISTENED_KEYS"
+  | "ROOM_FULL"
+  | "SERVER_FULL"
+  | "PEER_MISMATCH"
+  | "FORBIDDEN"
+  | "CHECK_FAILED"
+  | "LOCK_HELD"
+  | "LOCK_LOST"
+  | "NUMBER_OVERFLOW"
+  | "RESERVED_KEY"
+  | "KEY_ABSENT"
+  | "TOO_MANY_LOCKS"
+  | "ORIGIN_NOT_ALLOWED"
+  | "RATE_LIMITED"
+  | "TOO_MANY_CONNECTIONS"
+  | "TOO_MANY_ROOMS"
+  | "INTERNAL"
+  | "PANIC"
+  | "OUT_OF_RESOURCES"
+  | "UNKNOWN";
+
 /**
  * Every error code: its name and its number, the same in every language. 1–99 are the caller's mistake, 100–199 concern
  * the connection or the state of the client, 200–299 are refusals by the room, 900 and above are faults of SessionStore.
  */
-export const ErrorCode = {
-  NULL_ARGUMENT: 1,
-  INVALID_ARGUMENT: 2,
-  INVALID_UTF8: 3,
-  INVALID_JSON: 4,
-  INVALID_KEY: 5,
-  INVALID_ROOM: 6,
-  INVALID_PEER: 7,
-  INVALID_URL: 8,
-  INVALID_STRUCT_SIZE: 9,
-  UNKNOWN_OPTION: 10,
-  WRONG_TYPE: 11,
-  WOULD_DEADLOCK: 12,
-  FORKED: 13,
-  UNKNOWN_METHOD: 14,
-  MALFORMED_MESSAGE: 15,
-  INVALID_CONFIG: 16,
-  WRONG_MODE: 17,
-  BUSY: 18,
-  INVALID_LOCK: 19,
-  NOT_JOINED: 100,
-  CLOSED: 101,
-  TIMEOUT: 102,
-  CONNECTION_LOST: 103,
-  CONNECTION_FAILED: 104,
-  HOST_NOT_FOUND: 105,
-  HANDSHAKE_FAILED: 106,
-  SESSION_LOST: 107,
-  REPLACED: 108,
-  SHUTTING_DOWN: 109,
-  ADDRESS_IN_USE: 110,
-  ADDRESS_UNAVAILABLE: 111,
-  QUEUE_FULL: 112,
-  IDLE_TIMEOUT: 113,
-  SLOW_READER: 114,
-  OUTCOME_UNKNOWN: 115,
-  PEER_IN_USE: 116,
-  TLS_FAILED: 117,
-  DATA_DIRECTORY_UNUSABLE: 118,
-  DATA_DAMAGED: 119,
-  DATA_NEWER: 120,
-  UNAUTHORIZED: 200,
-  TOKEN_EXPIRED: 201,
-  VALUE_TOO_LARGE: 202,
-  TOO_MANY_KEYS: 203,
-  STORE_FULL: 204,
-  VERSION_CONFLICT: 205,
-  MESSAGE_TOO_LARGE: 206,
-  TOO_MANY_LISTENED_KEYS: 207,
-  ROOM_FULL: 208,
-  SERVER_FULL: 209,
-  PEER_MISMATCH: 210,
-  FORBIDDEN: 211,
-  CHECK_FAILED: 212,
-  LOCK_HELD: 213,
-  LOCK_LOST: 214,
-  NUMBER_OVERFLOW: 215,
-  RESERVED_KEY: 216,
-  KEY_ABSENT: 217,
-  TOO_MANY_LOCKS: 218,
-  ORIGIN_NOT_ALLOWED: 219,
-  RATE_LIMITED: 220,
-  TOO_MANY_CONNECTIONS: 221,
-  TOO_MANY_ROOMS: 222,
-  INTERNAL: 900,
-  PANIC: 901,
-  OUT_OF_RESOURCES: 902,
-  UNKNOWN: 999,
-} as const;
+export const ErrorCode = {} as { readonly [Name in ErrorName]: number };
 
-/** The name of an error code, such as `"VERSION_CONFLICT"`. */
-export type ErrorName = keyof typeof ErrorCode;
+const names: Record<number, ErrorName> = {};
+const retryable = new Set<number>();
+let number = 0;
+for (const word of table.split(/\s/)) {
+  if (+word) number = +word - 1;
+  else {
+    const name = word.replace("!", "") as ErrorName;
+    (ErrorCode as Record<ErrorName, number>)[name] = ++number;
+    names[number] = name;
+    if (name !== word) retryable.add(number);
+  }
+}
 
-/** Those after which the same call may succeed later without being changed. */
-const retryable = [18, 102, 103, 104, 105, 106, 109, 110, 112, 113, 114, 116, 117, 118, 208, 209, 213, 218, 220, 221, 222, 902];
+/** The name of a number, `UNKNOWN` for one that this version does not know. */
+export const nameOf = (code: number): ErrorName => names[code] ?? "UNKNOWN";
 
-/** What the client itself has to say; a refusal by the room brings its own sentence. */
+/** What may come with an error. */
+interface Details {
+  current?: State | undefined;
+  check?: number | undefined;
+  write?: number | undefined;
+  retryAfterMs?: number | undefined;
+}
+
+/** What the client itself has to say in several places; a refusal by the room brings its own sentence. */
 const advice: Partial<Record<ErrorName, string>> = {
-  CLOSED: "The client is closed; open a new one.",
-  TIMEOUT: "The time given ran out, and nothing was applied; try again, or give more time.",
-  CONNECTION_LOST: "The connection broke; the client makes a new one by itself.",
-  CONNECTION_FAILED:
-    "The server cannot be reached, or refused the connection, which web pages are not told apart; check address, token and allowed origins.",
-  SESSION_LOST:
-    "The client was away for longer than the grace period, or its session is over: it is a new peer; locks and keys that went with the old one are gone.",
-  REPLACED: "Another connection joined with this peer id; give each client a peer id of its own.",
-  SHUTTING_DOWN: "The server is shutting down; the client comes back in a moment.",
-  QUEUE_FULL: "Too many requests wait for their answer; wait for some of them.",
-  TOKEN_EXPIRED: "The token has expired; get a fresh one.",
-  LOCK_LOST: "The lock ran out while it could not be renewed; take it again.",
+  CLOSED: "the client is closed; open a new one",
+  TIMEOUT: "the time given ran out; try again, or give more time",
+  CONNECTION_LOST: "the connection broke; the client makes a new one by itself",
+  CONNECTION_FAILED: "the server cannot be reached, or refused; check address, token and allowed origins",
+  SESSION_LOST: "the session is over, or this peer was away for too long and is a new one; look at the current state",
+  REPLACED: "another connection joined with this peer id; give each client its own",
+  QUEUE_FULL: "too many requests wait for their answer; wait for some of them",
+  LOCK_LOST: "the lock ran out while it could not be renewed; take it again",
 };
 
 /**
@@ -112,37 +140,26 @@ const advice: Partial<Record<ErrorName, string>> = {
  */
 export class SessionStoreError extends Error {
   /** The name of the code, such as `"VERSION_CONFLICT"`. */
-  override readonly name: ErrorName;
+  declare readonly name: ErrorName;
   /** The number of the code, the same in every language: `ErrorCode.VERSION_CONFLICT`. */
-  readonly code: number;
+  declare readonly code: number;
   /** Whether the same call may succeed later without being changed. */
-  readonly retryable: boolean;
+  declare readonly retryable: boolean;
   /** What the key holds now, for `VERSION_CONFLICT` and `CHECK_FAILED`; for `LOCK_HELD`, who holds the lock. */
-  readonly current: State | undefined;
+  declare readonly current: State | undefined;
   /** Which check of a transaction failed, counted from 0. */
-  readonly check: number | undefined;
+  declare readonly check: number | undefined;
   /** Which write of a transaction was refused, counted from 0. */
-  readonly write: number | undefined;
+  declare readonly write: number | undefined;
   /** After how many milliseconds to try again, for `RATE_LIMITED` and for a server that is full. */
-  readonly retryAfterMs: number | undefined;
+  declare readonly retryAfterMs: number | undefined;
 
   /** @internal */
-  constructor(
-    name: ErrorName,
-    message?: string,
-    details: { current?: State | undefined; check?: number | undefined; write?: number | undefined; retryAfterMs?: number | undefined } = {},
-  ) {
-    super(message ?? advice[name] ?? "The server ended the connection with this code.");
-    this.name = name;
-    this.code = ErrorCode[name];
-    this.retryable = retryable.includes(this.code);
-    this.current = details.current;
-    this.check = details.check;
-    this.write = details.write;
-    this.retryAfterMs = details.retryAfterMs;
+  constructor(name: ErrorName, message = advice[name] ?? "the server said so, and no more; see ErrorCode", details: Details = {}) {
+    super(message);
+    const code = ErrorCode[name];
+    Object.assign(this, details, { name, code, retryable: retryable.has(code) });
   }
 }
 
-/** The name of a number, `UNKNOWN` for one that this version does not know. */
-export const nameOf = (code: unknown): ErrorName =>
-  (Object.keys(ErrorCode) as ErrorName[]).find((name) => ErrorCode[name] === code) ?? "UNKNOWN";
+export const fault = (name: ErrorName, message?: string): SessionStoreError => new SessionStoreError(name, message);

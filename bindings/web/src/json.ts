@@ -1,4 +1,4 @@
-import { SessionStoreError } from "./errors.js";
+import { fault } from "./errors.js";
 
 /**
  * JSON as it is written, for values whose very text matters: `1.0` instead of `1`, or one that was made elsewhere.
@@ -11,12 +11,12 @@ export class JsonText {
   /** The text. */
   readonly text: string;
 
-  /** @throws {@link SessionStoreError} `INVALID_JSON` for what is none. */
+  /** @throws `INVALID_JSON` for what is none. */
   constructor(text: string) {
     try {
       JSON.parse(text);
     } catch {
-      throw new SessionStoreError("INVALID_JSON", "the text is no JSON; strings need quotes");
+      throw fault("INVALID_JSON", "this is no JSON; strings need quotes");
     }
     this.text = text;
   }
@@ -25,14 +25,14 @@ export class JsonText {
 const tokens = /\s*("[^"\\]*(?:\\.[^"\\]*)*"|[[\]{},:]|[^\s[\]{},:"]+)\s*/y;
 
 const fail = (): never => {
-  throw new SyntaxError("no JSON");
+  throw new SyntaxError();
 };
 
 /**
  * Reads JSON whose integers keep every digit: those that a number cannot hold exactly become a `bigint`.
  *
- * @param data what becomes of the members named `data`, given as text; they are values of the store, which are kept as
- *   they were written
+ * @param data of a message: what becomes of the members named `data`, given as text; they are values of the store, which
+ *   are kept as they were written. The names of its members are read like_this and given likeThis
  * @throws SyntaxError
  */
 export function parse(text: string, data?: (json: string) => unknown): any {
@@ -70,7 +70,8 @@ export function parse(text: string, data?: (json: string) => unknown): any {
     const member = (quoted: string): [string, unknown] => {
       const name: string = JSON.parse(quoted);
       if (next() !== ":") fail();
-      return [name, data && name === "data" ? data(asText()) : value(next())];
+      if (!data) return [name, value(next())];
+      return [name.replace(/_./g, ([, letter]) => letter!.toUpperCase()), name === "data" ? data(asText()) : value(next())];
     };
     // Own members whatever their names: `__proto__` is one like any other.
     return Object.fromEntries(list("}", member));
@@ -91,7 +92,7 @@ export const parseValue = (json: string): any => frozen(/\d{16}/.test(json) ? pa
 /** Undefined for what JSON leaves out. */
 function write(value: any): string | undefined {
   if (typeof value === "bigint") return String(value);
-  if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError(`${value} is no JSON`);
+  if (typeof value === "number" && !Number.isFinite(value)) return fail();
   if (typeof value !== "object" || !value) return JSON.stringify(value);
   if (value instanceof JsonText) return value.text;
   if (typeof value.toJSON === "function") return write(value.toJSON());
@@ -108,12 +109,9 @@ function write(value: any): string | undefined {
  */
 export function stringify(value: unknown): string {
   let text: string | undefined;
-  let why = "undefined is no JSON; null removes a key";
   try {
     text = write(value);
-  } catch (error) {
-    why = String(error);
-  }
-  if (text === undefined) throw new SessionStoreError("INVALID_JSON", `the value cannot be written as JSON: ${why}`);
+  } catch {}
+  if (text === undefined) throw fault("INVALID_JSON", "the value cannot be written as JSON; null removes a key");
   return text;
 }

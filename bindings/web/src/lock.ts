@@ -1,5 +1,5 @@
 import { type Core, Kind, type RequestOptions, type Tied, LONGEST_TIMER_MS } from "./core.js";
-import { SessionStoreError } from "./errors.js";
+import { type SessionStoreError, fault } from "./errors.js";
 
 /** A lock is renewed when a third of its time has passed, so that two renewals may fail. */
 const RENEWALS_PER_LEASE = 3;
@@ -81,7 +81,7 @@ export class Lock implements Tied {
     clearTimeout(this.#timer);
     if (!this.#held) return;
     const now = Date.now();
-    if (this.#endsAt <= now) return this._lost(new SessionStoreError("LOCK_LOST"));
+    if (this.#endsAt <= now) return this._lost(fault("LOCK_LOST"));
     const renews = this.#core._state === "connected" && !this.#renewing;
     if (renews && this.#renewAt <= now) {
       void this.#renew(now);

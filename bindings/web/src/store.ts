@@ -1,5 +1,5 @@
 import { type Core, Kind, type KeyChangeListener, type RequestOptions, type Subscription } from "./core.js";
-import { SessionStoreError } from "./errors.js";
+import type { SessionStoreError } from "./errors.js";
 import { type Inbox, iterate } from "./iterate.js";
 import { JsonText, stringify } from "./json.js";
 import { Lock } from "./lock.js";
@@ -11,13 +11,11 @@ import {
   type Usage,
   check,
   checkedSelector,
-  count,
   keyName,
   makeState,
-  readKeys,
+  must,
   readState,
   readStates,
-  readUsage,
 } from "./values.js";
 
 /** How a key is written. */
@@ -162,12 +160,12 @@ export class Store {
 
   /** Asks the server for the names of the keys that are set and begin with a text, in alphabetical order. */
   async keys(prefix = "", options?: RequestOptions): Promise<string[]> {
-    return this.#core._request("key-list", { prefix: check("INVALID_KEY", "prefix", prefix, 0, 256) }, Kind.Read, readKeys, options);
+    return this.#core._request("key-list", { prefix: check("INVALID_KEY", "prefix", prefix, 0, 256) }, Kind.Read, ({ keys }) => keys.map(String), options);
   }
 
   /** Asks the server how much of its limits the store uses. */
   async usage(options?: RequestOptions): Promise<Usage> {
-    return this.#core._request("usage", {}, Kind.Read, readUsage, options);
+    return this.#core._request("usage", {}, Kind.Read, (usage) => usage, options);
   }
 
   // ---------------------------------------------------------------- listening
@@ -377,7 +375,7 @@ export class Store {
     check("INVALID_LOCK", "lock name", name, 1, 200);
     const askedAt = Date.now();
     const core = this.#core;
-    const read = (result: any) => new Lock(core, name, count(result.token), ttlMs, askedAt, waitMs > 0);
+    const read = (result: any) => new Lock(core, name, must(result.token, 0), ttlMs, askedAt, waitMs > 0);
     const params = { name, ttl_ms: ttlMs, wait_ms: waitMs };
     return core._request("lock-acquire", params, Kind.Change, read, { signal, timeoutMs: core._requestTimeoutMs + waitMs, late: true });
   }

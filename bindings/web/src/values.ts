@@ -1,4 +1,4 @@
-import { SessionStoreError, nameOf, type ErrorName } from "./errors.js";
+import { SessionStoreError, fault, nameOf, type ErrorName } from "./errors.js";
 import { parse, parseValue } from "./json.js";
 
 /**
@@ -128,7 +128,7 @@ export const bytes = (text: string): number => encoder.encode(text).length;
 export function check(error: ErrorName, what: string, text: string, least: number, most: number): string {
   const size = bytes(text);
   if (size < least || size > most || /[\p{Cc}\p{Cs}]/u.test(text)) {
-    throw new SessionStoreError(error, `the ${what} must have ${least} to ${most} bytes of UTF-8, and no control characters`);
+    throw fault(error, `the ${what} must have ${least} to ${most} bytes of UTF-8, and no control characters`);
   }
   return text;
 }
@@ -138,7 +138,7 @@ export const keyName = (key: KeyOf<any>): string => check("INVALID_KEY", "key", 
 
 /** A selector with checked names, each once. */
 export function checkedSelector({ keys = [], prefixes = [] }: Selector): { keys: string[]; prefixes: string[] } {
-  if (!keys.length && !prefixes.length) throw new SessionStoreError("INVALID_ARGUMENT", "there are no keys to listen to or to read");
+  if (!keys.length && !prefixes.length) throw fault("INVALID_ARGUMENT", "no key is named");
   const checked = prefixes.map((prefix) => check("INVALID_KEY", "prefix", prefix, 0, 256));
   return { keys: [...new Set(keys.map(keyName))], prefixes: [...new Set(checked)] };
 }
@@ -161,98 +161,52 @@ export const makeState = (fields: Partial<State> & { key: string }): State =>
 
 /** A value as text, on its way to being read. */
 class Raw {
-  constructor(readonly json: string) {}
+  constructor(readonly _json: string) {}
 }
 
-/** A message whose values are still texts. Every field may be missing, or anything else: what reads them says so. */
+/** A message whose values are still texts. Every member may be missing, or anything else: what reads them says so. */
 export const parseMessage = (text: string): any => parse(text, (json) => new Raw(json));
 
-/** Throws unless something is what it must be: then the message is one that this version cannot read. */
-function must(holds: boolean): asserts holds {
-  if (!holds) throw new TypeError("unreadable");
-}
+/** Reads what may still be a text. */
+const unwrap = (value: any, read: (json: string) => unknown): any => (value instanceof Raw ? read(value._json) : value);
 
-const text = (value: unknown): string => {
-  must(typeof value === "string");
+/** A text, a version: what is something else, or missing, makes a message one that this version cannot read. */
+export const must = <T extends string | number>(value: T, like: T): T => {
+  if (typeof value !== typeof like || Number.isNaN(value)) throw new TypeError();
   return value;
 };
 
-/** A version, a time or a count. */
-export const count = (value: unknown): number => {
-  must(Number.isSafeInteger(value) && (value as number) >= 0);
-  return value as number;
-};
-
-const maybe = <T>(value: unknown, read: (value: unknown) => T): T | undefined => (value == null ? undefined : read(value));
-
-export const list = <T>(value: unknown, read: (value: any) => T): T[] => {
-  must(Array.isArray(value));
-  return value.map(read);
-};
-
-const causes: Record<string, Cause> = { expired: "expired", "peer-left": "peer_left" };
-
-export const readState = (wire: any): State => {
-  must(wire.data instanceof Raw);
-  const { json } = wire.data;
+export const readState = ({ key, data, changeVersion, updatedBy, author, updatedAt = 0, expiresAt, reason, replaced = 0 }: any): State => {
+  const json = unwrap(data, String);
   return makeState({
-    key: text(wire.key),
-    value: parseValue(json),
+    key: must(key, ""),
+    value: parseValue(must(json, "")),
     json,
-    version: count(wire.change_version),
-    updatedAt: maybe(wire.updated_at, count) ?? 0,
-    cause: causes[wire.reason] ?? "written",
-    expiresAt: maybe(wire.expires_at, count),
-    author: maybe(wire.updated_by, (peerId) =>
-      Object.freeze({ peerId: text(peerId), userId: text(wire.author?.user_id ?? ""), name: text(wire.author?.name ?? "") }),
-    ),
-    replaced: maybe(wire.replaced, count) ?? 0,
+    version: must(changeVersion, 0),
+    updatedAt,
+    cause: reason === "expired" ? reason : reason === "peer-left" ? "peer_left" : "written",
+    expiresAt,
+    author: updatedBy && { peerId: updatedBy, userId: author?.userId ?? "", name: author?.name ?? "" },
+    replaced,
   });
 };
 
-export const readStates = (wire: any): States => ({ revision: count(wire.revision), states: list(wire.values, readState) });
+export const readStates = ({ revision, values }: any): States => ({ revision: must(revision, 0), states: values.map(readState) });
 
-export const readUsage = (wire: any): Usage => ({
-  revision: count(wire.revision),
-  keys: count(wire.keys),
-  maxKeys: count(wire.max_keys),
-  bytes: count(wire.bytes),
-  maxBytes: count(wire.max_bytes),
-  maxValueBytes: count(wire.max_value_bytes),
+export const readPeer = ({ peerId, info, role = "", joinedAt = 0 }: any): Peer => ({
+  id: must(peerId, ""),
+  userId: info?.userId ?? "",
+  name: info?.name ?? "",
+  role,
+  metadata: String(unwrap(info?.data, parseValue) ?? ""),
+  joinedAt,
 });
-
-export const readKeys = (wire: any): string[] => list(wire.keys, text);
-
-export const readPeer = (wire: any): Peer => {
-  const { info = {} } = wire;
-  return Object.freeze({
-    id: text(wire.peer_id),
-    userId: text(info.user_id ?? ""),
-    name: text(info.name ?? ""),
-    role: text(wire.role ?? ""),
-    metadata: text(info.data instanceof Raw ? (parseValue(info.data.json) ?? "") : ""),
-    joinedAt: maybe(wire.joined_at, count) ?? 0,
-  });
-};
 
 /** The peers of a `peer-list`, one of which may have the id `data`. */
-export const readPeers = (wire: any): Peer[] =>
-  Object.values(wire.peers).map((peer) => readPeer(peer instanceof Raw ? parseMessage(peer.json) : peer));
+export const readPeers = ({ peers }: any): Peer[] => Object.values(peers).map((peer) => readPeer(unwrap(peer, parseMessage)));
 
-export const readWelcome = (wire: any) => ({
-  sessionId: text(wire.session_id),
-  revision: count(wire.revision),
-  returned: wire.returned === true,
-  peerNumber: maybe(wire.peer_number, count) ?? 0,
-  resumes: wire.resumes === true,
-});
-
-export const readError = (wire: any): SessionStoreError => {
-  const details = wire.data instanceof Raw ? (parseMessage(wire.data.json) ?? {}) : {};
-  return new SessionStoreError(nameOf(wire.code), text(wire.message), {
-    current: maybe(details.current, readState),
-    check: maybe(details.check, count),
-    write: maybe(details.write, count),
-    retryAfterMs: maybe(details.retry_after_ms, count),
-  });
+export const readError = ({ code, message, data, retryAfterMs }: any): SessionStoreError => {
+  const details = { retryAfterMs, ...unwrap(data, parseMessage) };
+  if (details.current) details.current = readState(details.current);
+  return new SessionStoreError(nameOf(code), must(message, ""), details);
 };
