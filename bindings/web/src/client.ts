@@ -1,6 +1,5 @@
-import { type ClientListener, type ClientOptions, type ConnectionState, type Core, makeCore, type PeerChange, type RequestOptions, type Subscription } from "./core.js";
+import { type ClientListener, type ClientOptions, type ConnectionState, type Core, makeCore, type RequestOptions, type Subscription } from "./core.js";
 import { type SessionStoreError, fault } from "./errors.js";
-import { type Inbox, iterate } from "./iterate.js";
 import { Store } from "./store.js";
 import { type Peer, check } from "./values.js";
 
@@ -58,24 +57,10 @@ export class Client {
    */
   async join({ signal }: RequestOptions = {}): Promise<Store> {
     signal?.throwIfAborted();
-    const core = this.#core;
-    while (!core._joinedOnce) {
-      if (core._state === "closed") throw core._error ?? fault("CLOSED");
-      await new Promise<void>((resolve, reject) => {
-        const abort = () => {
-          subscription.cancel();
-          reject(signal!.reason);
-        };
-        const told = () => {
-          signal?.removeEventListener("abort", abort);
-          subscription.cancel();
-          resolve();
-        };
-        const subscription = core._observe({ onState: told });
-        signal?.addEventListener("abort", abort);
-      });
-    }
-    if (core._state === "closed") throw core._error ?? fault("CLOSED");
+    const { _state, _error, _joining } = this.#core;
+    if (_state === "closed") throw _error ?? fault("CLOSED");
+    const aborted = new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
+    await Promise.race([_joining, aborted]);
     return this.store;
   }
 
@@ -92,24 +77,6 @@ export class Client {
    */
   listen(listener: ClientListener): Subscription {
     return this.#core._observe(listener);
-  }
-
-  /** Other peers, as they come, change and go: first those who are in the room. Of a slow loop who came and went is left out. */
-  peerChanges({ signal }: RequestOptions = {}): AsyncGenerator<PeerChange, void, void> {
-    const listen = ({ waiting, wake, end }: Inbox<PeerChange>) =>
-      this.#core._observe({
-        onPeer: (change) => {
-          const { type, peer } = change;
-          const older = waiting.get(peer.id)?.type;
-          waiting.delete(peer.id);
-          // Who was not told of yet is told of as joined, or not at all.
-          if (older !== "joined") waiting.set(peer.id, older === "left" ? { type: "updated", peer } : change);
-          else if (type !== "left") waiting.set(peer.id, { type: older, peer });
-          wake();
-        },
-        onDropped: () => end(this.#core._error),
-      });
-    return iterate(listen, signal);
   }
 
   /** Changes this peer's name, its metadata, or both; what is left out stays. */

@@ -62,8 +62,8 @@ export interface ClientOptions {
   /** The longest waiting time between two attempts, in milliseconds. Default 10,000. */
   reconnectMaxMs?: number;
   /**
-   * After how much silence the client asks the server for a sign, in milliseconds. Default 10,000. After as much again
-   * without one the connection counts as broken.
+   * How often the client looks whether anything was heard from the server, in milliseconds. Default 10,000. If not, it asks
+   * for a sign, and if there is none until the next time, the connection counts as broken.
    */
   heartbeatMs?: number;
   /** Most requests that may wait for their answers. Default 1,024; more are refused with `QUEUE_FULL`. */
@@ -147,7 +147,6 @@ const enum Stage {
 interface Pending {
   readonly _kind: Kind;
   readonly _frame: string;
-  readonly _size: number;
   _stage: Stage;
   _answered(result: unknown): void;
   _failed(error: unknown): void;
@@ -156,8 +155,8 @@ interface Pending {
 /** Most requests that change something and that are sent without having their answers: half of those the server remembers. */
 const MAX_IN_FLIGHT = 256;
 
-/** Most bytes of their messages, unless there is only one: a quarter of what the server keeps of their answers. */
-const MAX_IN_FLIGHT_BYTES = 128 * 1024;
+/** Longest their messages may be together, unless there is only one: a quarter of the bytes that the server keeps of their answers. */
+const MAX_IN_FLIGHT_LENGTH = 128 * 1024;
 
 /** So many answers arrive before the server is told that they did: a message for each would cost as much as the request. */
 const TOLD_AT_ONCE = 32;
@@ -189,15 +188,7 @@ interface Cell<L extends { onDropped?(): void }> {
   _live: boolean;
 }
 
-/** Something that lives as long as the connection does: a lock, told when there is a connection again, and when it is lost. */
-export interface Tied {
-  _connected(): void;
-  _lost(error: SessionStoreError): void;
-}
-
 const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-
-const asError = (name: ErrorName, message?: string) => new SessionStoreError(name, message);
 
 const isChange = (request: Pending) => request._kind === Kind.Change || request._kind === Kind.Guarded;
 
@@ -213,8 +204,7 @@ function address(url: string): string {
   try {
     parsed = new URL(url);
   } catch {}
-  const { protocol, search, hash, username, password } = parsed ?? {};
-  if (!parsed || !/^wss?:$/.test(protocol!) || search || hash || username || password) {
+  if (!parsed || !/^wss?:[^?#@]+$/.test(parsed.href)) {
     throw fault("INVALID_URL", "the URL looks like ws://host:port or wss://host/path, and has no query and no password");
   }
   if (parsed.pathname === "/") parsed.pathname = "/ws";
@@ -249,9 +239,18 @@ export function makeCore(options: ClientOptions) {
 
   let state: ConnectionState = "connecting";
   let joinedOnce = false;
+  let keepJoining: () => void;
+  let breakJoining: (error: SessionStoreError) => void;
+  const joining = new Promise<void>((resolve, reject) => {
+    keepJoining = resolve;
+    breakJoining = reject;
+  });
+  // Perhaps nobody waits for it.
+  joining.catch(() => {});
   /** Why the client is not connected. */
   let lastError: SessionStoreError | undefined;
-  const tied = new Set<Tied>();
+  /** What is told when the peer is lost, and with it its locks. */
+  const tied = new Set<(error: SessionStoreError) => void>();
   const secret = random();
   let bearer = token;
   let current: WebSocketLike | undefined;
@@ -262,9 +261,6 @@ export function makeCore(options: ClientOptions) {
 
   const pending = new Map<number, Pending>();
   let lastId = 0;
-  /** Changes that are sent and have no answer, and the bytes of their messages. */
-  let inFlight = 0;
-  let inFlightBytes = 0;
   /** The highest id of a change that was sent and has ended, and how many have since the server was told. */
   let lastEnded = 0;
   let ended = 0;
@@ -286,8 +282,8 @@ export function makeCore(options: ClientOptions) {
   let resumes = false;
   /** The join was granted on this connection, and the peer list is still to come. */
   let welcomed = false;
-  let lastHeard = 0;
-  let pinged = false;
+  /** For how many heartbeats nothing was heard. */
+  let silence = 0;
   /** After what time the server said to come back when it stopped. */
   let comeBackMs: number | undefined;
   /** Attempts to connect since the last that joined. */
@@ -332,14 +328,13 @@ export function makeCore(options: ClientOptions) {
 
   /** What a listener throws, or its promise, concerns nobody else. */
   function safely(call: () => unknown): void {
-    const report = (error: unknown) => reportError(error);
+    // Out of here, whatever it does.
+    const report = (error: unknown) => queueMicrotask(() => reportError(error));
     try {
       const result = call();
       if (result instanceof Promise) result.catch(report);
     } catch (error) {
-      try {
-        report(error);
-      } catch {}
+      report(error);
     }
   }
 
@@ -449,15 +444,13 @@ export function makeCore(options: ClientOptions) {
 
   /**
    * Makes a request. What comes with its answer is told before the promise is kept.
-   *
-   * @param late for a lock that is granted when nobody waits for it any more
    */
   function request<T>(
     method: string,
     params: object,
     kind: Kind,
     read: (result: any) => T,
-    { signal, timeoutMs = requestTimeoutMs, late = false }: RequestOptions & { timeoutMs?: number; late?: boolean } = {},
+    { signal, timeoutMs = requestTimeoutMs }: RequestOptions & { timeoutMs?: number } = {},
   ): Promise<T> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
@@ -473,7 +466,6 @@ export function makeCore(options: ClientOptions) {
       const request: Pending = {
         _kind: kind,
         _frame: frame,
-        _size: bytes(frame),
         _stage: Stage.Unsent,
         _answered: (result) => {
           let value: T;
@@ -486,11 +478,13 @@ export function makeCore(options: ClientOptions) {
         },
         _failed: (error) => end(() => reject(error)),
       };
+      // A lock that is granted too late is given back, so it counts as not taken.
+      const isLock = method === "lock-acquire";
       const giveUp = (reason: unknown) => {
-        if (late && request._stage) abandoned.add(id);
+        if (isLock && request._stage) abandoned.add(id);
         take(id)?._failed(reason);
       };
-      const timeout = setTimeout(() => giveUp(late ? fault("TIMEOUT") : unanswered(request, fault("TIMEOUT"))), Math.min(timeoutMs, LONGEST_TIMER_MS));
+      const timeout = setTimeout(() => giveUp(isLock ? fault("TIMEOUT") : unanswered(request, fault("TIMEOUT"))), Math.min(timeoutMs, LONGEST_TIMER_MS));
       const abort = () => giveUp(signal!.reason);
       signal?.addEventListener("abort", abort);
       pending.set(id, request);
@@ -502,10 +496,6 @@ export function makeCore(options: ClientOptions) {
   function take(id: number): Pending | undefined {
     const request = pending.get(id);
     if (request && pending.delete(id) && isChange(request) && request._stage) {
-      if (request._stage === Stage.Sent) {
-        inFlight--;
-        inFlightBytes -= request._size;
-      }
       lastEnded = Math.max(lastEnded, id);
       ended++;
     }
@@ -528,14 +518,14 @@ export function makeCore(options: ClientOptions) {
       listens.push([++lastId, generation]);
       send("listen-metadata-change", replica._listenSet(), lastId);
     }
+    let inFlight = 0;
+    let length = 0;
     for (const request of pending.values()) {
-      if (request._stage === Stage.Sent) continue;
       if (isChange(request)) {
-        const size = inFlightBytes + request._size;
-        if (inFlight && (inFlight >= MAX_IN_FLIGHT || size > MAX_IN_FLIGHT_BYTES)) break;
-        inFlight++;
-        inFlightBytes = size;
+        length += request._frame.length;
+        if (inFlight++ && (inFlight > MAX_IN_FLIGHT || length > MAX_IN_FLIGHT_LENGTH)) break;
       }
+      if (request._stage === Stage.Sent) continue;
       request._stage = Stage.Sent;
       current.send(request._frame);
     }
@@ -610,7 +600,7 @@ export function makeCore(options: ClientOptions) {
     answeredListen = sentListen = listening ? replica._generation : 0;
     let socket: WebSocketLike;
     try {
-      socket = new WebSocket(url.href);
+      socket = new WebSocket!(url.href);
     } catch {
       return close(fault("INVALID_URL", "no WebSocket to this URL can be made here"));
     }
@@ -622,8 +612,7 @@ export function makeCore(options: ClientOptions) {
     };
     socket.onmessage = ({ data }) => {
       if (!isCurrent()) return;
-      lastHeard = Date.now();
-      pinged = false;
+      silence = 0;
       handle(data);
       drain();
     };
@@ -656,7 +645,6 @@ export function makeCore(options: ClientOptions) {
   /** The connection is gone, or could not be made. */
   function lost(error: SessionStoreError): void {
     disconnect();
-    inFlight = inFlightBytes = 0;
     for (const [id, request] of pending) {
       if (!request._stage) continue;
       if (request._kind === Kind.OfConnection) take(id)!._failed(error);
@@ -701,29 +689,23 @@ export function makeCore(options: ClientOptions) {
     globalThis.removeEventListener?.("online", online);
     const error = reason ?? fault("CLOSED");
     endThose(() => true, error);
-    tied.forEach((one) => one._lost(error));
+    tied.forEach((lost) => lost(error));
     tied.clear();
     endListeners([...replica._listeners]);
     tellState("closed", reason);
+    push(() => breakJoining(error));
     updates.forEach((cell) => push(() => drop(cell)));
     updates.clear();
   }
 
+  /** Comes once in a while: the first time in which nothing was heard the server is asked for a sign, the second is the end. */
   function heartbeat(): void {
-    clearTimeout(timer);
-    // In the background timers come late: what counts is whether anything was heard since the last.
-    const left = lastHeard + heartbeatMs * (pinged ? 2 : 1) - Date.now();
-    if (left > 0) {
-      timer = setTimeout(() => heartbeat(), Math.min(left, LONGEST_TIMER_MS));
-    } else if (pinged) {
-      lost(fault("CONNECTION_LOST", "nothing was heard from the server for too long"));
-    } else {
-      pinged = true;
-      lastHeard = Date.now() - heartbeatMs;
+    if (silence > 1) return lost(fault("CONNECTION_LOST", "nothing was heard from the server for too long"));
+    if (silence) {
       acknowledge(1);
       send("ping", {}, ++lastId);
-      heartbeat();
     }
+    silence++;
   }
 
   // ---------------------------------------------------------------- what arrives
@@ -787,12 +769,11 @@ export function makeCore(options: ClientOptions) {
     if (error) request?._failed(error);
     else request?._answered(result);
     // A lock that was granted too late is given back.
-    if (abandoned.delete(id) && result) release(result.name, result.token);
+    if (abandoned.delete(id) && result) release(result).catch(() => {});
   }
 
-  /** Gives back a lock that nobody waits to hear of. If that fails, it ends with its time. */
-  function release(name: string, token: number): void {
-    request("lock-release", { name, token }, Kind.Guarded, () => {}).catch(() => {});
+  function release({ name, token }: { name: string; token: number }, options?: RequestOptions): Promise<void> {
+    return request("lock-release", { name, token }, Kind.Guarded, () => {}, options);
   }
 
   function joined(result: any): void {
@@ -816,7 +797,7 @@ export function makeCore(options: ClientOptions) {
     if (anotherSession) endThose((request) => request._kind === Kind.Guarded && !request._stage, error);
     resumes = knowsAnswers;
     if (anotherPeer && joinedOnce) {
-      tied.forEach((one) => one._lost(error));
+      tied.forEach((lost) => lost(error));
       tied.clear();
       tell((listener) => listener.onError?.(error));
     }
@@ -829,9 +810,10 @@ export function makeCore(options: ClientOptions) {
       // The join is complete only now, so that whoever is told can ask who is in the room.
       welcomed = false;
       joinedOnce = true;
+      push(keepJoining);
       tellState("connected");
-      heartbeat();
-      tied.forEach((one) => one._connected());
+      clearTimeout(timer);
+      timer = setInterval(heartbeat, Math.min(heartbeatMs, LONGEST_TIMER_MS));
     }
     const left = new Set(peerMap.keys());
     for (const peer of peers) {
@@ -847,18 +829,17 @@ export function makeCore(options: ClientOptions) {
     get _state() {
       return state;
     },
-    get _joinedOnce() {
-      return joinedOnce;
-    },
     get _error() {
       return lastError;
     },
+    _joining: joining,
     _peerId: peerId,
     _requestTimeoutMs: requestTimeoutMs,
     _replica: replica,
     _tied: tied,
     _push: push,
     _request: request,
+    _release: release,
     _listen: listen,
     _observe: observe,
     _peers: peers,

@@ -17,7 +17,6 @@ export type {
 export { ErrorCode, SessionStoreError, type ErrorName } from "./errors.js";
 export { JsonText, stringify } from "./json.js";
 export type { Lock } from "./lock.js";
-export { snapshotEnd } from "./store.js";
 export type { Check, LockOptions, LockToken, Store, Transaction, Write, WriteOptions } from "./store.js";
 export { key } from "./values.js";
 export type { Author, Cause, Key, KeyOf, Peer, Selector, State, States, Usage } from "./values.js";

@@ -1,44 +1,51 @@
-import type { Subscription } from "./core.js";
-
-/** What waits for a reader: by key, so that a newer item takes the place of an older one with the same key. */
-export interface Inbox<T> {
-  readonly waiting: Map<unknown, T>;
-  /** Something was put in. */
-  wake(): void;
-  /** Nothing comes any more; an error is thrown to the reader after what waits. */
-  end(error?: unknown): void;
-}
+import type { KeyChangeListener, Subscription } from "./core.js";
+import { type State, makeState } from "./values.js";
 
 /**
- * What a listener is told, for `for await`: the listener begins with the loop and ends with it.
+ * What a listener is told, for `for await`: the listener begins with the loop and ends with it. What waits for the loop is
+ * the newest state of each key.
  *
  * @param listen begins to listen
+ * @param reason what to throw when the listener was dropped by nobody's wish
  */
-export async function* iterate<T>(listen: (inbox: Inbox<T>) => Subscription, signal?: AbortSignal): AsyncGenerator<T, void, void> {
-  const waiting = new Map<unknown, T>();
+export async function* iterate(
+  listen: (listener: KeyChangeListener) => Subscription,
+  reason: () => unknown,
+  signal?: AbortSignal,
+): AsyncGenerator<State, void, void> {
+  const waiting = new Map<string, State>();
   let wake = () => {};
-  let ended: { error?: unknown } | undefined;
-  const end = (error?: unknown) => {
-    ended ??= { error };
+  let ended = false;
+  let error: unknown;
+  const end = (why: unknown) => {
+    error ??= why;
+    ended = true;
     wake();
   };
   const abort = () => end(signal!.reason);
   signal?.throwIfAborted();
-  const subscription = listen({ waiting, wake: () => wake(), end });
+  const subscription = listen({
+    onKeyChanged: (state) => {
+      const older = waiting.get(state.key);
+      waiting.delete(state.key);
+      waiting.set(state.key, older ? makeState({ ...state, replaced: state.replaced + older.replaced + 1 }) : state);
+      wake();
+    },
+    onRefused: end,
+    onDropped: () => end(reason()),
+  });
   signal?.addEventListener("abort", abort);
   try {
     for (;;) {
-      signal?.throwIfAborted();
-      for (const [key, item] of waiting) {
-        waiting.delete(key);
-        yield item;
+      for (const [key, state] of waiting) {
         signal?.throwIfAborted();
+        waiting.delete(key);
+        yield state;
       }
-      if (ended?.error !== undefined) throw ended.error;
+      if (error) throw error;
       if (ended) return;
       await new Promise<void>((resolve) => {
         wake = resolve;
-        if (waiting.size || ended) resolve();
       });
     }
   } finally {

@@ -1,6 +1,6 @@
 import { type Core, Kind, type KeyChangeListener, type RequestOptions, type Subscription } from "./core.js";
 import type { SessionStoreError } from "./errors.js";
-import { type Inbox, iterate } from "./iterate.js";
+import { iterate } from "./iterate.js";
 import { JsonText, stringify } from "./json.js";
 import { Lock } from "./lock.js";
 import {
@@ -12,7 +12,6 @@ import {
   check,
   checkedSelector,
   keyName,
-  makeState,
   must,
   readState,
   readStates,
@@ -49,7 +48,7 @@ export interface Write {
   /** The key. */
   key: KeyOf<any>;
   /** What is done; `"set"` if it is not said. */
-  operation?: "set" | "add" | "patch" | "setAdd" | "setRemove" | "append" | "touch";
+  operation?: "set" | "add" | "patch" | "set-add" | "set-remove" | "append" | "touch";
   /** What with. Not for `"touch"`. */
   value?: unknown;
   /** For `"append"`: how many values are left at most. */
@@ -79,9 +78,6 @@ export interface LockOptions extends RequestOptions {
   waitMs?: number;
 }
 
-/** Comes once in {@link Store.changes}: all current values were given; what follows are changes. */
-export const snapshotEnd: unique symbol = Symbol("snapshot end");
-
 /** The longest pause between two attempts of an update, in milliseconds: some round trips. */
 const LONGEST_PAUSE_MS = 128;
 
@@ -92,7 +88,7 @@ const guard = (lock: LockToken | undefined) => lock && { name: lock.name, token:
 
 const wireWrite = ({ key, operation = "set", value, cap, ifVersion, ttlMs, bind }: Write & WriteOptions) => ({
   key: keyName(key),
-  op: operation.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`) as string | undefined,
+  op: operation as string | undefined,
   data: operation === "touch" ? undefined : encode(value),
   cap,
   if_change_version: ifVersion,
@@ -106,13 +102,6 @@ const wireCheck = (one: any) => {
   if (one.version !== undefined) return { key, change_version: one.version };
   return one.exists === undefined && one.equals !== null ? { key, equals: encode(one.equals) } : { key, exists: one.exists ?? false };
 };
-
-/** Waits; less long when it is aborted. */
-const pause = (timeMs: number, signal?: AbortSignal) =>
-  new Promise<void>((resolve) => {
-    signal?.addEventListener("abort", () => resolve(), { once: true });
-    setTimeout(resolve, timeMs);
-  });
 
 /**
  * The store of the room a client is in. Without a connection requests wait for it; once the client is closed they are
@@ -191,39 +180,27 @@ export class Store {
   }
 
   /**
-   * The same for `for await`: the states, with {@link snapshotEnd} between the current values and the changes. Each loop is
-   * a listener of its own, which ends with it. A slow loop holds nobody up: older changes of a key that still wait give way
-   * to newer ones, and `state.replaced` tells how many did. The newest is never missed.
+   * The same for `for await`: the states of keys, first the current ones, then each change. Each loop is a listener of its
+   * own, which ends with it. A slow loop holds nobody up: older states of a key that still wait give way to newer ones, and
+   * `state.replaced` tells how many did. The newest is never missed.
    *
    * It ends when the client is closed or has left, and throws what the client ended with otherwise, such as `REPLACED`,
    * and what the server refuses to listen with, such as `FORBIDDEN`.
+   *
+   * ```ts
+   * for await (const state of store.states({ prefixes: ["hand/"] })) show(state.key, state.value);
+   * ```
    */
-  changes<T = any>(what: KeyOf<T> | Selector, { signal }: RequestOptions = {}): AsyncGenerator<State<T> | typeof snapshotEnd, void, void> {
-    const listen = ({ waiting, wake, end }: Inbox<State<T> | typeof snapshotEnd>) =>
-      this.listen(what, {
-        onKeyChanged: (state) => {
-          const older = state.isSnapshot ? undefined : (waiting.get(state.key) as State | undefined);
-          waiting.delete(state.key);
-          waiting.set(state.isSnapshot ? {} : state.key, older ? makeState({ ...state, replaced: state.replaced + older.replaced + 1 }) : state);
-          wake();
-        },
-        onSnapshotEnd: () => {
-          waiting.set({}, snapshotEnd);
-          wake();
-        },
-        onRefused: end,
-        onDropped: () => end(this.#core._error),
-      });
-    return iterate(listen, signal);
-  }
-
-  /** The states of keys: first the current ones, then each change; see {@link changes}. */
-  async *states<T = any>(what: KeyOf<T> | Selector, options?: RequestOptions): AsyncGenerator<State<T>, void, void> {
-    for await (const change of this.changes(what, options)) if (change !== snapshotEnd) yield change;
+  states<T = any>(what: KeyOf<T> | Selector, { signal }: RequestOptions = {}): AsyncGenerator<State<T>, void, void> {
+    return iterate(
+      (listener) => this.listen(what, listener),
+      () => this.#core._error,
+      signal,
+    );
   }
 
   /**
-   * The value of a key: first the current one, then each that follows; null when it is absent. See {@link changes}.
+   * The value of a key: first the current one, then each that follows; null when it is absent. See {@link states}.
    *
    * ```ts
    * for await (const text of store.watch(pinned, { signal })) show(text);
@@ -272,12 +249,12 @@ export class Store {
 
   /** Appends the values to a key's list that it does not have yet; an absent key counts as `[]`. */
   async setAdd(key: KeyOf<any>, values: readonly unknown[], options?: WriteOptions): Promise<State> {
-    return this.write({ ...options, key, operation: "setAdd", value: values });
+    return this.write({ ...options, key, operation: "set-add", value: values });
   }
 
   /** Removes values from a key's list. */
   async setRemove(key: KeyOf<any>, values: readonly unknown[], options?: WriteOptions): Promise<State> {
-    return this.write({ ...options, key, operation: "setRemove", value: values });
+    return this.write({ ...options, key, operation: "set-remove", value: values });
   }
 
   /** Appends values to a key's list; with a `cap`, the first are dropped until so many are left. */
@@ -328,13 +305,11 @@ export class Store {
       try {
         return await this.setIfVersion<any>(key, value, state.value === null ? 0 : state.version, options);
       } catch (error) {
-        // None after the first attempt, because the conflict has told what is needed; then longer, so that those who
-        // conflict with each other come apart.
-        const pauseMs = made > 1 ? Math.random() * Math.min(LONGEST_PAUSE_MS, 2 ** made) : 0;
+        // Longer each time, so that those who conflict with each other come apart.
+        const pauseMs = Math.random() * Math.min(LONGEST_PAUSE_MS, 2 ** made);
         const { name, current } = error as SessionStoreError;
         if (name !== "VERSION_CONFLICT" || !current || Date.now() + pauseMs >= endsAt) throw error;
-        if (pauseMs) await pause(pauseMs, signal);
-        signal?.throwIfAborted();
+        await new Promise((resolve) => setTimeout(resolve, pauseMs));
         state = current;
       }
     }
@@ -377,7 +352,7 @@ export class Store {
     const core = this.#core;
     const read = (result: any) => new Lock(core, name, must(result.token, 0), ttlMs, askedAt, waitMs > 0);
     const params = { name, ttl_ms: ttlMs, wait_ms: waitMs };
-    return core._request("lock-acquire", params, Kind.Change, read, { signal, timeoutMs: core._requestTimeoutMs + waitMs, late: true });
+    return core._request("lock-acquire", params, Kind.Change, read, { signal, timeoutMs: core._requestTimeoutMs + waitMs });
   }
 
   /**
