@@ -1,7 +1,7 @@
 import { type ClientListener, type ClientOptions, type ConnectionState, type Core, makeCore, type RequestOptions, type Subscription } from "./core.js";
 import { type SessionStoreError, fault } from "./errors.js";
 import { Store } from "./store.js";
-import { type Peer, check } from "./values.js";
+import type { Peer } from "./values.js";
 
 /**
  * A client: one peer in one room. It joins in the background and reconnects by itself.
@@ -81,7 +81,6 @@ export class Client {
 
   /** Changes this peer's name, its metadata, or both; what is left out stays. */
   async updatePeer({ name, metadata, signal }: { name?: string; metadata?: string } & RequestOptions): Promise<void> {
-    if (name !== undefined) check("INVALID_PEER", "peer name", name, 0, 256);
     return this.#core._updatePeer(name, metadata, { signal });
   }
 

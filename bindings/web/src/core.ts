@@ -1,5 +1,5 @@
 import { type SessionStoreError, fault, nameOf, type ErrorName } from "./errors.js";
-import { stringify } from "./json.js";
+import { random, stringify } from "./json.js";
 import { type Listening, Replica } from "./replica.js";
 import {
   type Peer,
@@ -132,6 +132,8 @@ export const enum Kind {
   Change,
   /** The same, on a condition that only this session can meet: a version, or a lock. */
   Guarded,
+  /** It takes a lock, as a change. One that is granted when nobody waits any more is given back, so it counts as not taken. */
+  Acquire,
   /** It ends with the connection that it was sent on. */
   OfConnection,
 }
@@ -188,14 +190,12 @@ interface Cell<L extends { onDropped?(): void }> {
   _live: boolean;
 }
 
-const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-
-const isChange = (request: Pending) => request._kind === Kind.Change || request._kind === Kind.Guarded;
+const isChange = ({ _kind }: Pending) => _kind !== Kind.Read && _kind !== Kind.OfConnection;
 
 /** What a request that ends without an answer is told: that nobody knows whether it was applied, if that is so. */
 const unanswered = (request: Pending, reason: SessionStoreError) =>
-  isChange(request) && request._stage
-    ? fault("OUTCOME_UNKNOWN", `the request was sent and may have been applied; then: ${reason.message}`)
+  isChange(request) && request._kind !== Kind.Acquire && request._stage
+    ? fault("OUTCOME_UNKNOWN", `it was sent, and may have been applied; then: ${reason.message}`)
     : reason;
 
 /** Where the server is, without a query. */
@@ -205,7 +205,7 @@ function address(url: string): string {
     parsed = new URL(url);
   } catch {}
   if (!parsed || !/^wss?:[^?#@]+$/.test(parsed.href)) {
-    throw fault("INVALID_URL", "the URL looks like ws://host:port or wss://host/path, and has no query and no password");
+    throw fault("INVALID_URL", "it looks like ws://host:port or wss://host/path, without a query or password");
   }
   if (parsed.pathname === "/") parsed.pathname = "/ws";
   return parsed.href;
@@ -213,14 +213,11 @@ function address(url: string): string {
 
 /** The life of one client: joining, requests, listeners, coming back. */
 export function makeCore(options: ClientOptions) {
-  const { room, token, name = "", role, userId = "", metadata = "" } = options;
+  const { room, token, name, role, userId, metadata = "", peerId = random() } = options;
   const baseUrl = address(options.url);
-  if (room !== undefined || !token) check("INVALID_ROOM", "room name", room ?? "", 1, 128);
-  check("INVALID_PEER", "peer name", name, 0, 256);
-  check("INVALID_PEER", "user id", userId, 0, 128);
-  if (role !== undefined) check("INVALID_PEER", "role", role, 1, 64);
+  if (room !== undefined || !token) check("INVALID_ROOM", room, 1, 128);
+  for (const [text, most] of [[name, 256], [userId, 128], [role, 64], [peerId, 128]] as const) check("INVALID_PEER", text, 0, most);
   checkMetadata(metadata);
-  const peerId = check("INVALID_PEER", "peer id", options.peerId ?? random(), 1, 128);
   const {
     requestTimeoutMs = 10_000,
     connectTimeoutMs = 10_000,
@@ -232,10 +229,7 @@ export function makeCore(options: ClientOptions) {
     reportError = globalThis.reportError ?? console.error,
     WebSocket = globalThis.WebSocket as (new (url: string) => WebSocketLike) | undefined,
   } = options;
-  if (!(Math.min(requestTimeoutMs, connectTimeoutMs, reconnectMinMs, heartbeatMs, maxPending) > 0 && reconnectMaxMs >= reconnectMinMs)) {
-    throw fault("INVALID_ARGUMENT", "times and maxPending must be above 0, reconnectMaxMs not below reconnectMinMs");
-  }
-  if (!WebSocket) throw fault("INVALID_ARGUMENT", 'there is no WebSocket here; pass that of the package "ws"');
+  if (!WebSocket) throw fault("INVALID_ARGUMENT", 'pass the WebSocket of the package "ws"');
 
   let state: ConnectionState = "connecting";
   let joinedOnce = false;
@@ -273,8 +267,6 @@ export function makeCore(options: ClientOptions) {
   /** Listen requests without an answer: id and generation. */
   let listens: [id: number, generation: number][] = [];
   let listenAgain: Timer;
-  /** Whether the last attempt was refused without a reason: then the listen set is not what it is tried with again. */
-  let refusedUnseen = false;
 
   let joinId = 0;
   let peerNumber: number | undefined;
@@ -296,11 +288,6 @@ export function makeCore(options: ClientOptions) {
   let drains = false;
 
   const replica = new Replica();
-
-  // The network is back: nobody waits any longer.
-  const online = () => {
-    if (!current) connect();
-  };
 
   // ---------------------------------------------------------------- telling
 
@@ -414,8 +401,9 @@ export function makeCore(options: ClientOptions) {
 
   /** Ends the listeners that wait for a listen set, or all when none waits: then the set as a whole is too much. */
   function refuseListeners(generation: number, error: SessionStoreError): void {
-    const refused = replica._waiting(generation);
-    endListeners(refused.length ? refused : [...replica._listeners], error);
+    const all = [...replica._listeners];
+    const waiting = all.filter((one) => !one._live && one._since! <= generation);
+    endListeners(waiting.length ? waiting : all, error);
   }
 
   // ---------------------------------------------------------------- peers
@@ -472,19 +460,17 @@ export function makeCore(options: ClientOptions) {
           try {
             value = read(result);
           } catch {
-            return request._failed(fault("INTERNAL", "the server's answer cannot be read"));
+            return request._failed(fault("INTERNAL", "the answer cannot be read"));
           }
           end(() => resolve(value));
         },
         _failed: (error) => end(() => reject(error)),
       };
-      // A lock that is granted too late is given back, so it counts as not taken.
-      const isLock = method === "lock-acquire";
       const giveUp = (reason: unknown) => {
-        if (isLock && request._stage) abandoned.add(id);
+        if (kind === Kind.Acquire && request._stage) abandoned.add(id);
         take(id)?._failed(reason);
       };
-      const timeout = setTimeout(() => giveUp(isLock ? fault("TIMEOUT") : unanswered(request, fault("TIMEOUT"))), Math.min(timeoutMs, LONGEST_TIMER_MS));
+      const timeout = setTimeout(() => giveUp(unanswered(request, fault("TIMEOUT"))), Math.min(timeoutMs, LONGEST_TIMER_MS));
       const abort = () => giveUp(signal!.reason);
       signal?.addEventListener("abort", abort);
       pending.set(id, request);
@@ -581,7 +567,8 @@ export function makeCore(options: ClientOptions) {
     const since = replica._knownUpTo();
     const named = stringify(keys);
     const covered = stringify(prefixes);
-    const listening = (named + covered).length <= MAX_QUERY_LENGTH && (since !== undefined || !refusedUnseen);
+    // Perhaps it was the listen set for which the last attempt was refused, which a web page cannot see.
+    const listening = (named + covered).length <= MAX_QUERY_LENGTH && (since !== undefined || !attempts);
     const query = {
       room,
       role,
@@ -602,7 +589,7 @@ export function makeCore(options: ClientOptions) {
     try {
       socket = new WebSocket!(url.href);
     } catch {
-      return close(fault("INVALID_URL", "no WebSocket to this URL can be made here"));
+      return close(fault("INVALID_URL", "a page on https needs wss"));
     }
     current = socket;
     let opened = false;
@@ -618,26 +605,23 @@ export function makeCore(options: ClientOptions) {
     };
     socket.onclose = ({ code }) => {
       if (!isCurrent()) return;
-      refusedUnseen = !opened;
       const told = code === 1012 ? "SHUTTING_DOWN" : nameOf(code - 4000);
       lost(fault(told !== "UNKNOWN" ? told : opened ? "CONNECTION_LOST" : "CONNECTION_FAILED"));
     };
     // It is closed next.
     socket.onerror = () => {};
     // The package `ws` shows how the server refused; browsers do not.
-    (socket as any).on?.("unexpected-response", (_: unknown, response: any) => {
-      let body = "";
-      response.on("data", (part: unknown) => (body += part));
-      response.on("end", () => {
-        let error = fault("HANDSHAKE_FAILED", `HTTP status ${response.statusCode}; a SessionStore server answers at /ws`);
+    (socket as any).on?.("unexpected-response", (_: unknown, response: any) =>
+      response.on("data", (body: unknown) => {
+        let error = fault("HANDSHAKE_FAILED");
         try {
-          if (response.statusCode !== 404) error = readError(parseMessage(body));
+          error = readError(parseMessage(String(body)));
         } catch {}
         if (isCurrent()) lost(error);
-      });
-    });
+      }),
+    );
     timer = setTimeout(
-      () => lost(fault("CONNECTION_FAILED", `not joined within ${connectTimeoutMs} ms`)),
+      () => lost(fault("CONNECTION_FAILED")),
       Math.min(connectTimeoutMs, LONGEST_TIMER_MS),
     );
   }
@@ -686,7 +670,6 @@ export function makeCore(options: ClientOptions) {
     if (state === "closed") return;
     if (state === "connected" && !hasLeft) send("leave", {});
     disconnect();
-    globalThis.removeEventListener?.("online", online);
     const error = reason ?? fault("CLOSED");
     endThose(() => true, error);
     tied.forEach((lost) => lost(error));
@@ -700,7 +683,7 @@ export function makeCore(options: ClientOptions) {
 
   /** Comes once in a while: the first time in which nothing was heard the server is asked for a sign, the second is the end. */
   function heartbeat(): void {
-    if (silence > 1) return lost(fault("CONNECTION_LOST", "nothing was heard from the server for too long"));
+    if (silence > 1) return lost(fault("CONNECTION_LOST"));
     if (silence) {
       acknowledge(1);
       send("ping", {}, ++lastId);
@@ -780,7 +763,6 @@ export function makeCore(options: ClientOptions) {
     const { sessionId, revision, returned, resumes: knowsAnswers, peerNumber: number } = result;
     must(sessionId, "");
     attempts = 0;
-    refusedUnseen = false;
     // The answer to an earlier join may have been lost: then it was another peer that was come back to.
     const samePeer = returned && peerNumber === number;
     peerNumber = number;
@@ -823,7 +805,6 @@ export function makeCore(options: ClientOptions) {
     left.forEach((id) => setPeer(id, undefined));
   }
 
-  globalThis.addEventListener?.("online", online);
   connect();
   return {
     get _state() {
@@ -856,5 +837,5 @@ export type Core = ReturnType<typeof makeCore>;
 type Timer = ReturnType<typeof setTimeout> | undefined;
 
 export function checkMetadata(metadata: string): void {
-  if (bytes(metadata) > 2048) throw fault("INVALID_PEER", "the peer metadata must have at most 2,048 bytes");
+  if (bytes(metadata) > 2048) throw fault("INVALID_PEER", "metadata has at most 2,048 bytes");
 }

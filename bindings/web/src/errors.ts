@@ -114,14 +114,14 @@ interface Details {
 
 /** What the client itself has to say in several places; a refusal by the room brings its own sentence. */
 const advice: Partial<Record<ErrorName, string>> = {
-  CLOSED: "the client is closed; open a new one",
-  TIMEOUT: "the time given ran out; try again, or give more time",
-  CONNECTION_LOST: "the connection broke; the client makes a new one by itself",
-  CONNECTION_FAILED: "the server cannot be reached, or refused; check address, token and allowed origins",
-  SESSION_LOST: "the session is over, or this peer was away for too long and is a new one; look at the current state",
-  REPLACED: "another connection joined with this peer id; give each client its own",
-  QUEUE_FULL: "too many requests wait for their answer; wait for some of them",
-  LOCK_LOST: "the lock ran out while it could not be renewed; take it again",
+  CLOSED: "open a new client",
+  TIMEOUT: "there was no answer in time, and nothing was applied; try again",
+  CONNECTION_LOST: "the client makes a new connection by itself",
+  CONNECTION_FAILED: "check address, token and allowed origins",
+  SESSION_LOST: "this is a new peer, perhaps in a new session; look at the current state",
+  REPLACED: "give each client its own peer id",
+  QUEUE_FULL: "wait for some answers",
+  LOCK_LOST: "take the lock again",
 };
 
 /**
@@ -155,7 +155,7 @@ export class SessionStoreError extends Error {
   declare readonly retryAfterMs: number | undefined;
 
   /** @internal */
-  constructor(name: ErrorName, message = advice[name] ?? "the server said so, and no more; see ErrorCode", details: Details = {}) {
+  constructor(name: ErrorName, message = advice[name] ?? "see docs/protocol.md", details: Details = {}) {
     super(message);
     const code = ErrorCode[name];
     Object.assign(this, details, { name, code, retryable: retryable.has(code) });

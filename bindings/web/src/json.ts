@@ -29,7 +29,8 @@ const fail = (): never => {
 };
 
 /**
- * Reads JSON whose integers keep every digit: those that a number cannot hold exactly become a `bigint`.
+ * Reads JSON whose integers keep every digit: those that a number cannot hold exactly become a `bigint`. Nothing of it can
+ * be changed: who is given a value cannot change it for others.
  *
  * @param data of a message: what becomes of the members named `data`, given as text; they are values of the store, which
  *   are kept as they were written. The names of its members are read like_this and given likeThis
@@ -65,7 +66,7 @@ export function parse(text: string, data?: (json: string) => unknown): any {
     }
   };
   const value = (found: string): unknown => {
-    if (found === "[") return list("]", value);
+    if (found === "[") return Object.freeze(list("]", value));
     if (found !== "{") return /^-?\d{16,}$/.test(found) && !Number.isSafeInteger(+found) ? BigInt(found) : JSON.parse(found);
     const member = (quoted: string): [string, unknown] => {
       const name: string = JSON.parse(quoted);
@@ -74,32 +75,17 @@ export function parse(text: string, data?: (json: string) => unknown): any {
       return [name.replace(/_./g, ([, letter]) => letter!.toUpperCase()), name === "data" ? data(asText()) : value(next())];
     };
     // Own members whatever their names: `__proto__` is one like any other.
-    return Object.fromEntries(list("}", member));
+    return Object.freeze(Object.fromEntries(list("}", member)));
   };
   const result = value(next());
   return at < text.length ? fail() : result;
 }
 
-/** Nobody who is given a value can change it for those who are given it too. */
-function frozen<T>(value: T): T {
-  if (typeof value === "object" && value) Object.values(Object.freeze(value)).forEach(frozen);
-  return value;
-}
+/** So many random digits that nobody guesses them. */
+export const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => (byte + 256).toString(16).slice(1)).join("");
 
-/** Reads a value of the store. */
-export const parseValue = (json: string): any => frozen(/\d{16}/.test(json) ? parse(json) : JSON.parse(json));
-
-/** Undefined for what JSON leaves out. */
-function write(value: any): string | undefined {
-  if (typeof value === "bigint") return String(value);
-  if (typeof value === "number" && !Number.isFinite(value)) return fail();
-  if (typeof value !== "object" || !value) return JSON.stringify(value);
-  if (value instanceof JsonText) return value.text;
-  if (typeof value.toJSON === "function") return write(value.toJSON());
-  if (Array.isArray(value)) return `[${Array.from(value, (item) => write(item) ?? "null")}]`;
-  const members = Object.entries(value).map(([name, member]) => [JSON.stringify(name), write(member)]);
-  return `{${members.filter(([, text]) => text !== undefined).map((member) => member.join(":"))}}`;
-}
+/** Stands for a text in JSON until the rest is written. */
+const mark = random();
 
 /**
  * Writes a value as JSON, as `JSON.stringify` does, but with a `bigint` as an integer, and without turning a number that
@@ -108,10 +94,15 @@ function write(value: any): string | undefined {
  * @throws {@link SessionStoreError} `INVALID_JSON` for what is no JSON: undefined, a function, `NaN`, a cycle.
  */
 export function stringify(value: unknown): string {
-  let text: string | undefined;
+  const texts: string[] = [];
+  const marked = (_: string, part: unknown) => {
+    if (typeof part === "number" && !Number.isFinite(part)) fail();
+    if (typeof part === "bigint") part = new JsonText(String(part));
+    return part instanceof JsonText ? mark + (texts.push(part.text) - 1) : part;
+  };
   try {
-    text = write(value);
-  } catch {}
-  if (text === undefined) throw fault("INVALID_JSON", "the value cannot be written as JSON; null removes a key");
-  return text;
+    return JSON.stringify(value, marked).replace(RegExp(`"${mark}(\\d+)"`, "g"), (_, at) => texts[at]!);
+  } catch {
+    throw fault("INVALID_JSON", "this cannot be written as JSON; null removes a key");
+  }
 }

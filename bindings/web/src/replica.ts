@@ -5,6 +5,8 @@ import { type State, makeState } from "./values.js";
 export interface Listening {
   readonly _keys: readonly string[];
   readonly _prefixes: readonly string[];
+  /** The generation of the listen set that first had all of it. */
+  _since?: number;
   /** Whether it has been given its snapshot. */
   _live?: boolean;
   /** Tells it a state, or without one that its snapshot is complete. */
@@ -78,6 +80,7 @@ export class Replica {
       this._covered.set(prefix, { _since: since, _answered: false });
       this._generation = since;
     }
+    one._since = this._generation;
     this._listeners.add(one);
     this._complete(one);
   }
@@ -221,19 +224,6 @@ export class Replica {
     const tracked = this._tracked.get(key);
     // A key that no answered prefix has found is absent.
     return tracked ? tracked._state : this._isCovered(key) ? makeState({ key }) : undefined;
-  }
-
-  /** Listeners that wait for keys of this generation or an older one: those that a refused listen request concerns. */
-  _waiting(generation: number): Listening[] {
-    const keyWaits = (key: string) => {
-      const tracked = this._tracked.get(key);
-      return tracked && !tracked._state && tracked._since <= generation;
-    };
-    const prefixWaits = (prefix: string) => {
-      const covered = this._covered.get(prefix);
-      return covered && !covered._answered && covered._since <= generation;
-    };
-    return [...this._listeners].filter((one) => !one._live && (one._keys.some(keyWaits) || one._prefixes.some(prefixWaits)));
   }
 
   /** Gives a listener its snapshot, once all of it is known. */

@@ -1,5 +1,5 @@
 import { SessionStoreError, fault, nameOf, type ErrorName } from "./errors.js";
-import { parse, parseValue } from "./json.js";
+import { parse } from "./json.js";
 
 /**
  * A key with the type of its value, said in one place: {@link key} makes it. Every function that takes a key takes its
@@ -125,21 +125,21 @@ const encoder = new TextEncoder();
 export const bytes = (text: string): number => encoder.encode(text).length;
 
 /** Checks a text that the server would refuse, and with it perhaps the whole connection. */
-export function check(error: ErrorName, what: string, text: string, least: number, most: number): string {
+export function check(error: ErrorName, text = "", least: number, most: number): string {
   const size = bytes(text);
   if (size < least || size > most || /[\p{Cc}\p{Cs}]/u.test(text)) {
-    throw fault(error, `the ${what} must have ${least} to ${most} bytes of UTF-8, and no control characters`);
+    throw fault(error, `it has ${least} to ${most} bytes of UTF-8, and no control characters`);
   }
   return text;
 }
 
 /** The checked name of a key. */
-export const keyName = (key: KeyOf<any>): string => check("INVALID_KEY", "key", typeof key === "string" ? key : key.name, 1, 256);
+export const keyName = (key: KeyOf<any>): string => check("INVALID_KEY", typeof key === "string" ? key : key.name, 1, 256);
 
 /** A selector with checked names, each once. */
 export function checkedSelector({ keys = [], prefixes = [] }: Selector): { keys: string[]; prefixes: string[] } {
   if (!keys.length && !prefixes.length) throw fault("INVALID_ARGUMENT", "no key is named");
-  const checked = prefixes.map((prefix) => check("INVALID_KEY", "prefix", prefix, 0, 256));
+  const checked = prefixes.map((prefix) => check("INVALID_KEY", prefix, 0, 256));
   return { keys: [...new Set(keys.map(keyName))], prefixes: [...new Set(checked)] };
 }
 
@@ -180,7 +180,7 @@ export const readState = ({ key, data, changeVersion, updatedBy, author, updated
   const json = unwrap(data, String);
   return makeState({
     key: must(key, ""),
-    value: parseValue(must(json, "")),
+    value: parse(must(json, "")),
     json,
     version: must(changeVersion, 0),
     updatedAt,
@@ -198,7 +198,7 @@ export const readPeer = ({ peerId, info, role = "", joinedAt = 0 }: any): Peer =
   userId: info?.userId ?? "",
   name: info?.name ?? "",
   role,
-  metadata: String(unwrap(info?.data, parseValue) ?? ""),
+  metadata: String(unwrap(info?.data, parse) ?? ""),
   joinedAt,
 });
 
