@@ -230,7 +230,7 @@ export class Watch extends Channel<Told> implements KeyChangeListener {
   /** The next state; what else is told meanwhile must not be. */
   async state(): Promise<State> {
     const told = await this.take("a state");
-    assert.ok(typeof told === "object" && "state" in told, JSON.stringify(told));
+    assert.ok(typeof told === "object" && "state" in told, String(told));
     return told.state;
   }
 
