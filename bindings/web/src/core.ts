@@ -557,6 +557,7 @@ export function makeCore(options: ClientOptions) {
   // ---------------------------------------------------------------- the connection
 
   function connect(): void {
+    if (state === "closed") return;
     clearTimeout(timer);
     listens = [];
     abandoned.clear();
@@ -805,7 +806,8 @@ export function makeCore(options: ClientOptions) {
     left.forEach((id) => setPeer(id, undefined));
   }
 
-  connect();
+  // Whoever listens at once is answered with the join.
+  queueMicrotask(connect);
   return {
     get _state() {
       return state;
