@@ -1,11 +1,10 @@
-import { type SessionStoreError, fault, nameOf, type ErrorName } from "./errors.js";
+import { type SessionStoreError, fault, nameOf } from "./errors.js";
 import { random, stringify } from "./json.js";
 import { type Listening, Replica } from "./replica.js";
 import {
   type Peer,
   type Selector,
   type State,
-  bytes,
   check,
   checkedSelector,
   must,
@@ -163,26 +162,17 @@ const MAX_IN_FLIGHT_LENGTH = 128 * 1024;
 /** So many answers arrive before the server is told that they did: a message for each would cost as much as the request. */
 const TOLD_AT_ONCE = 32;
 
-/** So many requests may be named that wait although later ones were answered. */
-const MAX_EXCEPTIONS = 16;
-
 /** A longer listen set is sent as a message: servers and proxies bound the head of a request, usually at 8 KiB, and escapes lengthen it. */
 const MAX_QUERY_LENGTH = 2048;
 
 /** A longer time would end at once. */
 export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** Trying again cannot help. */
-const FINAL: ErrorName[] = [
-  "UNAUTHORIZED",
-  "TOKEN_EXPIRED",
-  "REPLACED",
-  "PEER_MISMATCH",
-  "INVALID_ROOM",
-  "INVALID_PEER",
-  "INVALID_URL",
-  "ORIGIN_NOT_ALLOWED",
-];
+/**
+ * Trying again cannot help: INVALID_ROOM, INVALID_PEER, INVALID_URL, REPLACED, UNAUTHORIZED, TOKEN_EXPIRED, PEER_MISMATCH,
+ * ORIGIN_NOT_ALLOWED.
+ */
+const FINAL = [6, 7, 8, 108, 200, 201, 210, 219];
 
 /** A registered listener, of keys or of the client. */
 interface Cell<L extends { onDropped?(): void }> {
@@ -216,8 +206,7 @@ export function makeCore(options: ClientOptions) {
   const { room, token, name, role, userId, metadata = "", peerId = random() } = options;
   const baseUrl = address(options.url);
   if (room !== undefined || !token) check("INVALID_ROOM", room, 1, 128);
-  for (const [text, most] of [[name, 256], [userId, 128], [role, 64], [peerId, 128]] as const) check("INVALID_PEER", text, 0, most);
-  checkMetadata(metadata);
+  for (const [text, most] of [[name, 256], [userId, 128], [role, 64], [peerId, 128], [metadata.replace(/[\p{Cc}\p{Cs}]/gu, " "), 2048]] as const) check("INVALID_PEER", text, 0, most);
   const {
     requestTimeoutMs = 10_000,
     connectTimeoutMs = 10_000,
@@ -266,7 +255,8 @@ export function makeCore(options: ClientOptions) {
   let sentListen = 0;
   /** Listen requests without an answer: id and generation. */
   let listens: [id: number, generation: number][] = [];
-  let listenAgain: Timer;
+  /** Too much came too fast: the listen set is sent again in a while. */
+  let listenPauses = false;
 
   let joinId = 0;
   let peerNumber: number | undefined;
@@ -378,7 +368,7 @@ export function makeCore(options: ClientOptions) {
     mustBeOpen();
     const cell = { _listener: listener, _live: true };
     // Those who are here are told to this listener alone.
-    others().forEach((peer) => deliver(cell, (listener) => listener.onPeer?.({ type: "joined", peer })));
+    peers().forEach((peer) => peer.id === peerId || deliver(cell, (listener) => listener.onPeer?.({ type: "joined", peer })));
     updates.add(cell);
     return {
       cancel: () => {
@@ -411,10 +401,6 @@ export function makeCore(options: ClientOptions) {
   /** Everybody in the room, in the order of their ids; the same array until it changes. */
   function peers(): readonly Peer[] {
     return (peerList ??= Object.freeze([...peerMap.values()].sort((a, b) => (a.id < b.id ? -1 : 1))));
-  }
-
-  function others(): Peer[] {
-    return [...peerMap.values()].filter((peer) => peer.id !== peerId);
   }
 
   function setPeer(id: string, peer: Peer | undefined): void {
@@ -499,7 +485,7 @@ export function makeCore(options: ClientOptions) {
   function flush(): void {
     if (!current || state !== "connected") return;
     const generation = replica._generation;
-    if (generation !== sentListen && !listenAgain) {
+    if (generation !== sentListen && !listenPauses) {
       sentListen = generation;
       listens.push([++lastId, generation]);
       send("listen-metadata-change", replica._listenSet(), lastId);
@@ -526,9 +512,9 @@ export function makeCore(options: ClientOptions) {
   function acknowledge(least: number): void {
     if (ended < least || !resumes) return;
     ended = 0;
-    const open = [...pending].filter(([id, request]) => id <= lastEnded && isChange(request) && request._stage).map(([id]) => id);
-    const next = open[MAX_EXCEPTIONS];
-    send("answered", { through: next ? next - 1 : lastEnded, except: open.slice(0, MAX_EXCEPTIONS) });
+    // What waits although later ones were answered, as for a lock: fewer than the server remembers.
+    const except = [...pending].filter(([id, request]) => id <= lastEnded && isChange(request) && request._stage).map(([id]) => id);
+    send("answered", { through: lastEnded, except });
   }
 
   async function leave(options?: RequestOptions): Promise<void> {
@@ -637,7 +623,7 @@ export function makeCore(options: ClientOptions) {
     }
     // The handshake carried the whole set; a server whose limit is lower must not keep this client out of the room.
     if (error.name === "TOO_MANY_LISTENED_KEYS") refuseListeners(Infinity, error);
-    if (FINAL.includes(error.name) || (failFast && !joinedOnce)) return close(error);
+    if (FINAL.includes(error.code) || (failFast && !joinedOnce)) return close(error);
     tellState(joinedOnce ? "reconnecting" : "connecting", error);
     timer = setTimeout(() => connect(), pauseMs(error.retryAfterMs ?? 0));
   }
@@ -659,8 +645,6 @@ export function makeCore(options: ClientOptions) {
     const socket = current;
     current = undefined;
     clearTimeout(timer);
-    clearTimeout(listenAgain);
-    listenAgain = undefined;
     try {
       socket?.close(1000);
     } catch {}
@@ -739,13 +723,13 @@ export function makeCore(options: ClientOptions) {
       if (!error) answeredListen = first[1];
       else if (error.name !== "RATE_LIMITED") refuseListeners(first[1], error);
       else {
-        // What only came too fast is sent again in a while, and nobody need know.
+        // Nobody need know.
         sentListen = -1;
-        clearTimeout(listenAgain);
-        listenAgain = setTimeout(() => {
-          listenAgain = undefined;
+        listenPauses = true;
+        setTimeout(() => {
+          listenPauses = false;
           flush();
-        }, error.retryAfterMs ?? 1000);
+        }, error.retryAfterMs);
       }
       return;
     }
@@ -837,7 +821,3 @@ export function makeCore(options: ClientOptions) {
 export type Core = ReturnType<typeof makeCore>;
 
 type Timer = ReturnType<typeof setTimeout> | undefined;
-
-export function checkMetadata(metadata: string): void {
-  if (bytes(metadata) > 2048) throw fault("INVALID_PEER", "metadata has at most 2,048 bytes");
-}

@@ -44,15 +44,6 @@ export function parse(text: string, data?: (json: string) => unknown): any {
     at = tokens.lastIndex;
     return found;
   };
-  const asText = (): string => {
-    const start = at;
-    let depth = 0;
-    do {
-      const found = next();
-      depth += /^[[{]/.test(found) ? 1 : /^[\]}]/.test(found) ? -1 : 0;
-    } while (depth > 0);
-    return text.slice(start, at).trim();
-  };
   const list = <T>(end: string, item: (first: string) => T): T[] => {
     const items: T[] = [];
     let found = next();
@@ -72,7 +63,9 @@ export function parse(text: string, data?: (json: string) => unknown): any {
       const name: string = JSON.parse(quoted);
       if (next() !== ":") fail();
       if (!data) return [name, value(next())];
-      return [name.replace(/_./g, ([, letter]) => letter!.toUpperCase()), name === "data" ? data(asText()) : value(next())];
+      const start = at;
+      const read = value(next());
+      return [name.replace(/_./g, ([, letter]) => letter!.toUpperCase()), name === "data" ? data(text.slice(start, at).trim()) : read];
     };
     // Own members whatever their names: `__proto__` is one like any other.
     return Object.freeze(Object.fromEntries(list("}", member)));

@@ -88,7 +88,7 @@ const guard = (lock: LockToken | undefined) => lock && { name: lock.name, token:
 
 const wireWrite = ({ key, operation = "set", value, cap, ifVersion, ttlMs, bind }: Write & WriteOptions) => ({
   key: keyName(key),
-  op: operation as string | undefined,
+  op: operation,
   data: operation === "touch" ? undefined : encode(value),
   cap,
   if_change_version: ifVersion,
@@ -96,12 +96,14 @@ const wireWrite = ({ key, operation = "set", value, cap, ifVersion, ttlMs, bind 
   bind,
 });
 
-const wireCheck = (one: any) => {
-  if (one.lock) return { lock: guard(one.lock) };
-  const key = keyName(one.key);
-  if (one.version !== undefined) return { key, change_version: one.version };
-  return one.exists === undefined && one.equals !== null ? { key, equals: encode(one.equals) } : { key, exists: one.exists ?? false };
-};
+const wireCheck = ({ key, version, exists, equals, lock }: any) => ({
+  key: key && keyName(key),
+  change_version: version,
+  exists: equals === null ? false : exists,
+  // Nothing equals what is absent but an absent key.
+  equals: equals == null ? undefined : encode(equals),
+  lock: guard(lock),
+});
 
 /**
  * The store of the room a client is in. Without a connection requests wait for it; once the client is closed they are
@@ -270,11 +272,9 @@ export class Store {
   /** Does something to a key, on the server; the functions above say it shorter. */
   async write<T = any>(write: Write & WriteOptions): Promise<State<T>> {
     const { operation = "set", ifVersion, lock, signal } = write;
-    const params = { ...wireWrite(write), lock: guard(lock) };
-    const isMerge = operation !== "set" && operation !== "touch";
-    if (!isMerge) params.op = undefined;
+    const method = /^(set|touch)$/.test(operation) ? operation : "merge";
     const kind = ifVersion || lock ? Kind.Guarded : Kind.Change;
-    return this.#core._request(`${isMerge ? "merge" : operation}-metadata`, params, kind, this.#state, { signal });
+    return this.#core._request(`${method}-metadata`, { ...wireWrite(write), lock: guard(lock) }, kind, this.#state, { signal });
   }
 
   /**
