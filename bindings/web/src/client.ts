@@ -1,4 +1,4 @@
-import { type ClientListener, type ClientOptions, type ConnectionState, type Core, makeCore, type RequestOptions, type Subscription } from "./core.js";
+import { type ClientListener, type ClientOptions, type ConnectionState, type Core, makeCore, onAbort, type RequestOptions, type Subscription } from "./core.js";
 import { type SessionStoreError, fault } from "./errors.js";
 import { Store } from "./store.js";
 import type { Peer } from "./values.js";
@@ -59,9 +59,10 @@ export class Client {
     signal?.throwIfAborted();
     const { _state, _error, _joining } = this.#core;
     if (_state === "closed") throw _error ?? fault("CLOSED");
-    const aborted = new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
-    await Promise.race([_joining, aborted]);
-    return this.store;
+    return new Promise((resolve, reject) => {
+      const forget = onAbort(signal, reject);
+      void _joining.then(() => resolve(this.store), reject).then(forget);
+    });
   }
 
   /** Everybody in the room as this client knows it, itself included, in the order of their ids. The same array until it changes. */

@@ -20,7 +20,6 @@ export type ConnectionState = "connecting" | "connected" | "reconnecting" | "clo
 
 /** A WebSocket as the client needs it: that of browsers, of Node from version 22 on, or of the package `ws`. */
 export interface WebSocketLike {
-  onopen: ((event: any) => void) | null;
   onmessage: ((event: any) => void) | null;
   onclose: ((event: any) => void) | null;
   onerror: ((event: any) => void) | null;
@@ -164,6 +163,13 @@ const TOLD_AT_ONCE = 32;
 
 /** A longer listen set is sent as a message: servers and proxies bound the head of a request, usually at 8 KiB, and escapes lengthen it. */
 const MAX_QUERY_LENGTH = 2048;
+
+/** Does something when it is aborted, until what this returns is called. */
+export function onAbort(signal: AbortSignal | undefined, act: (reason: unknown) => void): () => void {
+  const abort = () => act(signal!.reason);
+  signal?.addEventListener("abort", abort);
+  return () => signal?.removeEventListener("abort", abort);
+}
 
 /** A longer time would end at once. */
 export const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -345,13 +351,11 @@ export function makeCore(options: ClientOptions) {
       _keys: keys,
       _prefixes: prefixes,
       _tell: (state) => deliver(cell, () => (state ? listener.onKeyChanged?.(state) : listener.onSnapshotEnd?.())),
-      _end: (error) =>
-        error
-          ? push(() => {
-              if (cell._live) safely(() => listener.onRefused?.(error));
-              drop(cell);
-            })
-          : drop(cell),
+      _end: (error) => {
+        if (!error) return drop(cell);
+        deliver(cell, () => listener.onRefused?.(error));
+        push(() => drop(cell));
+      },
     };
     replica._add(one);
     wake();
@@ -434,7 +438,7 @@ export function makeCore(options: ClientOptions) {
       const frame = `{"id":${id},"method":"${method}","params":${stringify(params)}}`;
       const end = (how: () => void) => {
         clearTimeout(timeout);
-        signal?.removeEventListener("abort", abort);
+        forget();
         push(how);
       };
       const request: Pending = {
@@ -457,8 +461,7 @@ export function makeCore(options: ClientOptions) {
         take(id)?._failed(reason);
       };
       const timeout = setTimeout(() => giveUp(unanswered(request, fault("TIMEOUT"))), Math.min(timeoutMs, LONGEST_TIMER_MS));
-      const abort = () => giveUp(signal!.reason);
-      signal?.addEventListener("abort", abort);
+      const forget = onAbort(signal, giveUp);
       pending.set(id, request);
       wake();
     });
@@ -579,11 +582,7 @@ export function makeCore(options: ClientOptions) {
       return close(fault("INVALID_URL", "a page on https needs wss"));
     }
     current = socket;
-    let opened = false;
     const isCurrent = () => current === socket;
-    socket.onopen = () => {
-      opened = true;
-    };
     socket.onmessage = ({ data }) => {
       if (!isCurrent()) return;
       silence = 0;
@@ -593,7 +592,7 @@ export function makeCore(options: ClientOptions) {
     socket.onclose = ({ code }) => {
       if (!isCurrent()) return;
       const told = code === 1012 ? "SHUTTING_DOWN" : nameOf(code - 4000);
-      lost(fault(told !== "UNKNOWN" ? told : opened ? "CONNECTION_LOST" : "CONNECTION_FAILED"));
+      lost(fault(told !== "UNKNOWN" ? told : state === "connected" ? "CONNECTION_LOST" : "CONNECTION_FAILED"));
     };
     // It is closed next.
     socket.onerror = () => {};
@@ -625,7 +624,8 @@ export function makeCore(options: ClientOptions) {
     if (error.name === "TOO_MANY_LISTENED_KEYS") refuseListeners(Infinity, error);
     if (FINAL.includes(error.code) || (failFast && !joinedOnce)) return close(error);
     tellState(joinedOnce ? "reconnecting" : "connecting", error);
-    timer = setTimeout(() => connect(), pauseMs(error.retryAfterMs ?? 0));
+    timer = setTimeout(connect, Math.min(comeBackMs ?? pauseMs(error.retryAfterMs ?? 0), reconnectMaxMs));
+    comeBackMs = undefined;
   }
 
   /**
@@ -633,12 +633,9 @@ export function makeCore(options: ClientOptions) {
    * lost their server together do not return together. A server that stops tells each client another time.
    */
   function pauseMs(toldMs: number): number {
-      const told = comeBackMs;
-    comeBackMs = undefined;
-    if (told !== undefined) return Math.min(told, reconnectMaxMs);
-    const half = Math.min(reconnectMinMs * 2 ** attempts++, reconnectMaxMs) / 2;
+      const half = Math.min(reconnectMinMs * 2 ** attempts++, reconnectMaxMs) / 2;
     const [least, more] = toldMs > half ? [toldMs, toldMs / 2] : [half, half];
-    return Math.min(least + Math.random() * more, reconnectMaxMs);
+    return least + Math.random() * more;
   }
 
   function disconnect(): void {
@@ -661,7 +658,7 @@ export function makeCore(options: ClientOptions) {
     tied.clear();
     endListeners([...replica._listeners]);
     tellState("closed", reason);
-    push(() => breakJoining(error));
+    breakJoining(error);
     updates.forEach((cell) => push(() => drop(cell)));
     updates.clear();
   }
@@ -777,7 +774,7 @@ export function makeCore(options: ClientOptions) {
       // The join is complete only now, so that whoever is told can ask who is in the room.
       welcomed = false;
       joinedOnce = true;
-      push(keepJoining);
+      keepJoining();
       tellState("connected");
       clearTimeout(timer);
       timer = setInterval(heartbeat, Math.min(heartbeatMs, LONGEST_TIMER_MS));

@@ -1,4 +1,4 @@
-import type { KeyChangeListener, Subscription } from "./core.js";
+import { type KeyChangeListener, type Subscription, onAbort } from "./core.js";
 import { type State, makeState } from "./values.js";
 
 /**
@@ -22,7 +22,6 @@ export async function* iterate(
     ended = true;
     wake();
   };
-  const abort = () => end(signal!.reason);
   signal?.throwIfAborted();
   const subscription = listen({
     onKeyChanged: (state) => {
@@ -34,11 +33,13 @@ export async function* iterate(
     onRefused: end,
     onDropped: () => end(reason()),
   });
-  signal?.addEventListener("abort", abort);
+  const forget = onAbort(signal, (reason) => {
+    waiting.clear();
+    end(reason);
+  });
   try {
     for (;;) {
       for (const [key, state] of waiting) {
-        signal?.throwIfAborted();
         waiting.delete(key);
         yield state;
       }
@@ -49,7 +50,7 @@ export async function* iterate(
       });
     }
   } finally {
-    signal?.removeEventListener("abort", abort);
+    forget();
     subscription.cancel();
   }
 }
