@@ -171,9 +171,6 @@ export function onAbort(signal: AbortSignal | undefined, act: (reason: unknown) 
   return () => signal?.removeEventListener("abort", abort);
 }
 
-/** A longer time would end at once. */
-export const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
 /**
  * Trying again cannot help: INVALID_ROOM, INVALID_PEER, INVALID_URL, REPLACED, UNAUTHORIZED, TOKEN_EXPIRED, PEER_MISMATCH,
  * ORIGIN_NOT_ALLOWED.
@@ -190,9 +187,7 @@ const isChange = ({ _kind }: Pending) => _kind !== Kind.Read && _kind !== Kind.O
 
 /** What a request that ends without an answer is told: that nobody knows whether it was applied, if that is so. */
 const unanswered = (request: Pending, reason: SessionStoreError) =>
-  isChange(request) && request._kind !== Kind.Acquire && request._stage
-    ? fault("OUTCOME_UNKNOWN", `it was sent, and may have been applied; then: ${reason.message}`)
-    : reason;
+  isChange(request) && request._kind !== Kind.Acquire && request._stage ? fault("OUTCOME_UNKNOWN") : reason;
 
 /** Where the server is, without a query. */
 function address(url: string): string {
@@ -266,8 +261,6 @@ export function makeCore(options: ClientOptions) {
 
   let joinId = 0;
   let peerNumber: number | undefined;
-  /** Whether the server applies once what is sent again. */
-  let resumes = false;
   /** The join was granted on this connection, and the peer list is still to come. */
   let welcomed = false;
   /** For how many heartbeats nothing was heard. */
@@ -281,7 +274,6 @@ export function makeCore(options: ClientOptions) {
 
   let queue: (() => void)[] = [];
   let wakes = false;
-  let drains = false;
 
   const replica = new Replica();
 
@@ -301,11 +293,9 @@ export function makeCore(options: ClientOptions) {
   }
 
   function drain(): void {
-    if (drains) return;
-    wakes = drains = true;
     for (let at = 0; at < queue.length; at++) safely(queue[at]!);
     queue = [];
-    wakes = drains = false;
+    wakes = false;
     flush();
   }
 
@@ -404,7 +394,7 @@ export function makeCore(options: ClientOptions) {
 
   /** Everybody in the room, in the order of their ids; the same array until it changes. */
   function peers(): readonly Peer[] {
-    return (peerList ??= Object.freeze([...peerMap.values()].sort((a, b) => (a.id < b.id ? -1 : 1))));
+    return (peerList ??= [...peerMap.values()].sort((a, b) => (a.id < b.id ? -1 : 1)));
   }
 
   function setPeer(id: string, peer: Peer | undefined): void {
@@ -450,7 +440,7 @@ export function makeCore(options: ClientOptions) {
           try {
             value = read(result);
           } catch {
-            return request._failed(fault("INTERNAL", "the answer cannot be read"));
+            return request._failed(fault("INTERNAL"));
           }
           end(() => resolve(value));
         },
@@ -460,7 +450,7 @@ export function makeCore(options: ClientOptions) {
         if (kind === Kind.Acquire && request._stage) abandoned.add(id);
         take(id)?._failed(reason);
       };
-      const timeout = setTimeout(() => giveUp(unanswered(request, fault("TIMEOUT"))), Math.min(timeoutMs, LONGEST_TIMER_MS));
+      const timeout = setTimeout(() => giveUp(unanswered(request, fault("TIMEOUT"))), timeoutMs);
       const forget = onAbort(signal, giveUp);
       pending.set(id, request);
       wake();
@@ -513,7 +503,7 @@ export function makeCore(options: ClientOptions) {
 
   /** Tells the server, which keeps its answers until then, which of them have arrived; once they are so many. */
   function acknowledge(least: number): void {
-    if (ended < least || !resumes) return;
+    if (ended < least) return;
     ended = 0;
     // What waits although later ones were answered, as for a lock: fewer than the server remembers.
     const except = [...pending].filter(([id, request]) => id <= lastEnded && isChange(request) && request._stage).map(([id]) => id);
@@ -582,15 +572,12 @@ export function makeCore(options: ClientOptions) {
       return close(fault("INVALID_URL", "a page on https needs wss"));
     }
     current = socket;
-    const isCurrent = () => current === socket;
     socket.onmessage = ({ data }) => {
-      if (!isCurrent()) return;
       silence = 0;
       handle(data);
-      drain();
+      wake();
     };
     socket.onclose = ({ code }) => {
-      if (!isCurrent()) return;
       const told = code === 1012 ? "SHUTTING_DOWN" : nameOf(code - 4000);
       lost(fault(told !== "UNKNOWN" ? told : state === "connected" ? "CONNECTION_LOST" : "CONNECTION_FAILED"));
     };
@@ -603,12 +590,12 @@ export function makeCore(options: ClientOptions) {
         try {
           error = readError(parseMessage(String(body)));
         } catch {}
-        if (isCurrent()) lost(error);
+        if (current === socket) lost(error);
       }),
     );
     timer = setTimeout(
       () => lost(fault("CONNECTION_FAILED")),
-      Math.min(connectTimeoutMs, LONGEST_TIMER_MS),
+      connectTimeoutMs,
     );
   }
 
@@ -639,12 +626,12 @@ export function makeCore(options: ClientOptions) {
   }
 
   function disconnect(): void {
-    const socket = current;
-    current = undefined;
     clearTimeout(timer);
-    try {
-      socket?.close(1000);
-    } catch {}
+    if (!current) return;
+    // Whatever it says from now on is of no interest.
+    current.onmessage = current.onclose = null;
+    current.close(1000);
+    current = undefined;
   }
 
   /** Ends everything, once: what waits, the locks, every listener. */
@@ -742,7 +729,7 @@ export function makeCore(options: ClientOptions) {
   }
 
   function joined(result: any): void {
-    const { sessionId, revision, returned, resumes: knowsAnswers, peerNumber: number } = result;
+    const { sessionId, revision, returned, resumes, peerNumber: number } = result;
     must(sessionId, "");
     attempts = 0;
     // The answer to an earlier join may have been lost: then it was another peer that was come back to.
@@ -752,14 +739,13 @@ export function makeCore(options: ClientOptions) {
     const anotherPeer = anotherSession || !samePeer;
     const error = fault("SESSION_LOST");
     // What was sent before counts as unknown also with a server that does not know what it answered.
-    if (anotherPeer || !knowsAnswers) {
+    if (anotherPeer || !resumes) {
       endThose((request) => isChange(request) && request._stage !== Stage.Unsent, error);
       // Its answers were the other peer's.
       ended = 0;
     }
     // On a condition that only the session before could meet.
     if (anotherSession) endThose((request) => request._kind === Kind.Guarded && !request._stage, error);
-    resumes = knowsAnswers;
     if (anotherPeer && joinedOnce) {
       tied.forEach((lost) => lost(error));
       tied.clear();
@@ -777,7 +763,7 @@ export function makeCore(options: ClientOptions) {
       keepJoining();
       tellState("connected");
       clearTimeout(timer);
-      timer = setInterval(heartbeat, Math.min(heartbeatMs, LONGEST_TIMER_MS));
+      timer = setInterval(heartbeat, heartbeatMs);
     }
     const left = new Set(peerMap.keys());
     for (const peer of peers) {

@@ -115,12 +115,13 @@ interface Details {
 /** What the client itself has to say in several places; a refusal by the room brings its own sentence. */
 const advice: Partial<Record<ErrorName, string>> = {
   CLOSED: "open a new client",
-  TIMEOUT: "there was no answer in time, and nothing was applied; try again",
-  CONNECTION_LOST: "the client makes a new connection by itself",
+  TIMEOUT: "there was no answer in time; try again",
+  CONNECTION_LOST: "the client makes a new one",
   CONNECTION_FAILED: "check address, token and allowed origins",
-  SESSION_LOST: "this is a new peer, perhaps in a new session; look at the current state",
+  SESSION_LOST: "this is a new peer; look at the current state",
   REPLACED: "give each client its own peer id",
   QUEUE_FULL: "wait for some answers",
+  OUTCOME_UNKNOWN: "it may have been applied; look at the current state",
   LOCK_LOST: "take the lock again",
 };
 

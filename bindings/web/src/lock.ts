@@ -1,4 +1,4 @@
-import { type Core, Kind, LONGEST_TIMER_MS, type RequestOptions } from "./core.js";
+import { type Core, Kind, type RequestOptions } from "./core.js";
 import { type SessionStoreError, fault } from "./errors.js";
 
 /** A lock is renewed when a third of its time has passed, so that two renewals may fail. */
@@ -91,6 +91,6 @@ export class Lock {
         // Whether it was renewed is not known: it is asked again, in a moment.
         else if (this.#endsAt) this.#renewAfter(Math.min(ttlMs / RETRIES_PER_LEASE, this.#endsAt - Date.now()), ttlMs);
       }
-    }, Math.min(waitMs, LONGEST_TIMER_MS));
+    }, waitMs);
   }
 }

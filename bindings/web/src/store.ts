@@ -9,7 +9,6 @@ import {
   type State,
   type States,
   type Usage,
-  check,
   checkedSelector,
   keyName,
   must,
@@ -151,7 +150,7 @@ export class Store {
 
   /** Asks the server for the names of the keys that are set and begin with a text, in alphabetical order. */
   async keys(prefix = "", options?: RequestOptions): Promise<string[]> {
-    return this.#core._request("key-list", { prefix: check("INVALID_KEY", prefix, 0, 256) }, Kind.Read, ({ keys }) => keys.map(String), options);
+    return this.#core._request("key-list", { prefix }, Kind.Read, ({ keys }) => keys.map(String), options);
   }
 
   /** Asks the server how much of its limits the store uses. */
@@ -347,7 +346,6 @@ export class Store {
    *   given back, or ends with its time
    */
   async lock(name: string, { ttlMs = 15_000, waitMs = 0, signal }: LockOptions = {}): Promise<Lock> {
-    check("INVALID_LOCK", name, 1, 200);
     const askedAt = Date.now();
     const core = this.#core;
     const read = (result: any) => new Lock(core, name, must(result.token, 0), ttlMs, askedAt, waitMs > 0);

@@ -139,8 +139,7 @@ export const keyName = (key: KeyOf<any>): string => check("INVALID_KEY", typeof 
 /** A selector with checked names, each once. */
 export function checkedSelector({ keys = [], prefixes = [] }: Selector): { keys: string[]; prefixes: string[] } {
   if (!keys.length && !prefixes.length) throw fault("INVALID_ARGUMENT", "no key is named");
-  const checked = prefixes.map((prefix) => check("INVALID_KEY", prefix, 0, 256));
-  return { keys: [...new Set(keys.map(keyName))], prefixes: [...new Set(checked)] };
+  return { keys: [...new Set(keys.map(keyName))], prefixes: prefixes.map((prefix) => check("INVALID_KEY", prefix, 0, 256)) };
 }
 
 export const makeState = (fields: Partial<State> & { key: string }): State =>
@@ -186,7 +185,7 @@ export const readState = ({ key, data, changeVersion, updatedBy, author, updated
     updatedAt,
     cause: reason === "expired" ? reason : reason === "peer-left" ? "peer_left" : "written",
     expiresAt,
-    author: updatedBy && { peerId: updatedBy, userId: author?.userId ?? "", name: author?.name ?? "" },
+    author: updatedBy && { peerId: updatedBy, userId: "", name: "", ...author },
     replaced,
   });
 };
