@@ -13,6 +13,7 @@
 # make abi-record, make size   ABI.md, docs/size.md
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 # make test-kotlin, make kotlin-reference   the Kotlin wrapper; its reference, by Dokka
+# make web, make test-web   the TypeScript client, in bindings/web/dist; its tests, in Node and in Chromium
 # make test-everyone   a peer of each language in one room
 
 .DEFAULT_GOAL := test
@@ -28,4 +29,5 @@ include mk/bench.mk
 include mk/performance.mk
 include mk/audit.mk
 include mk/swift.mk
+include mk/web.mk
 include mk/everyone.mk
