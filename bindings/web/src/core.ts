@@ -481,7 +481,7 @@ export function makeCore(options: ClientOptions) {
     if (generation !== sentListen && !listenPauses) {
       sentListen = generation;
       listens.push([++lastId, generation]);
-      send("listen-metadata-change", replica._listenSet(), lastId);
+      send("listen-metadata-change", replica._listenSet, lastId);
     }
     let inFlight = 0;
     let length = 0;
@@ -542,7 +542,7 @@ export function makeCore(options: ClientOptions) {
     abandoned.clear();
     welcomed = false;
     joinId = ++lastId;
-    const { keys, prefixes } = replica._listenSet();
+    const { keys, prefixes } = replica._listenSet;
     const url = new URL(baseUrl);
     const since = replica._knownUpTo();
     const named = stringify(keys);

@@ -1,4 +1,5 @@
 import type { SessionStoreError } from "./errors.js";
+import { stringify } from "./json.js";
 import { type State, makeState } from "./values.js";
 
 /** A listener as the replica knows it. */
@@ -42,8 +43,11 @@ const isNull = (state: State) => state.json === "null";
 export class Replica {
   /** Counts the changes of the listen set, to tell which of them a snapshot answers. */
   _generation = 0;
+  /** The keys and the prefixes to listen to. */
+  _listenSet: { keys: string[]; prefixes: string[] } = { keys: [], prefixes: [] };
   _sessionId: string | undefined;
   readonly _listeners = new Set<Listening>();
+  private _named = new Set<string>();
   private readonly _tracked = new Map<string, Tracked>();
   private readonly _covered = new Map<string, Covered>();
   private _session = 0;
@@ -54,14 +58,6 @@ export class Replica {
   /** The generation of the listen set that the last snapshot was of. */
   private _whole: number | undefined;
 
-  private _some(test: (one: Listening) => unknown): boolean {
-    return [...this._listeners].some(test);
-  }
-
-  private _isNamed(key: string): boolean {
-    return this._some(({ _keys }) => _keys.includes(key));
-  }
-
   private _meaning(key: string): Listening[] {
     const means = ({ _keys, _prefixes }: Listening) => _keys.includes(key) || _prefixes.some((prefix) => beginsWith(key, prefix));
     return [...this._listeners].filter(means);
@@ -69,20 +65,31 @@ export class Replica {
 
   /** Adds a listener. Keys that are known already are answered from here. */
   _add(one: Listening): void {
-    const since = this._generation + 1;
-    for (const key of one._keys) {
-      // Found by a prefix it was not asked for by name.
-      if (!this._isNamed(key)) this._generation = since;
-      if (!this._tracked.has(key)) this._track(key, since);
-    }
-    for (const prefix of one._prefixes) {
-      if (this._covered.has(prefix)) continue;
-      this._covered.set(prefix, { _since: since, _answered: false });
-      this._generation = since;
-    }
-    one._since = this._generation;
     this._listeners.add(one);
+    this._sync();
+    one._since = this._generation;
     this._complete(one);
+  }
+
+  /** Removes a listener. */
+  _remove(one: Listening): void {
+    if (this._listeners.delete(one)) this._sync();
+  }
+
+  /** Finds out what the listeners listen to now. */
+  private _sync(): void {
+    const all = [...this._listeners];
+    const since = this._generation + 1;
+    const prefixes = new Set(all.flatMap((one) => one._prefixes));
+    this._named = new Set(all.flatMap((one) => one._keys));
+    for (const key of this._named) if (!this._tracked.has(key)) this._track(key, since);
+    for (const prefix of prefixes) if (!this._covered.has(prefix)) this._covered.set(prefix, { _since: since, _answered: false });
+    for (const prefix of this._covered.keys()) if (!prefixes.has(prefix)) this._covered.delete(prefix);
+    this._forget();
+    // In a fixed order: who listens to the same asks in the same words.
+    const set = { keys: [...this._named].sort(), prefixes: [...prefixes].sort() };
+    if (stringify(set) !== stringify(this._listenSet)) this._generation = since;
+    this._listenSet = set;
   }
 
   /** Begins to track a key that the listen set has, or that a prefix has found. */
@@ -92,29 +99,11 @@ export class Replica {
     return tracked;
   }
 
-  /** Removes a listener. */
-  _remove(one: Listening): void {
-    if (!this._listeners.delete(one)) return;
-    let shrunk = one._keys.some((key) => !this._isNamed(key));
-    for (const prefix of one._prefixes) {
-      if (this._some(({ _prefixes }) => _prefixes.includes(prefix))) continue;
-      this._covered.delete(prefix);
-      shrunk = true;
-    }
-    this._forget();
-    if (shrunk) this._generation++;
-  }
-
   /** Forgets what nobody asks for any more: no listener is left, or those that are listen to a prefix of a key that is not there. */
   private _forget(): void {
     for (const [key, { _state }] of this._tracked) {
-      if (!this._isNamed(key) && (!this._meaning(key).length || (_state && isNull(_state)))) this._tracked.delete(key);
+      if (!this._named.has(key) && (!this._meaning(key).length || (_state && isNull(_state)))) this._tracked.delete(key);
     }
-  }
-
-  /** The keys and the prefixes to listen to, in a fixed order: who listens to the same asks in the same words. */
-  _listenSet(): { keys: string[]; prefixes: string[] } {
-    return { keys: [...this._tracked.keys()].filter((key) => this._isNamed(key)).sort(), prefixes: [...this._covered.keys()].sort() };
   }
 
   /**
@@ -153,7 +142,7 @@ export class Replica {
     }
     // What is not in the snapshot though a prefix means it is gone.
     for (const key of [...this._tracked.keys()].sort()) {
-      if (!found.has(key) && !this._isNamed(key) && this._isCovered(key, generation)) this._answered(makeState({ key }), generation);
+      if (!found.has(key) && !this._named.has(key) && this._isCovered(key, generation)) this._answered(makeState({ key }), generation);
     }
     this._forget();
     this._whole = generation;
