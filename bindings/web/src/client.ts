@@ -56,7 +56,6 @@ export class Client {
    * @throws {@link SessionStoreError} `CLOSED`, or the reason for which the client closed, such as `UNAUTHORIZED`
    */
   async join({ signal }: RequestOptions = {}): Promise<Store> {
-    signal?.throwIfAborted();
     const { _state, _error, _joining } = this.#core;
     if (_state === "closed") throw _error ?? fault("CLOSED");
     return new Promise((resolve, reject) => {

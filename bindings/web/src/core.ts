@@ -48,10 +48,11 @@ export interface ClientOptions {
   metadata?: string;
   /** This peer's id. Default: a random one. It must not be used by two clients at once. */
   peerId?: string;
-  /** How long one request may take, in milliseconds. Default 10,000. Without a connection a request waits within this time. */
+  /**
+   * How long one request may take, or one attempt to join, in milliseconds. Default 10,000. Without a connection a request
+   * waits within this time.
+   */
   requestTimeoutMs?: number;
-  /** How long one attempt to join may take, in milliseconds. Default 10,000. */
-  connectTimeoutMs?: number;
   /**
    * Waiting time before the first attempt to reconnect, in milliseconds; doubled for each that fails. The actual time is
    * drawn between half of it and the whole. Default 250.
@@ -164,8 +165,9 @@ const TOLD_AT_ONCE = 32;
 /** A longer listen set is sent as a message: servers and proxies bound the head of a request, usually at 8 KiB, and escapes lengthen it. */
 const MAX_QUERY_LENGTH = 2048;
 
-/** Does something when it is aborted, until what this returns is called. */
+/** Does something when it is aborted, until what this returns is called. Throws the reason if it is already. */
 export function onAbort(signal: AbortSignal | undefined, act: (reason: unknown) => void): () => void {
+  signal?.throwIfAborted();
   const abort = () => act(signal!.reason);
   signal?.addEventListener("abort", abort);
   return () => signal?.removeEventListener("abort", abort);
@@ -210,7 +212,6 @@ export function makeCore(options: ClientOptions) {
   for (const [text, most] of [[name, 256], [userId, 128], [role, 64], [peerId, 128], [metadata.replace(/[\p{Cc}\p{Cs}]/gu, " "), 2048]] as const) check("INVALID_PEER", text, 0, most);
   const {
     requestTimeoutMs = 10_000,
-    connectTimeoutMs = 10_000,
     reconnectMinMs = 250,
     reconnectMaxMs = 10_000,
     heartbeatMs = 10_000,
@@ -421,7 +422,6 @@ export function makeCore(options: ClientOptions) {
     { signal, timeoutMs = requestTimeoutMs }: RequestOptions & { timeoutMs?: number } = {},
   ): Promise<T> {
     return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
       mustBeOpen();
       if (pending.size >= maxPending) throw fault("QUEUE_FULL");
       const id = ++lastId;
@@ -450,8 +450,8 @@ export function makeCore(options: ClientOptions) {
         if (kind === Kind.Acquire && request._stage) abandoned.add(id);
         take(id)?._failed(reason);
       };
-      const timeout = setTimeout(() => giveUp(unanswered(request, fault("TIMEOUT"))), timeoutMs);
       const forget = onAbort(signal, giveUp);
+      const timeout = setTimeout(() => giveUp(unanswered(request, fault("TIMEOUT"))), timeoutMs);
       pending.set(id, request);
       wake();
     });
@@ -581,21 +581,13 @@ export function makeCore(options: ClientOptions) {
       const told = code === 1012 ? "SHUTTING_DOWN" : nameOf(code - 4000);
       lost(fault(told !== "UNKNOWN" ? told : state === "connected" ? "CONNECTION_LOST" : "CONNECTION_FAILED"));
     };
-    // It is closed next.
-    socket.onerror = () => {};
-    // The package `ws` shows how the server refused; browsers do not.
-    (socket as any).on?.("unexpected-response", (_: unknown, response: any) =>
-      response.on("data", (body: unknown) => {
-        let error = fault("HANDSHAKE_FAILED");
-        try {
-          error = readError(parseMessage(String(body)));
-        } catch {}
-        if (current === socket) lost(error);
-      }),
-    );
+    // It is closed next. The package `ws` says with which HTTP status the server refused; browsers do not.
+    socket.onerror = ({ message }) => {
+      if (/ 40[13]$/.test(message) && current === socket) lost(fault("UNAUTHORIZED"));
+    };
     timer = setTimeout(
       () => lost(fault("CONNECTION_FAILED")),
-      connectTimeoutMs,
+      requestTimeoutMs,
     );
   }
 

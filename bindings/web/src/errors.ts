@@ -112,15 +112,13 @@ interface Details {
   retryAfterMs?: number | undefined;
 }
 
-/** What the client itself has to say in several places; a refusal by the room brings its own sentence. */
+/** What to do, beside trying again; a refusal by the room brings its own sentence. */
 const advice: Partial<Record<ErrorName, string>> = {
   CLOSED: "open a new client",
-  TIMEOUT: "there was no answer in time; try again",
-  CONNECTION_LOST: "the client makes a new one",
   CONNECTION_FAILED: "check address, token and allowed origins",
   SESSION_LOST: "this is a new peer; look at the current state",
   REPLACED: "give each client its own peer id",
-  QUEUE_FULL: "wait for some answers",
+  UNAUTHORIZED: "get a valid token",
   OUTCOME_UNKNOWN: "it may have been applied; look at the current state",
   LOCK_LOST: "take the lock again",
 };
@@ -156,9 +154,9 @@ export class SessionStoreError extends Error {
   declare readonly retryAfterMs: number | undefined;
 
   /** @internal */
-  constructor(name: ErrorName, message = advice[name] ?? "see docs/protocol.md", details: Details = {}) {
-    super(message);
+  constructor(name: ErrorName, message?: string, details: Details = {}) {
     const code = ErrorCode[name];
+    super(message ?? `${name.toLowerCase().replaceAll("_", " ")}; ${advice[name] ?? "try again later"}`);
     Object.assign(this, details, { name, code, retryable: retryable.has(code) });
   }
 }

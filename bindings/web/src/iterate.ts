@@ -22,7 +22,10 @@ export async function* iterate(
     ended = true;
     wake();
   };
-  signal?.throwIfAborted();
+  const forget = onAbort(signal, (reason) => {
+    waiting.clear();
+    end(reason);
+  });
   const subscription = listen({
     onKeyChanged: (state) => {
       const older = waiting.get(state.key);
@@ -32,10 +35,6 @@ export async function* iterate(
     },
     onRefused: end,
     onDropped: () => end(reason()),
-  });
-  const forget = onAbort(signal, (reason) => {
-    waiting.clear();
-    end(reason);
   });
   try {
     for (;;) {

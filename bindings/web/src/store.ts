@@ -150,7 +150,7 @@ export class Store {
 
   /** Asks the server for the names of the keys that are set and begin with a text, in alphabetical order. */
   async keys(prefix = "", options?: RequestOptions): Promise<string[]> {
-    return this.#core._request("key-list", { prefix }, Kind.Read, ({ keys }) => keys.map(String), options);
+    return this.#core._request("key-list", { prefix }, Kind.Read, ({ keys }) => keys, options);
   }
 
   /** Asks the server how much of its limits the store uses. */
