@@ -14,6 +14,7 @@
 # make abi-record, make size   ABI.md, docs/size.md
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 # make test-kotlin, make kotlin-reference   the Kotlin wrapper; its reference, by Dokka
+# make web, make test-web   the TypeScript client, in bindings/web/dist; its tests, in Node and in Chromium
 # make test-everyone   a peer of each language in one room
 # make test-original   the hosted original's web client, unmodified, in Chromium
 
@@ -30,5 +31,6 @@ include mk/bench.mk
 include mk/performance.mk
 include mk/audit.mk
 include mk/swift.mk
+include mk/web.mk
 include mk/everyone.mk
 include mk/original.mk

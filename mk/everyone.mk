@@ -7,9 +7,10 @@ c=$(CURDIR)/build/c-tests/everyone_shared
 cpp=$(CURDIR)/build/cpp/everyone
 kotlin=$(CURDIR)/bindings/kotlin/everyone
 swift=sh $(CURDIR)/bindings/swift/everyone.sh
+web=node $(CURDIR)/bindings/web/test/everyone.js
 endef
 export EVERYONE
-test-everyone: test-tools test-cpp-tools kotlin-everyone swift-everyone
+test-everyone: test-tools test-cpp-tools kotlin-everyone swift-everyone web-everyone
 	$(CARGO) build --lib --profile $(PROFILE)
 	$(call cmake_build,tests/c,build/c-tests,$(PROFILE_DIR),,everyone_shared)
 	$(call cmake_build,bindings/cpp/tests,build/cpp,$(PROFILE_DIR),,everyone)

@@ -1,0 +1,101 @@
+import { fault } from "./errors.js";
+
+/**
+ * JSON as it is written, for values whose very text matters: `1.0` instead of `1`, or one that was made elsewhere.
+ *
+ * ```ts
+ * await store.set("price", new JsonText("1.0"));
+ * ```
+ */
+export class JsonText {
+  /** The text. */
+  readonly text: string;
+
+  /** @throws `INVALID_JSON` for what is none. */
+  constructor(text: string) {
+    try {
+      JSON.parse(text);
+    } catch {
+      throw fault("INVALID_JSON", "this is no JSON; strings need quotes");
+    }
+    this.text = text;
+  }
+}
+
+const tokens = /\s*("[^"\\]*(?:\\.[^"\\]*)*"|[[\]{},:]|[^\s[\]{},:"]+)\s*/y;
+
+const fail = (): never => {
+  throw new SyntaxError();
+};
+
+/**
+ * Reads JSON whose integers keep every digit: those that a number cannot hold exactly become a `bigint`. Nothing of it can
+ * be changed: who is given a value cannot change it for others.
+ *
+ * @param data of a message: what becomes of the members named `data`, given as text; they are values of the store, which
+ *   are kept as they were written. The names of its members are read like_this and given likeThis
+ * @throws SyntaxError
+ */
+export function parse(text: string, data?: (json: string) => unknown): any {
+  let at = 0;
+  const next = (): string => {
+    tokens.lastIndex = at;
+    const found = tokens.exec(text)?.[1] ?? fail();
+    at = tokens.lastIndex;
+    return found;
+  };
+  const list = <T>(end: string, item: (first: string) => T): T[] => {
+    const items: T[] = [];
+    let found = next();
+    if (found === end) return items;
+    for (;;) {
+      items.push(item(found));
+      found = next();
+      if (found === end) return items;
+      if (found !== ",") fail();
+      found = next();
+    }
+  };
+  const value = (found: string): unknown => {
+    if (found === "[") return Object.freeze(list("]", value));
+    if (found !== "{") return /^-?\d{16,}$/.test(found) && !Number.isSafeInteger(+found) ? BigInt(found) : JSON.parse(found);
+    const member = (quoted: string): [string, unknown] => {
+      const name: string = JSON.parse(quoted);
+      if (next() !== ":") fail();
+      if (!data) return [name, value(next())];
+      const start = at;
+      const read = value(next());
+      return [name.replace(/_./g, ([, letter]) => letter!.toUpperCase()), name === "data" ? data(text.slice(start, at).trim()) : read];
+    };
+    // Own members whatever their names: `__proto__` is one like any other.
+    return Object.freeze(Object.fromEntries(list("}", member)));
+  };
+  const result = value(next());
+  return at < text.length ? fail() : result;
+}
+
+/** So many random digits that nobody guesses them. */
+export const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => (byte + 256).toString(16).slice(1)).join("");
+
+/** Stands for a text in JSON until the rest is written. */
+const mark = random();
+
+/**
+ * Writes a value as JSON, as `JSON.stringify` does, but with a `bigint` as an integer, and without turning a number that
+ * is none into `null`.
+ *
+ * @throws {@link SessionStoreError} `INVALID_JSON` for what is no JSON: undefined, a function, `NaN`, a cycle.
+ */
+export function stringify(value: unknown): string {
+  const texts: string[] = [];
+  const marked = (_: string, part: unknown) => {
+    if (typeof part === "number" && !Number.isFinite(part)) fail();
+    if (typeof part === "bigint") part = new JsonText(String(part));
+    return part instanceof JsonText ? mark + (texts.push(part.text) - 1) : part;
+  };
+  try {
+    return JSON.stringify(value, marked).replace(RegExp(`"${mark}(\\d+)"`, "g"), (_, at) => texts[at]!);
+  } catch {
+    throw fault("INVALID_JSON", "this cannot be written as JSON; null removes a key");
+  }
+}

@@ -1,0 +1,35 @@
+# The TypeScript client: its tests, in Node and in Chromium.
+
+.PHONY: web-tools test-web web web-everyone
+
+NPM := npm --no-audit --no-fund --no-update-notifier --loglevel=error
+
+web-tools:
+	@missing=; for tool in node:nodejs npm:npm; do \
+	    command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; \
+	else echo "The TypeScript client needs these packages, please install them:$$missing" >&2; exit 1; fi
+
+# The tests open pages in it; without it they say so and fail.
+.PHONY: web-browser
+web-browser:
+	@if command -v chromium >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; \
+	else echo "The tests of the TypeScript client need this package, please install it: chromium" >&2; exit 1; fi
+
+# What users install, in bindings/web/dist. Every version is fixed in package-lock.json.
+web: web-tools
+	cd bindings/web && $(NPM) ci && $(NPM) run build
+
+test-web: web web-browser
+	$(CARGO) build --bin sstore --profile $(PROFILE)
+	cd bindings/web && $(NPM) run typecheck
+	cd bindings/web && SSTORE="$(CURDIR)/$(PROFILE_DIR)/sstore" $(NPM) test
+	cd bindings/web-react && $(NPM) ci && $(NPM) run build && $(NPM) test
+
+# What the JavaScript peer of the test of all languages needs, if it is not there already.
+web-everyone: web-tools
+	@[ -f bindings/web/dist/sessionstore.js ] && [ -d bindings/web/node_modules/ws ] || $(MAKE) web
