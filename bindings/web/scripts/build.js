@@ -19,5 +19,5 @@ const { outputFiles } = await build({
   legalComments: "none",
   write: false,
 });
-const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: { passes: 3, unsafe_arrows: true, unsafe_methods: true, keep_fargs: false, pure_getters: true } });
+const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: { passes: 3, sequences: false, unsafe_arrows: true, unsafe_methods: true, keep_fargs: false, pure_getters: true } });
 writeFileSync("dist/sessionstore.js", code);

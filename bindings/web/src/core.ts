@@ -125,6 +125,8 @@ export interface Subscription {
 
 /** What a broken connection means for a request. */
 export const enum Kind {
+  /** It ends with the connection that it was sent on. */
+  OfConnection,
   /** It changes nothing: it may be sent any number of times. */
   Read,
   /** It changes something: sent again on the next connection, and applied once. */
@@ -133,8 +135,6 @@ export const enum Kind {
   Guarded,
   /** It takes a lock, as a change. One that is granted when nobody waits any more is given back, so it counts as not taken. */
   Acquire,
-  /** It ends with the connection that it was sent on. */
-  OfConnection,
 }
 
 const enum Stage {
@@ -185,11 +185,13 @@ interface Cell<L extends { onDropped?(): void }> {
   _live: boolean;
 }
 
-const isChange = ({ _kind }: Pending) => _kind !== Kind.Read && _kind !== Kind.OfConnection;
+const isChange = ({ _kind }: Pending) => _kind > Kind.Read;
 
 /** What a request that ends without an answer is told: that nobody knows whether it was applied, if that is so. */
 const unanswered = (request: Pending, reason: SessionStoreError) =>
   isChange(request) && request._kind !== Kind.Acquire && request._stage ? fault("OUTCOME_UNKNOWN") : reason;
+
+const badUrl = () => fault("INVALID_URL", "it looks like ws://host:port or wss://host/path, without a query or password");
 
 /** Where the server is, without a query. */
 function address(url: string): string {
@@ -197,9 +199,7 @@ function address(url: string): string {
   try {
     parsed = new URL(url);
   } catch {}
-  if (!parsed || !/^wss?:[^?#@]+$/.test(parsed.href)) {
-    throw fault("INVALID_URL", "it looks like ws://host:port or wss://host/path, without a query or password");
-  }
+  if (!parsed || !/^wss?:[^?#@]+$/.test(parsed.href)) throw badUrl();
   if (parsed.pathname === "/") parsed.pathname = "/ws";
   return parsed.href;
 }
@@ -525,7 +525,7 @@ export function makeCore(options: ClientOptions) {
   async function updatePeer(name: string | undefined, data: string | undefined, options?: RequestOptions): Promise<void> {
     await request("peer-update", { name, data }, Kind.Change, () => {}, options);
     const own = peerMap.get(peerId);
-    if (own) setPeer(own.id, Object.freeze({ ...own, name: name ?? own.name, metadata: data ?? own.metadata }));
+    if (own) setPeer(peerId, { ...own, name: name ?? own.name, metadata: data ?? own.metadata });
   }
 
   async function renewToken(token: string, options?: RequestOptions): Promise<void> {
@@ -537,7 +537,6 @@ export function makeCore(options: ClientOptions) {
 
   function connect(): void {
     if (state === "closed") return;
-    clearTimeout(timer);
     listens = [];
     abandoned.clear();
     welcomed = false;
@@ -569,7 +568,8 @@ export function makeCore(options: ClientOptions) {
     try {
       socket = new WebSocket!(url.href);
     } catch {
-      return close(fault("INVALID_URL", "a page on https needs wss"));
+      // As of ws:// on a page that came by https://.
+      return close(badUrl());
     }
     current = socket;
     socket.onmessage = ({ data }) => {
@@ -599,22 +599,12 @@ export function makeCore(options: ClientOptions) {
       if (request._kind === Kind.OfConnection) take(id)!._failed(error);
       else request._stage = Stage.SentBefore;
     }
-    // The handshake carried the whole set; a server whose limit is lower must not keep this client out of the room.
-    if (error.name === "TOO_MANY_LISTENED_KEYS") refuseListeners(Infinity, error);
     if (FINAL.includes(error.code) || (failFast && !joinedOnce)) return close(error);
     tellState(joinedOnce ? "reconnecting" : "connecting", error);
-    timer = setTimeout(connect, Math.min(comeBackMs ?? pauseMs(error.retryAfterMs ?? 0), reconnectMaxMs));
+    // Exponential, and drawn between half of that and the whole, so that clients that lost their server together do not
+    // return together. A server that stops tells each client another time.
+    timer = setTimeout(connect, comeBackMs ?? Math.min(reconnectMinMs * 2 ** attempts++, reconnectMaxMs) * (1 - Math.random() / 2));
     comeBackMs = undefined;
-  }
-
-  /**
-   * The pause before the next attempt: exponential, and drawn between half of that and the whole, so that clients that
-   * lost their server together do not return together. A server that stops tells each client another time.
-   */
-  function pauseMs(toldMs: number): number {
-      const half = Math.min(reconnectMinMs * 2 ** attempts++, reconnectMaxMs) / 2;
-    const [least, more] = toldMs > half ? [toldMs, toldMs / 2] : [half, half];
-    return least + Math.random() * more;
   }
 
   function disconnect(): void {
