@@ -7,7 +7,9 @@ NPM := npm --no-audit --no-fund --no-update-notifier --loglevel=error
 web-tools:
 	@missing=; for tool in node:nodejs npm:npm; do \
 	    command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
-	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ -z "$$missing" ]; then \
+	    node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
+	        { echo "The TypeScript client needs Node 20 or later; this is $$(node --version)." >&2; exit 1; }; exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; \
 	else echo "The TypeScript client needs these packages, please install them:$$missing" >&2; exit 1; fi
