@@ -15,6 +15,7 @@
 # make fuzz    every fuzz target, FUZZ_SECONDS each
 # make test-kotlin, make kotlin-reference   the Kotlin wrapper; its reference, by Dokka
 # make web, make test-web   the TypeScript client, in bindings/web/dist; its tests, in Node and in Chromium
+# make demo-web   a page where browsers share a room; DEMO_ADDRESS=0.0.0.0 lets colleagues in
 # make test-everyone   a peer of each language in one room
 # make test-original   the hosted original's web client, unmodified, in Chromium
 

@@ -1,6 +1,6 @@
 # The TypeScript client: its tests, in Node and in Chromium.
 
-.PHONY: web-tools test-web web web-everyone
+.PHONY: web-tools test-web web web-everyone demo-web
 
 NPM := npm --no-audit --no-fund --no-update-notifier --loglevel=error
 
@@ -31,6 +31,12 @@ test-web: web web-browser
 	cd bindings/web && $(NPM) run typecheck
 	cd bindings/web && SSTORE="$(CURDIR)/$(PROFILE_DIR)/sstore" $(NPM) test
 	cd bindings/web-react && $(NPM) ci && $(NPM) run build && $(NPM) test
+
+# A page where browsers share a room; prints its address. DEMO_ADDRESS=0.0.0.0 lets colleagues in.
+DEMO_ADDRESS ?= 127.0.0.1
+demo-web: web
+	$(CARGO) build --bin sstore --profile $(PROFILE)
+	cd bindings/web && node demo/serve.js "$(CURDIR)/$(PROFILE_DIR)/sstore" "$(DEMO_ADDRESS)"
 
 # What the JavaScript peer of the test of all languages needs, if it is not there already.
 web-everyone: web-tools

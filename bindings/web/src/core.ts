@@ -206,10 +206,19 @@ function address(url: string): string {
 
 /** The life of one client: joining, requests, listeners, coming back. */
 export function makeCore(options: ClientOptions) {
-  const { room, token, name, role, userId, metadata = "", peerId = random() } = options;
+  const { room, token, name, role, userId, metadata = "" } = options;
+  const peerId = options.peerId || random();
   const baseUrl = address(options.url);
   if (room !== undefined || !token) check("INVALID_ROOM", room, 1, 128);
-  for (const [text, most] of [[name, 256], [userId, 128], [role, 64], [peerId, 128], [metadata.replace(/[\p{Cc}\p{Cs}]/gu, " "), 2048]] as const) check("INVALID_PEER", text, 0, most);
+  const limits = [
+    [name, 256],
+    [userId, 128],
+    [role, 64],
+    [peerId, 128],
+    // Any text may be metadata.
+    [metadata.replace(/[\p{Cc}\p{Cs}]/gu, " "), 2048],
+  ] as const;
+  for (const [text, most] of limits) check("INVALID_PEER", text, 0, most);
   const {
     requestTimeoutMs = 10_000,
     reconnectMinMs = 250,
@@ -273,7 +282,7 @@ export function makeCore(options: ClientOptions) {
   /** The next attempt, the end of the time for this one, or the next heartbeat: never two at a time. */
   let timer: Timer;
 
-  let queue: (() => void)[] = [];
+  let queue: (() => unknown)[] = [];
   let wakes = false;
 
   const replica = new Replica();
@@ -281,7 +290,7 @@ export function makeCore(options: ClientOptions) {
   // ---------------------------------------------------------------- telling
 
   /** Does something after everything that was to be told before, and never inside a call of the app. */
-  function push(item: () => void): void {
+  function push(item: () => unknown): void {
     queue.push(item);
     wake();
   }
@@ -290,30 +299,30 @@ export function makeCore(options: ClientOptions) {
   function wake(): void {
     if (wakes) return;
     wakes = true;
-    queueMicrotask(() => drain());
+    queueMicrotask(drain);
   }
 
   function drain(): void {
-    for (let at = 0; at < queue.length; at++) safely(queue[at]!);
+    // Also what is put in meanwhile.
+    for (const item of queue) safely(item);
     queue = [];
     wakes = false;
     flush();
   }
 
   /** What a listener throws, or its promise, concerns nobody else. */
-  function safely(call: () => unknown): void {
+  function safely(call: () => any): void {
     // Out of here, whatever it does.
     const report = (error: unknown) => queueMicrotask(() => reportError(error));
     try {
-      const result = call();
-      if (result instanceof Promise) result.catch(report);
+      call()?.catch?.(report);
     } catch (error) {
       report(error);
     }
   }
 
   function deliver<L extends { onDropped?(): void }>(cell: Cell<L>, call: (listener: L) => unknown): void {
-    push(() => (cell._live ? call(cell._listener) : undefined));
+    push(() => cell._live && call(cell._listener));
   }
 
   function drop(cell: Cell<{ onDropped?(): void }>): void {
@@ -354,7 +363,6 @@ export function makeCore(options: ClientOptions) {
       cancel: () => {
         replica._remove(one);
         drop(cell);
-        wake();
       },
     };
   }

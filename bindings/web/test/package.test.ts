@@ -9,7 +9,7 @@ import { extname, join, resolve } from "node:path";
 import { test } from "node:test";
 import { chromium } from "playwright-core";
 import { build } from "vite";
-import { Room, inDirectory, within, write } from "./support.js";
+import { BROWSER_ARGUMENTS, Room, inDirectory, within, write } from "./support.js";
 
 const own = resolve(".");
 
@@ -85,7 +85,7 @@ test("bundled by Vite, two pages in Chromium share a room with a program", () =>
       const executablePath = execFileSync("sh", ["-c", "command -v chromium"], { encoding: "utf8" }).trim();
       const browser = await chromium.launch({
         executablePath,
-        args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+        args: BROWSER_ARGUMENTS,
       });
       try {
         const failures: unknown[] = [];

@@ -14,6 +14,18 @@ export const WebSocket = ws as unknown as new (url: string) => WebSocketLike;
 /** The repository: tests are run in bindings/web. */
 export const repository = resolve("../..");
 
+/** How Chromium is started. */
+export const BROWSER_ARGUMENTS = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
 /** Longest wait for anything; far beyond what a busy machine needs. */
 export const SAFETY = 30_000;
 
