@@ -7,9 +7,8 @@
 //! Servers only verify. For the shell, and for those who have no application yet, [`sign`] makes tokens.
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::options::TOKEN_LEEWAY_S;
 use crate::core::error::{Error, ErrorCode};
@@ -96,7 +95,10 @@ impl Verifier {
 ///
 /// Web clients of the hosted original read the claims as plain base64, in which `-` and `_` do not occur. They come of
 /// bytes beyond ASCII, and of `>`, `?`, `~` and DEL; so those are escaped in the JSON.
+#[cfg(feature = "cli")]
 pub(crate) fn sign(secret: &str, room: &str, user_id: &str, role: &str, exp: u64) -> Result<String, Error> {
+    use jsonwebtoken::{EncodingKey, Header};
+    use serde_json::value::RawValue;
     let internal = |_| Error::from(ErrorCode::Internal);
     let claims = serde_json::json!({"room_id": room, "user_id": user_id, "role": role, "exp": exp}).to_string();
     let mut escaped = String::new();
@@ -118,7 +120,7 @@ fn refused(message: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jsonwebtoken::encode;
+    use jsonwebtoken::{encode, EncodingKey, Header};
     use serde_json::json;
 
     fn token(secret: &str, algorithm: Algorithm, claims: serde_json::Value) -> String {
@@ -131,6 +133,7 @@ mod tests {
 
     const FAR: u64 = 4_000_000_000;
 
+    #[cfg(feature = "cli")]
     #[test]
     fn signs_what_it_takes_in_plain_base64() {
         for name in ["lobby", ">?~", "\u{7f}\"\\", "Zoë 🎲 ÿÿÿ???"] {
