@@ -351,6 +351,18 @@
 // The server has as many rooms as it may have.
 #define SESSIONSTORE_TOO_MANY_ROOMS 222
 
+// The peer was removed from the room by whoever runs it.
+#define SESSIONSTORE_KICKED 223
+
+// The room was closed by whoever runs it.
+#define SESSIONSTORE_ROOM_CLOSED 224
+
+// The room has a session already.
+#define SESSIONSTORE_ROOM_OPEN 225
+
+// There is no such room, peer or lock.
+#define SESSIONSTORE_NOT_FOUND 226
+
 // A fault of the library or the server.
 #define SESSIONSTORE_INTERNAL 900
 

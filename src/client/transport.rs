@@ -222,6 +222,8 @@ pub(crate) fn is_final(error: &Error) -> bool {
         ErrorCode::Unauthorized
             | ErrorCode::TokenExpired
             | ErrorCode::Replaced
+            | ErrorCode::Kicked
+            | ErrorCode::RoomClosed
             | ErrorCode::PeerMismatch
             | ErrorCode::InvalidRoom
             | ErrorCode::InvalidPeer

@@ -177,6 +177,14 @@ codes! {
     TooManyConnections = 221, "TOO_MANY_CONNECTIONS", true, "The server has as many connections from this address as it takes; close some, or try again later.";
     /// The server has as many rooms as it may have.
     TooManyRooms = 222, "TOO_MANY_ROOMS", true, "The server has as many rooms as it may have; join one that is open, or try again later.";
+    /// The peer was removed from the room by whoever runs it.
+    Kicked = 223, "KICKED", false, "An operator removed this peer from the room; join again only if its users may.";
+    /// The room was closed by whoever runs it.
+    RoomClosed = 224, "ROOM_CLOSED", false, "An operator closed the room and its store is gone; joining again begins a new session.";
+    /// The room has a session already.
+    RoomOpen = 225, "ROOM_OPEN", false, "The room has a session already, so it cannot be prepared any more; write into it instead.";
+    /// There is no such room, peer or lock.
+    NotFound = 226, "NOT_FOUND", false, "There is no such room, peer or lock; the message says which.";
 
     /// A fault of the library or the server.
     Internal = 900, "INTERNAL", false, "This is a fault of SessionStore; please report it with the message.";

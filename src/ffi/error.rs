@@ -137,6 +137,14 @@ pub const SESSIONSTORE_RATE_LIMITED: i32 = 220;
 pub const SESSIONSTORE_TOO_MANY_CONNECTIONS: i32 = 221;
 /// The server has as many rooms as it may have.
 pub const SESSIONSTORE_TOO_MANY_ROOMS: i32 = 222;
+/// The peer was removed from the room by whoever runs it.
+pub const SESSIONSTORE_KICKED: i32 = 223;
+/// The room was closed by whoever runs it.
+pub const SESSIONSTORE_ROOM_CLOSED: i32 = 224;
+/// The room has a session already.
+pub const SESSIONSTORE_ROOM_OPEN: i32 = 225;
+/// There is no such room, peer or lock.
+pub const SESSIONSTORE_NOT_FOUND: i32 = 226;
 /// A fault of the library or the server.
 pub const SESSIONSTORE_INTERNAL: i32 = 900;
 /// The library panicked; the object is not usable any more.

@@ -76,8 +76,8 @@ pub(super) fn status(code: ErrorCode) -> u16 {
     use ErrorCode as Code;
     match code {
         Code::Unauthorized | Code::TokenExpired => 401,
-        Code::Forbidden | Code::OriginNotAllowed | Code::ReservedKey => 403,
-        Code::UnknownMethod | Code::KeyAbsent => 404,
+        Code::Forbidden | Code::OriginNotAllowed | Code::ReservedKey | Code::Kicked => 403,
+        Code::UnknownMethod | Code::KeyAbsent | Code::NotFound => 404,
         Code::NotJoined
         | Code::PeerInUse
         | Code::PeerMismatch
@@ -87,8 +87,9 @@ pub(super) fn status(code: ErrorCode) -> u16 {
         | Code::TooManyKeys
         | Code::StoreFull
         | Code::TooManyLocks
-        | Code::TooManyListenedKeys => 409,
-        Code::SessionLost => 410,
+        | Code::TooManyListenedKeys
+        | Code::RoomOpen => 409,
+        Code::SessionLost | Code::RoomClosed => 410,
         Code::VersionConflict | Code::CheckFailed => 412,
         Code::ValueTooLarge | Code::MessageTooLarge => 413,
         Code::RateLimited | Code::TooManyConnections => 429,

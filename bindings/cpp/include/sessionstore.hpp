@@ -229,6 +229,14 @@ enum class errc : std::int32_t {
     too_many_connections = SESSIONSTORE_TOO_MANY_CONNECTIONS,
     /** The server has as many rooms as it may have. */
     too_many_rooms = SESSIONSTORE_TOO_MANY_ROOMS,
+    /** The peer was removed from the room by whoever runs it. */
+    kicked = SESSIONSTORE_KICKED,
+    /** The room was closed by whoever runs it. */
+    room_closed = SESSIONSTORE_ROOM_CLOSED,
+    /** The room has a session already. */
+    room_open = SESSIONSTORE_ROOM_OPEN,
+    /** There is no such room, peer or lock. */
+    not_found = SESSIONSTORE_NOT_FOUND,
     /** A fault of the library or the server. */
     internal = SESSIONSTORE_INTERNAL,
     /** The library panicked; the object is not usable any more. */

@@ -175,9 +175,9 @@ export function onAbort(signal: AbortSignal | undefined, act: (reason: unknown) 
 
 /**
  * Trying again cannot help: INVALID_ROOM, INVALID_PEER, INVALID_URL, REPLACED, UNAUTHORIZED, TOKEN_EXPIRED, PEER_MISMATCH,
- * ORIGIN_NOT_ALLOWED.
+ * ORIGIN_NOT_ALLOWED, KICKED, ROOM_CLOSED.
  */
-const FINAL = [6, 7, 8, 108, 200, 201, 210, 219];
+const FINAL = [6, 7, 8, 108, 200, 201, 210, 219, 223, 224];
 
 /** A registered listener, of keys or of the client. */
 interface Cell<L extends { onDropped?(): void }> {

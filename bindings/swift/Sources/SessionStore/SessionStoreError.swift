@@ -196,6 +196,14 @@ public struct SessionStoreError: Error, Sendable {
         case tooManyConnections = 221
         /// The server has as many rooms as it may have.
         case tooManyRooms = 222
+        /// The peer was removed from the room by whoever runs it.
+        case kicked = 223
+        /// The room was closed by whoever runs it.
+        case roomClosed = 224
+        /// The room has a session already.
+        case roomOpen = 225
+        /// There is no such room, peer or lock.
+        case notFound = 226
         /// A fault of the library or the server.
         case `internal` = 900
         /// The library panicked; the object is not usable any more.

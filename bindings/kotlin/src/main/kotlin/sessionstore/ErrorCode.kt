@@ -239,6 +239,18 @@ public class ErrorCode private constructor(
         /** The server has as many rooms as it may have. */
         public val TOO_MANY_ROOMS: ErrorCode = code(222, "TOO_MANY_ROOMS", isRetryable = true)
 
+        /** The peer was removed from the room by whoever runs it. */
+        public val KICKED: ErrorCode = code(223, "KICKED")
+
+        /** The room was closed by whoever runs it. */
+        public val ROOM_CLOSED: ErrorCode = code(224, "ROOM_CLOSED")
+
+        /** The room has a session already. */
+        public val ROOM_OPEN: ErrorCode = code(225, "ROOM_OPEN")
+
+        /** There is no such room, peer or lock. */
+        public val NOT_FOUND: ErrorCode = code(226, "NOT_FOUND")
+
         /** A fault of the library or the server. */
         public val INTERNAL: ErrorCode = code(900, "INTERNAL")
 
