@@ -25,7 +25,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorCode};
-use super::room::{Command, Event, Introduction, Peer, PeerHandle, Reply, Room, Time};
+use super::room::{Action, Command, Event, Introduction, Operator, Peer, PeerHandle, Reply, Room, Time};
 use super::rules::{Rule, Rules};
 use super::secret::Secret;
 use super::value::Value;
@@ -96,6 +96,7 @@ enum Kept<'a> {
     ChangeRole { peer: PeerHandle, role: &'a str },
     Answered { peer: PeerHandle, through: u64, except: Cow<'a, [u64]> },
     Refuse { peer: PeerHandle, retry_after_ms: u64 },
+    Operate { operator: Operator<'a>, action: Action<'a> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -132,7 +133,7 @@ impl<'a> Kept<'a> {
     /// `None` for what changes nothing.
     fn of(command: &'a Command<'a>) -> Option<Kept<'a>> {
         Some(match *command {
-            Command::Get { .. } | Command::Read { .. } => return None,
+            Command::Get { .. } | Command::Read { .. } | Command::Look { .. } => return None,
             Command::Tick => Kept::Tick,
             Command::Join { peer, new_session_id } => {
                 let Introduction { peer_id, user_id, name, role, metadata, secret } = peer;
@@ -157,6 +158,7 @@ impl<'a> Kept<'a> {
             Command::ChangeRole { peer, role } => Kept::ChangeRole { peer, role },
             Command::Answered { peer, through, except } => Kept::Answered { peer, through, except: except.into() },
             Command::Refuse { peer, retry_after_ms } => Kept::Refuse { peer, retry_after_ms },
+            Command::Operate { operator, ref action } => Kept::Operate { operator, action: action.clone() },
         })
     }
 }
@@ -284,6 +286,7 @@ impl Entry<'_> {
                 Command::Answered { peer: find(peer)?, through, except: &exceptions }
             }
             Kept::Refuse { peer, retry_after_ms } => Command::Refuse { peer: find(peer)?, retry_after_ms },
+            Kept::Operate { operator, action } => Command::Operate { operator, action },
         };
         let origin = match self.origin {
             Origin::Once => Origin::Once,

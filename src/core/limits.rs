@@ -83,6 +83,9 @@ pub const MAX_REMOVALS: usize = 128;
 /// Longest time to live of a key, in milliseconds: a year, which no session lasts.
 pub const MAX_TTL_MS: u64 = 365 * 86_400_000;
 
+/// Longest time that a session which an operator began waits for its first peer, in milliseconds: a day.
+pub const MAX_KEEP_MS: u64 = 86_400_000;
+
 /// Most checks and writes of a transaction together: each key of a full store checked and written.
 pub const MAX_TRANSACTION_PARTS: usize = 200;
 

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sessionstore::core::journal::{self, Origin};
 use sessionstore::core::limits::{Limits, MAX_LOCKS_PER_PEER};
-use sessionstore::core::room::{Command, Event, Introduction, PeerHandle, Reply, Room, Time};
+use sessionstore::core::room::{Action, Command, Event, Introduction, Operator, PeerHandle, Reply, Room, Time};
 use sessionstore::core::rules::{Right, Rule, Rules};
 use sessionstore::core::secret::Secret;
 use sessionstore::{Check, Error, ErrorCode, Expiry, LockGuard, Merge, Transaction, Value, Write};
@@ -103,7 +103,10 @@ fn lock(random: &mut StdRng, room: &Room) -> LockGuard<'static> {
 /// One random command. Returns whether it was refused.
 fn act(kept: &mut Kept, random: &mut StdRng, now: Time, request: u64) -> Result<Reply, Error> {
     let peers: Vec<PeerHandle> = kept.room.peers().map(|(peer, _)| peer).collect();
-    let kind = random.random_range(0..20);
+    let kind = random.random_range(0..21);
+    if kind == 20 {
+        return operate(kept, random, now);
+    }
     if peers.is_empty() || kind == 0 {
         let peer_id = one(random, &IDS);
         let secret = (peer_id != "zoe").then(|| Secret::new([peer_id.as_bytes()[0]; 16]));
@@ -174,6 +177,22 @@ fn act(kept: &mut Kept, random: &mut StdRng, now: Time, request: u64) -> Result<
             kept.apply(now, origin, Command::Write { peer, write, lock })
         }
     }
+}
+
+fn operate(kept: &mut Kept, random: &mut StdRng, now: Time) -> Result<Reply, Error> {
+    let role = random.random_bool(0.3).then_some("viewer");
+    let operator = Operator { user_id: one(random, &["", "backend"]), name: "Back end", role };
+    let writes = (0..random.random_range(0..3)).map(|_| write(random, &kept.room)).collect();
+    let transaction = Transaction { checks: Vec::new(), writes };
+    let session_id = format!("s{now}");
+    let action = match random.random_range(0..8) {
+        0 => Action::Kick { peer_id: one(random, &IDS) },
+        1 => Action::Close,
+        2 | 3 => Action::Release { lock: one(random, &["turn", "door"]) },
+        4 => Action::Open { session_id: &session_id, keep_ms: random.random_range(0..300), transaction },
+        _ => Action::Transact(transaction),
+    };
+    kept.apply(now, Origin::Once, Command::Operate { operator, action })
 }
 
 fn limits(random: &mut StdRng) -> Limits {

@@ -140,6 +140,12 @@ impl Session {
         }
     }
 
+    /// The lock of this name, if somebody holds it.
+    pub(super) fn held(&self, name: &str) -> Option<KeySlot> {
+        let slot = self.key_index.get(&*key_of(name)).copied()?;
+        self.keys[slot.index as usize].state.as_ref().map(|_| slot)
+    }
+
     fn held_by(&self, peer: PeerHandle, lock: &LockGuard<'_>) -> Result<KeySlot, Error> {
         let slot = self.check_lock(lock)?;
         match self.keys[slot.index as usize].owner {

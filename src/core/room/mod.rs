@@ -11,6 +11,7 @@
 //! | `store` | writes, merges, transactions, and what becomes of a key by itself |
 //! | `locks` | leases with fencing tokens |
 //! | `listening` | who listens to what |
+//! | `operator` | what is done to a room from outside |
 //! | `answers` | what was answered to requests that may come again |
 //! | `checkpoint` | the room as bytes, and back (feature `server`) |
 
@@ -19,6 +20,7 @@ mod answers;
 mod checkpoint;
 mod listening;
 mod locks;
+mod operator;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,10 +39,12 @@ use super::write::{LockGuard, Transaction, Write};
 
 pub use super::names::LOCK_KEY_PREFIX;
 pub use locks::Lease;
+pub use operator::{Action, Operator};
 
 use answers::Answers;
 use listening::Group;
 use locks::Lock;
+use operator::Actor;
 
 /// Milliseconds since 1970-01-01 UTC, as the driver of the room has it. Never runs backwards.
 pub type Time = u64;
@@ -299,6 +303,22 @@ pub enum Command<'a> {
         peer: PeerHandle,
         /// How long it is told to wait, in milliseconds.
         retry_after_ms: u64,
+    },
+    /// Whoever runs the room does something to it. `NOT_FOUND` without a session, but for opening one.
+    Operate {
+        /// Who.
+        operator: Operator<'a>,
+        /// What.
+        action: Action<'a>,
+    },
+    /// Whoever runs the room reads several keys at one revision, as [`Command::Read`] does.
+    Look {
+        /// Who.
+        operator: Operator<'a>,
+        /// Keys, absent ones included.
+        keys: &'a [&'a str],
+        /// And every key that is set and begins with one of these.
+        prefixes: &'a [&'a str],
     },
     /// Nothing but time has passed.
     Tick,
@@ -564,11 +584,13 @@ impl Room {
                 self.write(now, peer, Write { expected, ..Write::set(key, value) }, None, events)
             }
             Command::Write { peer, write, lock } => self.write(now, peer, write, lock, events),
-            Command::Transact { peer, transaction } => self.transact(now, peer, transaction, events),
+            Command::Transact { peer, transaction } => self.transact(now, Actor::Peer(peer), transaction, events),
             Command::Acquire { peer, name, ttl_ms, wait_ms } => self.acquire(now, peer, name, ttl_ms, wait_ms, events),
             Command::Renew { peer, lock, ttl_ms } => self.renew(now, peer, &lock, ttl_ms),
             Command::Release { peer, lock } => self.release(now, peer, &lock, events),
-            Command::Read { peer, keys, prefixes } => self.read(peer, keys, prefixes),
+            Command::Read { peer, keys, prefixes } => self.read(Actor::Peer(peer), keys, prefixes),
+            Command::Operate { operator, action } => self.operate(now, operator, action, events),
+            Command::Look { operator, keys, prefixes } => self.read(Actor::Operator(operator), keys, prefixes),
             Command::Get { peer, key } => {
                 let session = self.session_of(peer)?;
                 names::check_key(key)?;
@@ -805,12 +827,7 @@ impl Room {
             let message = format!("the room has {} peers, as many as it may have", self.limits.max_peers);
             return Err(Error::new(ErrorCode::RoomFull, message));
         }
-        let (next_serial, next_key_serial, next_group_serial) = self.last_serials;
-        let session = self.session.get_or_insert_with(|| {
-            events.push(Event::SessionStarted);
-            let serials = (next_serial, next_key_serial, next_group_serial);
-            Session { rules: self.rules.clone(), ..Session::new(new_session_id, now, serials) }
-        });
+        let session = self.begin(now, new_session_id, events);
         session.linger_until = None;
         session.next_serial = session.next_serial.wrapping_add(1);
         let serial = session.next_serial;
@@ -838,6 +855,15 @@ impl Room {
         let handle = PeerHandle { slot, serial };
         events.push(Event::PeerJoined(handle));
         Ok(Reply::Joined { peer: handle, returned: false })
+    }
+
+    /// The session, which begins unless there is one.
+    fn begin(&mut self, now: Time, new_session_id: &str, events: &mut Vec<Event>) -> &mut Session {
+        let serials = self.last_serials;
+        self.session.get_or_insert_with(|| {
+            events.push(Event::SessionStarted);
+            Session { rules: self.rules.clone(), ..Session::new(new_session_id, now, serials) }
+        })
     }
 
     fn come_back(&mut self, peer_id: &str, user_id: &str, secret: Option<Secret>) -> Result<Reply, Error> {
@@ -985,12 +1011,14 @@ impl Session {
     }
 
     /// Refuses with `FORBIDDEN` what the rules do not allow.
-    fn check_right(&self, peer: PeerHandle, right: Right, key: &str) -> Result<(), Error> {
-        self.rules.as_ref().map_or(Ok(()), |rules| rules.check(self.caller(peer.slot), right, key))
+    fn check_right<'a>(&'a self, actor: impl Into<Actor<'a>>, right: Right, key: &str) -> Result<(), Error> {
+        let Some(rules) = &self.rules else { return Ok(()) };
+        self.bound_by(actor.into()).map_or(Ok(()), |caller| rules.check(caller, right, key))
     }
 
-    fn may(&self, peer: PeerHandle, right: Right, key: &str) -> bool {
-        self.rules.as_ref().is_none_or(|rules| rules.allows(self.caller(peer.slot), right, key))
+    fn may<'a>(&'a self, actor: impl Into<Actor<'a>>, right: Right, key: &str) -> bool {
+        let Some(rules) = &self.rules else { return true };
+        self.bound_by(actor.into()).is_none_or(|caller| rules.allows(caller, right, key))
     }
 
     /// Where a peer is in the index, or where it belongs.

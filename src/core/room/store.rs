@@ -61,11 +61,12 @@ impl Room {
             deadline: entry.map_or(0, |entry| entry.deadline),
             owner: entry.and_then(|entry| entry.owner),
         };
-        session.check_write(peer, &write, current.value.is_some())?;
+        session.check_write(Actor::Peer(peer), &write, current.value.is_some())?;
         if write.expected.is_some_and(|expected| expected != current.version) {
-            return Err(session.conflict(peer, &before.unwrap_or_else(absent)));
+            return Err(session.conflict(Actor::Peer(peer), &before.unwrap_or_else(absent)));
         }
-        let Some(staged) = stage(now, peer, write.operation, write.expiry, write.bound, &current, limits)? else {
+        let owner = Actor::Peer(peer);
+        let Some(staged) = stage(now, owner, write.operation, write.expiry, write.bound, &current, limits)? else {
             return Ok(Reply::State(before.unwrap_or_else(absent)));
         };
         let freed = before.as_ref().map_or(0, |before| before.value.json().len() + write.key.len());
@@ -82,7 +83,7 @@ impl Room {
     pub(super) fn transact(
         &mut self,
         now: Time,
-        peer: PeerHandle,
+        actor: Actor<'_>,
         transaction: Transaction<'_>,
         events: &mut Vec<Event>,
     ) -> Result<Reply, Error> {
@@ -93,16 +94,16 @@ impl Room {
             let message = format!("{parts} checks and writes; a transaction has {MAX_TRANSACTION_PARTS} at most");
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
-        let session = self.session_of(peer)?;
+        let session = self.session_for(actor)?;
         for (nth, check) in checks.iter().enumerate() {
-            session.check(peer, check).map_err(|error| error.at_check(nth))?;
+            session.check(actor, check).map_err(|error| error.at_check(nth))?;
         }
         let mut parts: Vec<Part<'_>> = Vec::new();
         let mut places: BTreeMap<Cow<'_, str>, usize> = BTreeMap::new();
         for (nth, write) in writes.into_iter().enumerate() {
             let place = places.get(&write.key).copied();
             let so_far = place.and_then(|place| parts.get(place));
-            let (key, part) = session.stage_part(now, peer, write, so_far, &limits).map_err(|e| e.at_write(nth))?;
+            let (key, part) = session.stage_part(now, actor, write, so_far, &limits).map_err(|e| e.at_write(nth))?;
             match place {
                 Some(place) => parts[place] = Part { changed: parts[place].changed || part.changed, ..part },
                 None => {
@@ -127,7 +128,7 @@ impl Room {
         if stored > session.stored || bytes > session.bytes {
             check_room_for(stored, bytes, &limits)?;
         }
-        let author = session.peers[peer.slot as usize].identity.clone();
+        let author = session.author(actor);
         let mut left = parts.iter().filter(|part| part.changed).count();
         session.revision += u64::from(left > 0);
         let mut states = Vec::with_capacity(parts.len());
@@ -145,8 +146,8 @@ impl Room {
         Ok(Reply::States { revision: session.revision, states })
     }
 
-    pub(super) fn read(&mut self, peer: PeerHandle, keys: &[&str], prefixes: &[&str]) -> Result<Reply, Error> {
-        let session = self.session_of(peer)?;
+    pub(super) fn read(&mut self, actor: Actor<'_>, keys: &[&str], prefixes: &[&str]) -> Result<Reply, Error> {
+        let session = self.session_for(actor)?;
         keys.iter().try_for_each(|key| names::check_key(key))?;
         prefixes.iter().try_for_each(|prefix| names::check_prefix(prefix))?;
         let most = session.keys.len() + MAX_TRANSACTION_PARTS;
@@ -156,12 +157,12 @@ impl Room {
                 format!("{} keys at once; {most} are enough", keys.len()),
             ));
         }
-        keys.iter().try_for_each(|key| session.check_right(peer, Right::Read, key))?;
+        keys.iter().try_for_each(|key| session.check_right(actor, Right::Read, key))?;
         let named = keys.iter().map(|key| session.state(key).cloned().ok_or(*key));
         let mut states: Vec<Arc<Change>> =
             named.map(|state| state.unwrap_or_else(|key| Arc::new(Change::absent(key.into())))).collect();
         let is_meant = |key: &str| {
-            prefixes.iter().any(|prefix| names::begins_with(key, prefix)) && session.may(peer, Right::Read, key)
+            prefixes.iter().any(|prefix| names::begins_with(key, prefix)) && session.may(actor, Right::Read, key)
         };
         let matching = session.key_index.iter().filter(|(key, _)| is_meant(key) && !keys.contains(&&***key));
         states.extend(matching.filter_map(|(_, slot)| session.keys[slot.index as usize].state.clone()));
@@ -195,7 +196,7 @@ fn check_room_for(stored: usize, bytes: usize, limits: &Limits) -> Result<(), Er
 /// something never says.
 fn stage(
     now: Time,
-    peer: PeerHandle,
+    actor: Actor<'_>,
     operation: Operation,
     expiry: Option<Expiry>,
     bound: Option<bool>,
@@ -230,7 +231,8 @@ fn stage(
         return Err(Error::new(ErrorCode::ValueTooLarge, message));
     }
     let owner = match bound {
-        Some(bound) => bound.then_some(peer),
+        Some(true) => Some(actor.peer()?),
+        Some(false) => None,
         None if replaces => None,
         None => current.owner,
     };
@@ -247,7 +249,7 @@ impl Session {
         self.state(key).is_some()
     }
 
-    fn check(&self, peer: PeerHandle, check: &Check<'_>) -> Result<(), Error> {
+    fn check(&self, actor: Actor<'_>, check: &Check<'_>) -> Result<(), Error> {
         let key = match check {
             Check::Lock(lock) => return self.check_lock(lock).map(drop),
             Check::Version { key, .. } | Check::Exists { key } | Check::Absent { key } | Check::Equals { key, .. } => {
@@ -255,7 +257,7 @@ impl Session {
             }
         };
         names::check_key(key)?;
-        self.check_right(peer, Right::Read, key)?;
+        self.check_right(actor, Right::Read, key)?;
         let state = self.state(key);
         let holds = match check {
             Check::Version { version, .. } => state.map_or(0, |state| state.version) == *version,
@@ -272,7 +274,7 @@ impl Session {
 
     /// What the rules say of a write: who merges must be able to read as well, because the result tells the
     /// value.
-    fn check_write(&self, peer: PeerHandle, write: &Write<'_>, exists: bool) -> Result<(), Error> {
+    fn check_write(&self, actor: Actor<'_>, write: &Write<'_>, exists: bool) -> Result<(), Error> {
         if self.rules.is_none() {
             return Ok(());
         }
@@ -281,21 +283,21 @@ impl Session {
             _ if exists => Right::Write,
             _ => Right::Create,
         };
-        let may = |right| self.may(peer, right, &write.key);
+        let may = |right| self.may(actor, right, &write.key);
         if right == Right::Write && !may(Right::Write) && !may(Right::Create) && !may(Right::Read) {
             // That there is something to change must not be told to one who may not know of it.
-            return self.check_right(peer, Right::Create, &write.key);
+            return self.check_right(actor, Right::Create, &write.key);
         }
-        self.check_right(peer, right, &write.key)?;
+        self.check_right(actor, right, &write.key)?;
         match write.operation {
             Operation::Set(_) => Ok(()),
-            Operation::Merge(_) | Operation::Touch => self.check_right(peer, Right::Read, &write.key),
+            Operation::Merge(_) | Operation::Touch => self.check_right(actor, Right::Read, &write.key),
         }
     }
 
     /// A conflict, with what the key holds for one who may read it.
-    fn conflict(&self, peer: PeerHandle, current: &Arc<Change>) -> Error {
-        if self.may(peer, Right::Read, &current.key) {
+    fn conflict(&self, actor: Actor<'_>, current: &Arc<Change>) -> Error {
+        if self.may(actor, Right::Read, &current.key) {
             return Error::conflict(current.clone());
         }
         ErrorCode::VersionConflict.into()
@@ -304,7 +306,7 @@ impl Session {
     fn stage_part<'a>(
         &self,
         now: Time,
-        peer: PeerHandle,
+        actor: Actor<'_>,
         write: Write<'a>,
         so_far: Option<&Part<'_>>,
         limits: &Limits,
@@ -334,13 +336,13 @@ impl Session {
                 }
             }
         };
-        self.check_write(peer, &write, current.value.is_some())?;
+        self.check_write(actor, &write, current.value.is_some())?;
         if write.expected.is_some_and(|expected| expected != current.version) {
             let state = self.state(&write.key).cloned();
             let state = state.unwrap_or_else(|| Arc::new(Change::absent((&*write.key).into())));
-            return Err(self.conflict(peer, &state));
+            return Err(self.conflict(actor, &state));
         }
-        let staged = stage(now, peer, write.operation, write.expiry, write.bound, &current, limits)?;
+        let staged = stage(now, actor, write.operation, write.expiry, write.bound, &current, limits)?;
         let changed = staged.is_some();
         let staged = staged.unwrap_or_else(|| Staged {
             value: current.value.cloned().unwrap_or(Value::null()),
