@@ -379,7 +379,7 @@ impl Inner {
                     self.refuse(&connection, Some(&id), &error);
                 }
             }
-            Event::SessionEnded => {
+            Event::SessionEnded(_) => {
                 self.snapshot = None;
                 self.roles = None;
                 self.news.forget();

@@ -285,7 +285,7 @@ impl<S: Subject> Run<'_, S> {
                     connection_lost: *connection_lost,
                 },
                 room::Event::Changed { change, .. } => model::Event::Changed(plain(change)),
-                room::Event::SessionEnded => model::Event::SessionEnded,
+                room::Event::SessionEnded(_) => model::Event::SessionEnded,
                 room::Event::LockGranted { .. }
                 | room::Event::LockRefused { .. }
                 | room::Event::ListeningChanged { .. } => unreachable!("no step has locks or rules"),

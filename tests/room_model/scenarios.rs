@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use sessionstore::core::limits::Limits;
 use sessionstore::core::names;
-use sessionstore::core::room::{Cause, Change, Command, Event, Introduction, PeerHandle, Reply, Room, Time};
-use sessionstore::{Error, ErrorCode, Value};
+use sessionstore::core::room::{Cause, Change, Command, Ended, Event, Introduction, PeerHandle, Reply, Room, Time};
+use sessionstore::{Error, ErrorCode, Expiry, Value, Write};
 
 /// A room and what has happened in it since it was last asked.
 pub struct Scene {
@@ -72,7 +72,7 @@ impl Scene {
         let id = |handle: &PeerHandle| room.peer(*handle).map_or("?".to_owned(), |p| p.identity.peer_id.to_string());
         let tell = |event: Event| match event {
             Event::SessionStarted => "session started".to_owned(),
-            Event::SessionEnded => "session ended".to_owned(),
+            Event::SessionEnded(_) => "session ended".to_owned(),
             Event::PeerJoined(peer) => format!("{} joined", id(&peer)),
             Event::PeerUpdated(peer) => format!("{} updated", id(&peer)),
             Event::PeerLeft { peer_id, connection_lost: true, .. } => format!("{peer_id} lost"),
@@ -245,6 +245,56 @@ fn the_store_is_gone_when_the_last_peer_leaves() {
     scene.join(9, "ada");
     assert_eq!(scene.room.session_id().map(|id| &**id), Some("session of 9"));
     assert_eq!((scene.room.started_at(), &scene.room.state("pinned").version), (Some(9), &0));
+}
+
+/// What the session that has just ended held last.
+fn ended(scene: &mut Scene) -> Ended {
+    let ends = scene.events.drain(..).filter_map(|event| match event {
+        Event::SessionEnded(ended) => Some(*ended),
+        _ => None,
+    });
+    let ends: Vec<Ended> = ends.collect();
+    let [ended] = ends.as_slice() else { panic!("not one session ended: {ends:?}") };
+    ended.clone()
+}
+
+fn held(ended: &Ended) -> Vec<(&str, &str)> {
+    ended.entries.iter().map(|state| (&*state.key, state.value.json())).collect()
+}
+
+#[test]
+fn the_end_of_a_session_tells_what_its_store_held_last() {
+    let mut scene = Scene::new(Limits::default());
+    let ada = scene.join(7, "ada");
+    scene.set(8, ada, "quiz", "{\"question\":3}").unwrap();
+    scene.set(9, ada, "pinned", "\"welcome\"").unwrap();
+    scene.set(10, ada, "gone", "1").unwrap();
+    scene.set(11, ada, "gone", "null").unwrap();
+    let hand = Write { bound: Some(true), ..Write::set("hand/ada", true.into()) };
+    scene.apply(12, Command::Write { peer: ada, write: hand, lock: None }).unwrap();
+    let brief = Write { expiry: Some(Expiry::After(5)), ..Write::set("timer", 1.into()) };
+    scene.apply(13, Command::Write { peer: ada, write: brief, lock: None }).unwrap();
+    scene.apply(14, Command::Acquire { peer: ada, name: "turn", ttl_ms: 10_000, wait_ms: 0 }).unwrap();
+    let revision = scene.room.revision() + 1; // The timer's end.
+    scene.apply(20, Command::Leave { peer: ada }).unwrap();
+    let ended = ended(&mut scene);
+    assert_eq!(held(&ended), [("pinned", "\"welcome\""), ("quiz", "{\"question\":3}")]);
+    assert_eq!(ended.entries[0].author.as_ref().map(|author| &*author.peer_id), Some("ada"));
+    assert_eq!((&*ended.session_id, ended.started_at, ended.ended_at), ("session of 7", 7, 20));
+    assert_eq!(ended.revision, revision);
+}
+
+#[test]
+fn a_session_ends_when_its_time_was_over_however_late_that_is_noticed() {
+    let mut scene = Scene::new(Limits { grace_ms: 10, linger_ms: 50, ..Limits::default() });
+    let ada = scene.join(0, "ada");
+    scene.set(1, ada, "pinned", "1").unwrap();
+    scene.apply(2, Command::ConnectionLost { peer: ada }).unwrap();
+    scene.join(1_000, "grace");
+    let first = ended(&mut scene);
+    assert_eq!((&*first.session_id, first.ended_at, held(&first)), ("session of 0", 62, vec![("pinned", "1")]));
+    let now = scene.room.ending(1_001).expect("a session");
+    assert_eq!((&*now.session_id, now.entries.len()), ("session of 1000", 0), "the next begins with an empty store");
 }
 
 #[test]

@@ -519,7 +519,7 @@ impl Subject {
     fn told(&mut self) -> Vec<String> {
         let name = |event| match event {
             Event::SessionStarted => "session".to_owned(),
-            Event::SessionEnded => "over".to_owned(),
+            Event::SessionEnded(_) => "over".to_owned(),
             Event::PeerJoined(handle) => {
                 format!(
                     "{} joined",

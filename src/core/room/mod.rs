@@ -408,7 +408,23 @@ pub enum Event {
         error: Error,
     },
     /// The session is over and its store is gone.
-    SessionEnded,
+    SessionEnded(Box<Ended>),
+}
+
+/// A session that is over, with what its store held last.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its id.
+    pub session_id: Arc<str>,
+    /// When it began.
+    pub started_at: Time,
+    /// When it ended.
+    pub ended_at: Time,
+    /// The revision of its store.
+    pub revision: u64,
+    /// The keys that were set, in the order of their names. What goes with a peer went with the last one, and what
+    /// shows a lock is none of them.
+    pub entries: Vec<Arc<Change>>,
 }
 
 /// One peer, as others see it.
@@ -721,6 +737,21 @@ impl Room {
         self.session.as_ref().map(|session| session.started_at)
     }
 
+    /// What would be told of the session if all peers left now; `None` without a session.
+    pub fn ending(&self, now: Time) -> Option<Ended> {
+        let session = self.session.as_ref()?;
+        // What has an owner shows a lock, or goes with a peer.
+        let stays = |slot: &KeySlot| Some(&session.keys[slot.index as usize]).filter(|key| key.owner.is_none());
+        let entries = session.key_index.values().filter_map(|slot| stays(slot)?.state.clone()).collect();
+        Some(Ended {
+            session_id: session.id.clone(),
+            started_at: session.started_at,
+            ended_at: now,
+            revision: session.revision,
+            entries,
+        })
+    }
+
     /// The revision of the store: how many changes its session has seen; 0 without a session.
     pub fn revision(&self) -> u64 {
         self.session.as_ref().map_or(0, |session| session.revision)
@@ -798,7 +829,7 @@ impl Room {
                 Some((at, Due::Grace(peer))) if at == deadline => self.remove_peer(at, peer, true, events),
                 Some((at, Due::Key(slot))) if at == deadline => session.expire(at, slot, events),
                 Some((at, Due::Wait(slot, wait))) if at == deadline => session.give_up_waiting(slot, wait, events),
-                _ => self.end_session(events),
+                _ => self.end_session(deadline, events),
             }
         }
     }
@@ -936,17 +967,18 @@ impl Room {
         let goes_on = session.peers.len() > 1 || linger_ms > 0;
         session.leave(now, peer, connection_lost, goes_on, events);
         if !goes_on {
-            self.end_session(events);
+            self.end_session(now, events);
         } else if session.peers.is_empty() {
             session.linger_until = Some(now.saturating_add(linger_ms));
         }
     }
 
-    fn end_session(&mut self, events: &mut Vec<Event>) {
+    fn end_session(&mut self, now: Time, events: &mut Vec<Event>) {
+        let Some(ended) = self.ending(now) else { return };
         if let Some(session) = self.session.take() {
             self.last_serials = (session.next_serial, session.next_key_serial, session.next_group_serial);
         }
-        events.push(Event::SessionEnded);
+        events.push(Event::SessionEnded(Box::new(ended)));
     }
 }
 
