@@ -144,7 +144,7 @@ impl Room {
             }
             Action::Close => {
                 self.session_for(actor)?;
-                self.end_session(events);
+                self.end_session(now, events);
                 Ok(Reply::Done)
             }
         }
