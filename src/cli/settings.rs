@@ -15,8 +15,21 @@ use super::DEFAULT_PORT;
 use crate::core::rules::Rules;
 use crate::{Error, ErrorCode, Limits, ServerOptions, TlsOptions};
 
-/// The environment variable with the secret itself. It is no flag: arguments are public.
-const SECRET_VARIABLE: &str = "SSTORE_SECRET";
+/// Where a secret may be found, beside a file.
+pub(super) struct Secret {
+    /// The environment variable with the secret itself. It is no flag: arguments are public.
+    variable: &'static str,
+    /// The setting with the name of a file; its environment variable is the other with `_FILE`.
+    setting: &'static str,
+    what: &'static str,
+}
+
+/// What peers' tokens are signed with.
+pub(super) const PEERS: Secret = Secret { variable: "SSTORE_SECRET", setting: "secret_file", what: "the secret" };
+
+/// What the tokens of operators and back ends are signed with.
+pub(super) const OPERATORS: Secret =
+    Secret { variable: "SSTORE_API_SECRET", setting: "api_secret_file", what: "the API secret" };
 
 macro_rules! settings {
     ($( $(#[$attribute:meta])* $name:ident: $type:ty, )*) => {
@@ -82,6 +95,12 @@ settings! {
     /// may join every room
     #[arg(long, env = "SSTORE_SECRET_FILE", value_name = "FILE", help_heading = "Who may join")]
     secret_file: Option<PathBuf>,
+
+    /// File with the secret that the tokens of operators and back ends are signed with (HS256), another than that of
+    /// peers. With it the server has an HTTP API under /v1; see docs/http-api.md. The environment variable
+    /// SSTORE_API_SECRET can have the secret itself
+    #[arg(long, env = "SSTORE_API_SECRET_FILE", value_name = "FILE", help_heading = "Operators")]
+    api_secret_file: Option<PathBuf>,
 
     /// Web page that may connect, by its origin, such as `https://example.org`; may be given several times, in the
     /// environment with commas. Without one all pages may. Programs that are no browsers always may
@@ -234,7 +253,8 @@ impl Settings {
         Ok(ServerOptions {
             address: self.address.clone(),
             port: self.port,
-            secret: secret(self.secret_file.as_deref(), matches)?,
+            secret: PEERS.read(self.secret_file.as_deref(), matches)?,
+            api_secret: OPERATORS.read(self.api_secret_file.as_deref(), matches)?,
             rules: self.rules()?,
             tls: self.tls()?,
             allowed_origins: self.allow_origin.clone(),
@@ -268,22 +288,25 @@ impl Settings {
     }
 }
 
-/// The secret, from the place that counts most: the flag `--secret-file`, then the environment, then the file of settings.
-pub(super) fn secret(file: Option<&Path>, matches: &ArgMatches) -> Result<Option<String>, Failure> {
-    let source = matches.value_source("secret_file");
-    let variable = match std::env::var(SECRET_VARIABLE) {
-        Ok(secret) => Some(secret),
-        Err(std::env::VarError::NotPresent) => None,
-        Err(std::env::VarError::NotUnicode(_)) => {
-            return Err(invalid(format!("{SECRET_VARIABLE} is not UTF-8")));
+impl Secret {
+    /// The secret, from the place that counts most: the flag, then the environment, then the file of settings.
+    pub(super) fn read(&self, file: Option<&Path>, matches: &ArgMatches) -> Result<Option<String>, Failure> {
+        let Secret { variable, setting, what } = *self;
+        let source = matches.value_source(setting);
+        let read = match std::env::var(variable) {
+            Ok(secret) => Some(secret),
+            Err(std::env::VarError::NotPresent) => None,
+            Err(std::env::VarError::NotUnicode(_)) => {
+                return Err(invalid(format!("{variable} is not UTF-8")));
+            }
+        };
+        match (read, source) {
+            (Some(_), Some(ValueSource::EnvVariable)) => {
+                Err(invalid(format!("both {variable} and {variable}_FILE are set; keep one")))
+            }
+            (Some(secret), source) if source != Some(ValueSource::CommandLine) => Ok(Some(secret)),
+            _ => file.map(|path| read_text(path, what)).transpose(),
         }
-    };
-    match (variable, source) {
-        (Some(_), Some(ValueSource::EnvVariable)) => {
-            Err(invalid(format!("both {SECRET_VARIABLE} and SSTORE_SECRET_FILE are set; keep one")))
-        }
-        (Some(secret), source) if source != Some(ValueSource::CommandLine) => Ok(Some(secret)),
-        _ => file.map(|path| read_text(path, "the secret")).transpose(),
     }
 }
 

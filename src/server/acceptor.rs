@@ -73,6 +73,13 @@ async fn receive(shard: Rc<Shard>, socket: TcpStream, mut ticket: Ticket) {
             let answer = response.map_or(Vec::new(), |response| response.bytes());
             let _ = timeout(limit.min(Duration::from_millis(CLOSE_WAIT_MS)), refuse(&shard, socket, &answer)).await;
         }
+        #[cfg(feature = "http")]
+        Ok(Ok((socket, Received::Api(read)))) => {
+            if let (Ok(socket), Some(api)) = (socket.unbind(), &shard.shared.api) {
+                // Fails when the server is stopping, and then the socket is closed.
+                let _ = api.send(super::api::ToApi::Serve { socket, read, ticket });
+            }
+        }
         Ok(Ok((socket, Received::Admission(admission, rest)))) => {
             let home = shard.shared.shard_of(&admission.room);
             if home == shard.index {
@@ -91,6 +98,9 @@ enum Received {
     Answer(Option<Response>),
     /// With what came after the head.
     Admission(Box<Admission>, Vec<u8>),
+    /// All that came, for the API.
+    #[cfg(feature = "http")]
+    Api(Vec<u8>),
 }
 
 /// Takes a socket through the handshake of TLS; or gives it back with what it is to be told.
@@ -173,6 +183,13 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
             Err(error) => Response::too_much(&error),
         }),
         Asked::Told(response) => answer(response),
+        #[cfg(feature = "http")]
+        Asked::Api if shared.api.is_some() => Some(Received::Api(bytes.to_vec())),
+        #[cfg(feature = "http")]
+        Asked::Api => {
+            let message = "this server has no HTTP API; it was started without an API secret";
+            answer(Response::refusal(404, &Error::new(ErrorCode::NotFound, message)))
+        }
         Asked::Refused(response) => {
             tracing::debug!(status = response.status, path = head.path, "a request is refused");
             answer(response)

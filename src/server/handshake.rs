@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use tungstenite::handshake::derive_accept_key;
 
+#[cfg(feature = "http")]
+use super::api;
 use super::connection::Dialect;
 use super::http::{Head, Response};
 use super::init::{self, Endpoint};
@@ -25,6 +27,9 @@ pub(super) enum Asked {
     /// An answer that only says something.
     Told(Response),
     Join(Box<Admission>),
+    /// It is for the API.
+    #[cfg(feature = "http")]
+    Api,
     Refused(Response),
 }
 
@@ -89,6 +94,8 @@ pub(super) fn read(
             Ok(admission) => Asked::Join(Box::new(admission)),
             Err(response) => Asked::Refused(response),
         },
+        #[cfg(feature = "http")]
+        path if api::has_path(path) => Asked::Api,
         _ => {
             let error = Error::new(ErrorCode::MalformedMessage, "nothing is here; the WebSocket is at /ws");
             Asked::Refused(Response::refusal(404, &error))

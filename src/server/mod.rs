@@ -22,12 +22,19 @@
 //! | `rules` | rules from a file |
 //! | `shard` | a loop: its rooms, its connections, flusher, timers, stopping |
 //! | `room_host`, `requests` | one room with its members, and what they ask of it |
+//! | `api` | the HTTP API, on a thread of its own |
+//! | `operate`, `watch` | what it asks of the loops, and what they tell it |
 //! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
 //! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
 //! | `connection`, `frames`, `stream`, `tls` | one WebSocket, its frames, the transport under it |
 
 mod acceptor;
+#[cfg(feature = "http")]
+mod api;
+#[cfg(not(feature = "http"))]
+#[path = "api_absent.rs"]
+mod api;
 mod batch;
 mod budget;
 mod clock;
@@ -42,6 +49,8 @@ mod journal;
 mod journal;
 mod keeper;
 mod news;
+#[cfg(feature = "http")]
+mod operate;
 mod options;
 mod origin;
 mod outbox;
@@ -67,6 +76,8 @@ mod wal;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod wal;
+#[cfg(feature = "http")]
+mod watch;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -80,6 +91,9 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::rules::Rules;
 
+#[cfg(feature = "http")]
+#[doc(hidden)]
+pub use api::openapi;
 pub use options::{ServerOptions, TlsOptions};
 use shard::{Shared, ToShard};
 
@@ -115,10 +129,14 @@ impl Server {
     /// `ADDRESS_UNAVAILABLE`, `OUT_OF_RESOURCES`.
     pub fn start(options: ServerOptions) -> Result<Server, Error> {
         let address = options.check()?;
+        let has_api = api::check(&options)?;
         let threads = options.thread_count();
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
         // Before the port is opened: nobody should find it and be cut off over a file that is not there.
-        let (shared, kept) = Shared::new(options, senders)?;
+        #[cfg_attr(not(feature = "http"), allow(unused_mut))]
+        let (mut shared, kept) = Shared::new(options, senders)?;
+        #[cfg(feature = "http")]
+        let api_inbox = has_api.then(|| shared.open_api());
         let shared = Arc::new(shared);
         let listener = listen(address)?;
         let address = listener.local_addr().map_err(out_of_resources)?;
@@ -134,7 +152,14 @@ impl Server {
             let started = thread.spawn(move || shard::run(runtime, shared, inbox, index, listener, kept));
             started.map_err(out_of_resources)?;
         }
-        tracing::info!(%address, threads, tls = server.shared.tls.is_some(), "listening");
+        #[cfg(feature = "http")]
+        if let Some(inbox) = api_inbox {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let (runtime, shared) = (runtime.map_err(out_of_resources)?, server.shared.clone());
+            let thread = std::thread::Builder::new().name("sstore-http".into());
+            thread.spawn(move || api::run(runtime, shared, inbox)).map_err(out_of_resources)?;
+        }
+        tracing::info!(%address, threads, api = has_api, tls = server.shared.tls.is_some(), "listening");
         Ok(server)
     }
 
@@ -218,10 +243,7 @@ impl Server {
     /// waits for them and close code 1012 (come back in a moment), within
     /// [`ServerOptions::shutdown_ms`]. Asking again does nothing.
     pub fn stop(&self) {
-        for shard in &self.shared.shards {
-            // Fails when that loop has ended already.
-            let _ = shard.send(ToShard::Stop);
-        }
+        self.shared.stop();
     }
 
     /// The same, and waits until all is over; `TIMEOUT` if it is not in time.

@@ -100,6 +100,19 @@ pub(super) const PEERS_PER_CONNECTION: usize = 2;
 /// How long a client that finds the server full is asked to wait, in milliseconds: until somebody leaves.
 pub(super) const FULL_RETRY_MS: u64 = 5_000;
 
+/// Most connections of operators and back ends at once. An inspector has two, and a back end a few; each costs 20 KiB.
+#[cfg(feature = "http")]
+pub(super) const MAX_API_CONNECTIONS: usize = 256;
+
+/// Largest body of a request to the API, in bytes: a full store whose every key is written, with room for what JSON
+/// escapes.
+#[cfg(feature = "http")]
+pub(super) const MAX_API_BODY_BYTES: usize = 256 * 1024;
+
+/// How long a body may take, in milliseconds: the largest over a slow line.
+#[cfg(feature = "http")]
+pub(super) const API_BODY_TIMEOUT_MS: u64 = 10_000;
+
 /// Smallest queue: a notification of the largest message must fit.
 const MIN_QUEUE_BYTES: usize = 1_024;
 
@@ -126,6 +139,10 @@ pub struct ServerOptions {
     /// The secret that tokens (HS256 JWTs) are signed with. Without one the server is open:
     /// everybody may join every room. Default none.
     pub secret: Option<String>,
+    /// The secret that the tokens of operators and back ends are signed with, another than
+    /// [`secret`](Self::secret). With it the server has an HTTP API under `/v1`, described by `/v1/openapi.json`.
+    /// Default none: there is no API. Needs the feature `http`.
+    pub api_secret: Option<String>,
     /// Who may do what, by role. Default none: everybody may do everything. See
     /// [`Server::set_rules`](super::Server::set_rules) for later ones.
     pub rules: Option<Arc<Rules>>,
@@ -221,6 +238,7 @@ impl Default for ServerOptions {
             address: "127.0.0.1".into(),
             port: 0,
             secret: None,
+            api_secret: None,
             rules: None,
             tls: None,
             allowed_origins: Vec::new(),
@@ -253,6 +271,7 @@ impl std::fmt::Debug for ServerOptions {
             .field("address", &self.address)
             .field("port", &self.port)
             .field("secret", &self.secret.as_ref().map(|_| "(set)"))
+            .field("api_secret", &self.api_secret.as_ref().map(|_| "(set)"))
             .field("rules", &self.rules.as_ref().map(|_| "(set)"))
             .field("tls", &self.tls)
             .field("allowed_origins", &self.allowed_origins)
@@ -367,7 +386,8 @@ mod tests {
             let options = ServerOptions { address: address.into(), ..Default::default() };
             assert!(options.check().is_ok(), "{address}");
         }
-        let options = ServerOptions { secret: Some("hunter2".into()), ..Default::default() };
+        let secret = || Some("hunter2".to_owned());
+        let options = ServerOptions { secret: secret(), api_secret: secret(), ..Default::default() };
         assert!(!format!("{options:?}").contains("hunter2"));
     }
 }

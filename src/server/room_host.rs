@@ -26,12 +26,18 @@ use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES, MAX_POLICY_ROLES};
 use super::outbox::Conflated;
 use super::plan::{Plan, Spares};
 use super::shard::Shard;
+#[cfg(feature = "http")]
+use super::watch::Watch;
 use crate::frames;
 
 /// A close code beyond the standard's: 4000 and the number of the error.
 pub(super) fn close_code(code: ErrorCode) -> u16 {
     4_000 + code.number() as u16
 }
+
+/// Longest reason in a close frame, in bytes. RFC 6455, 5.5 has 125 with the code; this leaves a few.
+#[cfg(feature = "http")]
+pub(super) const MAX_CLOSE_REASON_BYTES: usize = 120;
 
 /// Up to so many peers the list is written for each who asks; more are kept for the next.
 const SMALL_PEER_LIST: usize = 8;
@@ -74,6 +80,9 @@ pub(super) struct Inner {
     roles: Option<BTreeSet<Arc<str>>>,
     /// Changes of one revision that are not all there yet.
     together: Vec<(KeySlot, Arc<Change>)>,
+    /// Who watches from outside.
+    #[cfg(feature = "http")]
+    pub watching: Watch,
     /// Who waits for a lock, by the number of the wait: the connection, and the id of its request.
     waits: BTreeMap<u64, (Rc<Connection>, Box<RawValue>)>,
     /// What peers in their grace period may still ask, by their slots: who comes back does not get more.
@@ -185,7 +194,13 @@ impl RoomHost {
     /// Whether nobody needs it any more.
     pub fn is_unused(&self) -> bool {
         let inner = self.inner.borrow();
-        inner.connections == 0 && !inner.room.is_open() && !inner.queued
+        inner.connections == 0 && !inner.room.is_open() && !inner.queued && !inner.is_watched()
+    }
+
+    /// What can be said of it in one line, if it has a session.
+    #[cfg(feature = "http")]
+    pub fn view(&self) -> Option<super::operate::RoomView> {
+        self.inner.try_borrow().ok()?.view()
     }
 
     /// Begins anew after a fault: whoever was in the room is out of it.
@@ -234,6 +249,8 @@ impl Inner {
             told: None,
             roles: None,
             together: Vec::new(),
+            #[cfg(feature = "http")]
+            watching: Watch::default(),
             waits: BTreeMap::new(),
             budgets: BTreeMap::new(),
             snapshot: None,
@@ -242,6 +259,26 @@ impl Inner {
             counted_peers: 0,
             deadline: None,
         }
+    }
+
+    #[cfg(feature = "http")]
+    fn is_watched(&self) -> bool {
+        !self.watching.is_empty()
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn is_watched(&self) -> bool {
+        false
+    }
+
+    #[cfg(feature = "http")]
+    fn has_untold(&self) -> bool {
+        self.watching.has_untold()
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn has_untold(&self) -> bool {
+        false
     }
 
     fn settle(&mut self, host: &Rc<RoomHost>) {
@@ -255,7 +292,7 @@ impl Inner {
             self.shard.reschedule(host, self.deadline, deadline);
             self.deadline = deadline;
         }
-        if !self.queued && self.outgoing.has_output() {
+        if !self.queued && (self.outgoing.has_output() || self.has_untold()) {
             self.queued = true;
             self.shard.queue_flush(host.clone());
         }
@@ -298,6 +335,8 @@ impl Inner {
             None => origin.apply(&mut self.room, now, command, &mut events),
         };
         for event in events.drain(..) {
+            #[cfg(feature = "http")]
+            self.note(&event);
             self.announce(event, now);
         }
         self.shard.events.set(events);
@@ -408,8 +447,7 @@ impl Inner {
         if roles.len() >= MAX_POLICY_ROLES || !roles.insert(peer.role.clone()) {
             return;
         }
-        let members: Vec<Rc<Connection>> = self.members.iter().flatten().cloned().collect();
-        for connection in members.iter().filter(|connection| connection.dialect == Dialect::Original) {
+        for connection in self.all_members().iter().filter(|connection| connection.dialect == Dialect::Original) {
             let own = connection.peer.get().and_then(|own| self.room.peer(own)).map(|own| own.role.clone());
             if let Some(own) = own {
                 self.answer_policy(connection, &own);
@@ -423,8 +461,9 @@ impl Inner {
         self.freeze();
         // Fails for nobody: there is no one who asked.
         let _ = self.apply(now, Command::SetRules { rules });
-        let members: Vec<Rc<Connection>> = self.members.iter().flatten().cloned().collect();
-        members.iter().for_each(|connection| self.look_again(connection));
+        #[cfg(feature = "http")]
+        self.unwatch_roles();
+        self.all_members().iter().for_each(|connection| self.look_again(connection));
     }
 
     /// Gives a peer another role, by a fresh token.
@@ -498,6 +537,18 @@ impl Inner {
             return Some(connection);
         }
         None
+    }
+
+    /// The connection of a peer, if it has one.
+    #[cfg(feature = "http")]
+    pub fn member(&self, peer: PeerHandle) -> Option<Rc<Connection>> {
+        let member = self.members.get(peer.slot as usize)?.as_ref()?;
+        (member.peer.get() == Some(peer)).then(|| member.clone())
+    }
+
+    /// The connections of all peers.
+    pub fn all_members(&self) -> Vec<Rc<Connection>> {
+        self.members.iter().flatten().cloned().collect()
     }
 
     /// Makes a connection the one of a peer, in place of an older one. Returns whether it is new
@@ -696,6 +747,8 @@ impl Inner {
     }
 
     fn flush(&mut self, writes: &mut usize) -> bool {
+        #[cfg(feature = "http")]
+        self.tell_watchers();
         if self.outgoing.flushing.is_empty() {
             self.freeze();
         }

@@ -60,6 +60,9 @@ pub(super) struct Shared {
     pub journal: Option<Arc<Journal>>,
     pub clock: Clock,
     pub shards: Vec<UnboundedSender<ToShard>>,
+    /// Where requests for the API are handed over, if there is one.
+    #[cfg(feature = "http")]
+    pub api: Option<super::api::Handle>,
     hasher: RandomState,
     pub rooms: AtomicUsize,
     pub peers: AtomicUsize,
@@ -88,6 +91,9 @@ pub(super) enum ToShard {
     },
     /// The rules in force from now on.
     Rules(Option<Arc<Rules>>),
+    /// Something to do, for another thread.
+    #[cfg(feature = "http")]
+    Do(Box<dyn FnOnce(&Rc<Shard>) + Send>),
     Stop,
 }
 
@@ -127,6 +133,8 @@ impl Shared {
             failure: OnceLock::new(),
             running: Mutex::new(shards.len()),
             ended: Condvar::new(),
+            #[cfg(feature = "http")]
+            api: None,
             shards,
             limits,
             options,
@@ -135,6 +143,29 @@ impl Shared {
             kept[shared.shard_of(room.room.name())].push(room);
         }
         Ok((shared, kept))
+    }
+
+    /// Makes a place where requests for the API are handed over, for one more thread.
+    #[cfg(feature = "http")]
+    pub fn open_api(&mut self) -> UnboundedReceiver<super::api::ToApi> {
+        let (send, inbox) = tokio::sync::mpsc::unbounded_channel();
+        self.api = Some(send);
+        if let Ok(running) = self.running.get_mut() {
+            *running += 1;
+        }
+        inbox
+    }
+
+    /// Asks every thread to end.
+    pub fn stop(&self) {
+        for shard in &self.shards {
+            // Fails when that loop has ended already.
+            let _ = shard.send(ToShard::Stop);
+        }
+        #[cfg(feature = "http")]
+        if let Some(api) = &self.api {
+            let _ = api.send(super::api::ToApi::Stop);
+        }
     }
 
     /// The loop a room lives on. The hash is keyed, so that nobody can aim at one loop.
@@ -316,16 +347,25 @@ impl Shard {
         if !self.stopping.replace(true) {
             tracing::error!(%error, "the journal cannot be written; the server stops");
             let _ = self.shared.failure.set(error);
-            for shard in &self.shared.shards {
-                // Fails when that loop has ended already.
-                let _ = shard.send(ToShard::Stop);
-            }
+            self.shared.stop();
         }
         self.all_connections().iter().for_each(|connection| connection.abort());
         false
     }
 
-    fn room(self: &Rc<Self>, name: &str) -> Rc<RoomHost> {
+    /// A room that something is known of.
+    #[cfg(feature = "http")]
+    pub fn existing_room(&self, name: &str) -> Option<Rc<RoomHost>> {
+        self.rooms.borrow().get(name).cloned()
+    }
+
+    /// All of them, in no order.
+    #[cfg(feature = "http")]
+    pub fn all_rooms(&self) -> Vec<Rc<RoomHost>> {
+        self.rooms.borrow().values().cloned().collect()
+    }
+
+    pub fn room(self: &Rc<Self>, name: &str) -> Rc<RoomHost> {
         if let Some(host) = self.rooms.borrow().get(name) {
             return host.clone();
         }
@@ -345,7 +385,7 @@ impl Shard {
         }
     }
 
-    fn drop_if_unused(&self, host: &RoomHost) {
+    pub fn drop_if_unused(&self, host: &RoomHost) {
         if host.is_unused() {
             self.rooms.borrow_mut().remove(&host.name);
         }
@@ -586,8 +626,8 @@ async fn sweeper(shard: Rc<Shard>) {
     }
 }
 
-/// Counts a loop out, even if it panics.
-struct Running(Arc<Shared>);
+/// Counts a thread out, even if it panics.
+pub(super) struct Running(pub Arc<Shared>);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -627,6 +667,8 @@ pub(super) fn run(
                     }
                 }
                 ToShard::Rules(rules) => shard.set_rules(rules),
+                #[cfg(feature = "http")]
+                ToShard::Do(act) => act(&shard),
                 ToShard::Stop => break,
             }
         }

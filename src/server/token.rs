@@ -8,6 +8,7 @@
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::de::DeserializeOwned;
 use serde::Deserialize;
 
 use super::options::TOKEN_LEEWAY_S;
@@ -76,7 +77,12 @@ impl Verifier {
 
     /// The claims of a valid token; `TOKEN_EXPIRED` or `UNAUTHORIZED`. Neither repeats the token.
     pub fn verify(&self, token: &str) -> Result<Claims, Error> {
-        match jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation) {
+        self.verify_as(token, "the token lacks one of the claims room_id, user_id, role, exp")
+    }
+
+    /// The same for other claims; `lacking` says which are needed.
+    pub fn verify_as<C: DeserializeOwned>(&self, token: &str, lacking: &'static str) -> Result<C, Error> {
+        match jsonwebtoken::decode::<C>(token, &self.key, &self.validation) {
             Ok(token) => Ok(token.claims),
             Err(error) => Err(match error.kind() {
                 ErrorKind::ExpiredSignature => ErrorCode::TokenExpired.into(),
@@ -84,23 +90,23 @@ impl Verifier {
                 ErrorKind::InvalidSignature => refused("the token is signed with another secret"),
                 ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => refused("the token is not HS256"),
                 ErrorKind::MissingRequiredClaim(_) => refused("the token has no exp claim"),
-                ErrorKind::Json(_) => refused("the token lacks one of the claims room_id, user_id, role, exp"),
+                ErrorKind::Json(_) => refused(lacking),
                 _ => refused("the token is not a JSON Web Token"),
             }),
         }
     }
 }
 
-/// A token for this room, user and role until `exp`, in seconds since 1970.
+/// A token with these claims.
 ///
 /// Web clients of the hosted original read the claims as plain base64, in which `-` and `_` do not occur. They come of
 /// bytes beyond ASCII, and of `>`, `?`, `~` and DEL; so those are escaped in the JSON.
 #[cfg(feature = "cli")]
-pub(crate) fn sign(secret: &str, room: &str, user_id: &str, role: &str, exp: u64) -> Result<String, Error> {
+pub(crate) fn sign(secret: &str, claims: &serde_json::Value) -> Result<String, Error> {
     use jsonwebtoken::{EncodingKey, Header};
     use serde_json::value::RawValue;
     let internal = |_| Error::from(ErrorCode::Internal);
-    let claims = serde_json::json!({"room_id": room, "user_id": user_id, "role": role, "exp": exp}).to_string();
+    let claims = claims.to_string();
     let mut escaped = String::new();
     for unit in claims.encode_utf16() {
         match u8::try_from(unit) {
@@ -139,7 +145,8 @@ mod tests {
         for name in ["lobby", ">?~", "\u{7f}\"\\", "Zoë 🎲 ÿÿÿ???"] {
             for shift in ["", "x", "xx"] {
                 let name = format!("{shift}{name}");
-                let token = sign("right", &name, &name, "host", FAR).expect("signed");
+                let claims = json!({"room_id": name, "user_id": name, "role": "host", "exp": FAR});
+                let token = sign("right", &claims).expect("signed");
                 let claims = verify(&token).expect("good");
                 assert_eq!((&*claims.room_id, &*claims.user_id, &*claims.role), (&*name, &*name, "host"));
                 let payload = token.split('.').nth(1).expect("claims");

@@ -24,6 +24,7 @@ mod operator;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -798,6 +799,19 @@ impl Room {
         let session = self.session.as_ref();
         session.into_iter().flat_map(|session| {
             session.key_index.values().filter_map(|slot| session.keys[slot.index as usize].state.as_ref())
+        })
+    }
+
+    /// The locks that are held, by the keys that show them, in the order of their names; each with the time at which
+    /// it is lost unless it is renewed.
+    pub fn locks(&self) -> impl Iterator<Item = (&Arc<Change>, Time)> {
+        self.session.iter().flat_map(|session| {
+            let shown = session.key_index.range::<str, _>((Bound::Included(LOCK_KEY_PREFIX), Bound::Unbounded));
+            let shown = shown.take_while(|(key, _)| key.starts_with(LOCK_KEY_PREFIX));
+            shown.filter_map(|(_, slot)| {
+                let key = &session.keys[slot.index as usize];
+                key.state.as_ref().map(|state| (state, key.deadline))
+            })
         })
     }
 

@@ -550,6 +550,13 @@ fn peer_list_body(out: &mut Vec<u8>, room: &Room, only: Option<PeerHandle>) {
     put!(out, "}}");
 }
 
+/// `on-peer-leave-request`: what a client of the original is told that an operator removes, or whose room is closed.
+pub fn write_leave_request(out: &mut Vec<u8>, reason: &str, room_ends: bool) {
+    put!(out, "{\"method\":\"on-peer-leave-request\",\"params\":{\"requested_by\":\"\",\"reason\":");
+    string(out, reason);
+    put!(out, ",\"room_end\":", if room_ends { "true" } else { "false" }, "}}");
+}
+
 /// `peer-list` as a notification: everybody in the room, the receiver included; or the receiver alone, if it
 /// may not know of others.
 pub fn write_peer_list(out: &mut Vec<u8>, room: &Room, only: Option<PeerHandle>) {

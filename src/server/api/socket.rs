@@ -1,0 +1,80 @@
+//! A connection as hyper wants it, that begins with what a loop has read already.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{ready, Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::server::stream::Stream;
+
+/// What is read at once, in bytes: a request of ordinary size.
+const READ_BYTES: usize = 4 * 1024;
+
+pub(super) struct Socket {
+    stream: Stream,
+    /// Read, and not yet asked for.
+    read: Vec<u8>,
+    at: usize,
+}
+
+impl Socket {
+    pub fn new(stream: Stream, read: Vec<u8>) -> Socket {
+        Socket { stream, read, at: 0 }
+    }
+
+    /// Sends what the stream holds back of what it took.
+    fn poll_held_back(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.stream.holds_back() {
+            match self.stream.flush() {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.stream.poll_writable(context))?,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.at == self.read.len() {
+            let this = &mut *self;
+            this.read.resize(READ_BYTES, 0);
+            this.at = READ_BYTES;
+            let read = ready!(this.stream.poll_read(context, &mut this.read))?;
+            (this.at, _) = (0, this.read.truncate(read));
+        }
+        let rest = self.read.get(self.at..).unwrap_or_default();
+        let taken = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..taken]);
+        self.at += taken;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_held_back(context))?;
+        loop {
+            match self.stream.try_write(&[IoSlice::new(bytes)], false) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.stream.poll_writable(context))?,
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_held_back(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_held_back(context))?;
+        self.stream.finish();
+        Poll::Ready(Ok(()))
+    }
+}
