@@ -248,13 +248,19 @@ impl<S: Read + Write> Client<S> {
 
     /// Reads to the close frame and returns its code, answering it.
     pub fn closed(&mut self) -> u16 {
+        self.closed_because().0
+    }
+
+    /// The same with its reason.
+    pub fn closed_because(&mut self) -> (u16, String) {
         loop {
             match self.socket.read() {
                 Ok(Message::Close(frame)) => {
-                    let code = frame.map_or(CloseCode::Status, |frame| frame.code).into();
+                    let code = frame.as_ref().map_or(CloseCode::Status, |frame| frame.code).into();
+                    let reason = frame.map_or(String::new(), |frame| frame.reason.to_string());
                     // The answer goes out with the next read, which also sees the end.
                     while self.socket.read().is_ok() {}
-                    return code;
+                    return (code, reason);
                 }
                 Ok(_) => {}
                 Err(error) => panic!("expected a close frame: {error}"),

@@ -1,11 +1,15 @@
 //! A connection as hyper wants it, that begins with what a loop has read already.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{ready, Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
+use crate::server::options::CLOSE_WAIT_MS;
 use crate::server::stream::Stream;
 
 /// What is read at once, in bytes: a request of ordinary size.
@@ -16,11 +20,13 @@ pub(super) struct Socket {
     /// Read, and not yet asked for.
     read: Vec<u8>,
     at: usize,
+    /// After the last word: how long the other side may take to end.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
     pub fn new(stream: Stream, read: Vec<u8>) -> Socket {
-        Socket { stream, read, at: 0 }
+        Socket { stream, read, at: 0, closing: None }
     }
 
     /// Sends what the stream holds back of what it took.
@@ -72,9 +78,21 @@ impl AsyncWrite for Socket {
         self.poll_held_back(context)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// What still comes is read first, because closing on unread bytes would take the answer back.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_held_back(context))?;
-        self.stream.finish();
+        let this = &mut *self;
+        let (stream, buffer) = (&this.stream, &mut this.read);
+        let closing = this.closing.get_or_insert_with(|| {
+            stream.finish();
+            buffer.resize(READ_BYTES, 0);
+            Box::pin(tokio::time::sleep(Duration::from_millis(CLOSE_WAIT_MS)))
+        });
+        while closing.as_mut().poll(context).is_pending() {
+            if ready!(stream.poll_drain(context, buffer)).unwrap_or(0) == 0 {
+                break;
+            }
+        }
         Poll::Ready(Ok(()))
     }
 }
