@@ -61,11 +61,8 @@ impl Client {
 
     /// Joins and listens on a socket for which the system buffers little, so that it is full soon.
     pub fn narrow(server: &Server, room: &str, peer: &str, key: &str) -> Client {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(4_096).expect("a small buffer");
-        socket.connect(&server.local_addr().into()).expect("connects");
         let query = format!("room={room}&peer={peer}&join=j&listen={}", encode(&json!([key]).to_string()));
-        let mut client = Client::over(patient(socket.into()), server, &query, &[]).expect("admitted");
+        let mut client = Client::over(narrow(server), server, &query, &[]).expect("admitted");
         client.result("j");
         client.expect("peer-list");
         client.expect("on-metadata-change");
@@ -86,6 +83,14 @@ impl Client {
 /// A connection to a server.
 pub fn reach(server: &Server) -> TcpStream {
     patient(TcpStream::connect(server.local_addr()).expect("connects"))
+}
+
+/// The same, for which the system buffers little, so that it is full soon.
+pub fn narrow(server: &Server) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("a small buffer");
+    socket.connect(&server.local_addr().into()).expect("connects");
+    patient(socket.into())
 }
 
 /// The same stream, whose every wait ends.
