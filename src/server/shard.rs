@@ -80,6 +80,10 @@ pub(super) struct Shared {
     pub ended: Condvar,
 }
 
+/// Something that another thread wants done on a loop.
+#[cfg(feature = "http")]
+pub(super) type Deed = Box<dyn FnOnce(&Rc<Shard>) + Send>;
+
 /// What a loop is told from outside.
 pub(super) enum ToShard {
     /// A connection for one of its rooms.
@@ -93,7 +97,7 @@ pub(super) enum ToShard {
     Rules(Option<Arc<Rules>>),
     /// Something to do, for another thread.
     #[cfg(feature = "http")]
-    Do(Box<dyn FnOnce(&Rc<Shard>) + Send>),
+    Do(Deed),
     Stop,
 }
 
