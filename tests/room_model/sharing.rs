@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use sessionstore::core::limits::Limits;
+use sessionstore::core::limits::{Limits, LARGER_ON_THE_WAY};
 use sessionstore::core::room::{Cause, Command, Event, Introduction, PeerHandle, Reply, Room, Time};
 use sessionstore::core::write::{Check, Expiry, LockGuard, Operation, Transaction, Write};
 use sessionstore::{Error, ErrorCode, Merge, Value};
@@ -225,7 +225,7 @@ impl Naive {
     }
 
     /// The entry after a write; `None` when the key is removed.
-    fn written(&self, now: Time, peer: usize, writing: &Writing) -> Result<Option<Entry>, ErrorCode> {
+    fn written(&self, now: Time, peer: usize, writing: &Writing, most: usize) -> Result<Option<Entry>, ErrorCode> {
         let before = self.keys.get(&writing.key);
         if writing.expects == Some(false) {
             return Err(ErrorCode::VersionConflict);
@@ -277,7 +277,7 @@ impl Naive {
             None => kept.and_then(|entry| entry.owner),
         };
         let Some(value) = value else { return Ok(None) };
-        if value.json().len() > MAX_VALUE_BYTES {
+        if value.json().len() > most {
             return Err(ErrorCode::ValueTooLarge);
         }
         let version = match before {
@@ -321,7 +321,7 @@ impl Naive {
                 if guard.is_some_and(|(lock, rightly)| !self.holds(lock, rightly)) {
                     return Err(ErrorCode::LockLost);
                 }
-                let entry = self.written(now, peer, writing)?;
+                let entry = self.written(now, peer, writing, MAX_VALUE_BYTES)?;
                 let mut after = self.clone();
                 after.put(writing.key, entry.clone());
                 if after.keys.len() > MAX_KEYS && after.keys.len() > self.keys.len() {
@@ -352,7 +352,7 @@ impl Naive {
                 let mut named = Vec::new();
                 let mut touched = Vec::new();
                 for writing in writes {
-                    let entry = after.written(now, peer, writing)?;
+                    let entry = after.written(now, peer, writing, LARGER_ON_THE_WAY * MAX_VALUE_BYTES)?;
                     if !named.contains(&writing.key) {
                         named.push(writing.key);
                     }
@@ -367,6 +367,9 @@ impl Naive {
                     .filter(|key| touched.contains(key))
                     .filter(|key| after.keys.contains_key(key) || self.keys.contains_key(key))
                     .collect();
+                if after.keys.values().any(|entry| entry.value.json().len() > MAX_VALUE_BYTES) {
+                    return Err(ErrorCode::ValueTooLarge);
+                }
                 if after.keys.len() > MAX_KEYS && after.keys.len() > self.keys.len() {
                     return Err(ErrorCode::TooManyKeys);
                 }

@@ -133,6 +133,23 @@ fn the_limits_hold_for_a_transaction_as_a_whole() {
     let swap = vec![Write::set("c", 1.into()), Write::set("a", Value::null())];
     scene.transact(ada, vec![], swap).expect("fits");
     assert_eq!(scene.room.usage(), (2, 4));
+    // A value may be too large on the way, too.
+    let list = |count: usize| vec![Value::from(&*"x".repeat(500)); count];
+    let longer = Merge::Append { values: list(3), cap: None };
+    scene
+        .transact(ada, vec![], vec![Write::merge("l", longer.clone()), Write::set("c", Value::null())])
+        .expect_err("large");
+    let then_shorter = Merge::Append { values: vec![1.into()], cap: Some(2) };
+    let both = vec![Write::set("c", Value::null()), Write::merge("l", longer.clone()), Write::merge("l", then_shorter)];
+    scene.transact(ada, vec![], both).expect("fits in the end");
+    assert_eq!(scene.json("l").len(), 506);
+    // The write after which it is too large in the end is named.
+    let large = |bytes: usize| Write::set("l", Value::from(&*"x".repeat(bytes)));
+    let too_large = vec![large(2_000), Write::set("b", 2.into()), large(1_100)];
+    let error = scene.transact(ada, vec![], too_large).expect_err("too large");
+    assert_eq!((error.code(), error.write()), (ErrorCode::ValueTooLarge, Some(2)));
+    assert_eq!((scene.json("l").len(), scene.json("b").as_str()), (506, "1"));
+    scene.transact(ada, vec![], vec![Write::set("l", Value::null()), Write::set("c", 1.into())]).expect("fits");
     let many = vec![Write::set("c", 1.into()); MAX_TRANSACTION_PARTS + 1];
     assert_eq!(code(scene.transact(ada, vec![], many)), ErrorCode::InvalidArgument);
     let reserved = scene.transact(ada, vec![], vec![Write::set("$lock/a", 1.into())]).expect_err("refused");
