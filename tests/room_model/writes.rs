@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sessionstore::core::limits::{Limits, MAX_LOCKS_PER_PEER, MAX_TRANSACTION_PARTS};
 use sessionstore::core::room::{Cause, Change, Command, Lease, PeerHandle, Reply, Time};
+use sessionstore::core::rules::{Right, Rule, Rules};
 use sessionstore::core::write::{Check, Expiry, LockGuard, Transaction, Write};
 use sessionstore::{Error, ErrorCode, Merge, Value};
 
@@ -438,4 +439,58 @@ fn one_peer_holds_and_waits_for_so_many_locks_and_no_more() {
     scene.apply(13_000, Command::Tick).expect("time passes");
     (0..most).for_each(|nth| drop(scene.lock(13_000, ada, &format!("new-{nth}"))));
     too_many(scene.acquire(13_000, ada, "one more", 0));
+}
+
+/// Rules under which these may take locks.
+fn lockers(roles: &[&str]) -> Command<'static> {
+    let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+    let rule = |name: &str, roles: Vec<String>, allow| Rule {
+        name: name.into(),
+        roles,
+        keys: vec!["*".into()],
+        allow,
+        ..Rule::default()
+    };
+    let rules = vec![rule("lockers", roles, vec![Right::Lock]), rule("readers", vec!["*".into()], vec![Right::Read])];
+    Command::SetRules { rules: Some(Arc::new(Rules::new(rules, None).expect("rules"))) }
+}
+
+#[test]
+fn who_may_no_longer_lock_waits_in_vain_and_holds_no_longer_than_its_lease() {
+    let (mut scene, ada, bob) = two();
+    let role = |peer, role| Command::ChangeRole { peer, role };
+    scene.apply(0, role(ada, "host")).expect("changed");
+    scene.apply(0, lockers(&["host", "guest"])).expect("set");
+    let first = scene.lock(0, ada, "l");
+    scene.acquire(0, bob, "l", 60_000).expect("waits");
+    scene.acquire(0, bob, "l", 60_000).expect("waits");
+    scene.story();
+    scene.apply(1, lockers(&["host"])).expect("set");
+    assert_eq!(scene.story(), ["bob gave up wait 1: FORBIDDEN (211)", "bob gave up wait 2: FORBIDDEN (211)"]);
+    scene.apply(2, role(bob, "host")).expect("changed");
+    scene.acquire(2, bob, "l", 60_000).expect("waits");
+    // Whose right is taken away goes on holding what it was granted, so that nobody else does meanwhile, but not for longer.
+    scene.apply(3, role(ada, "guest")).expect("changed");
+    scene.story();
+    let renew = Command::Renew { peer: ada, lock: held(&first), ttl_ms: 10_000 };
+    let refused = scene.apply(4, renew).expect_err("it may not");
+    assert_eq!(refused, ErrorCode::Forbidden);
+    assert!(refused.message().contains("to take this lock"), "{refused}");
+    scene.apply(9_999, Command::Tick).expect("ticked");
+    assert!(scene.story().is_empty());
+    scene.apply(10_000, Command::Tick).expect("ticked");
+    assert_eq!(scene.story()[1], "bob holds l as 2 (wait 3)");
+    // And gives it up when it likes.
+    scene.apply(10_001, role(bob, "guest")).expect("changed");
+    let second = LockGuard { name: "l".into(), token: 2 };
+    scene.apply(10_002, Command::Release { peer: bob, lock: second }).expect("released");
+    // Who may wait still does when rules change for others.
+    scene.apply(10_003, role(ada, "host")).expect("changed");
+    let third = scene.lock(10_003, ada, "l");
+    scene.apply(10_003, role(bob, "host")).expect("changed");
+    scene.acquire(10_003, bob, "l", 60_000).expect("waits");
+    scene.apply(10_004, lockers(&["host", "nobody"])).expect("set");
+    scene.story();
+    scene.apply(10_005, Command::Release { peer: ada, lock: held(&third) }).expect("released");
+    assert_eq!(scene.story()[1], "bob holds l as 5 (wait 4)");
 }
