@@ -7,6 +7,7 @@ mod journaled;
 mod missed;
 mod model;
 mod mutants;
+mod ruled;
 mod scenarios;
 mod sharing;
 mod steps;
