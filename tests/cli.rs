@@ -515,6 +515,33 @@ fn rules_are_read_again_on_sighup_and_a_mistake_leaves_the_old_ones() {
 }
 
 #[test]
+fn rights_that_a_sighup_takes_away_end_what_they_allowed_and_no_connection() {
+    let rules = |rights: &str| format!("[[rule]]\nroles = [\"guest\"]\nkeys = [\"*\"]\nallow = [{rights}]\n");
+    let path = file("taken-rights", &rules("\"read\", \"write\", \"create\", \"lock\""));
+    let server = Serving::start(&["--rules", path.to_str().expect("a path")]);
+    let watching = server.watch(&["a"]);
+    watching.stdout.with("a = null");
+    server.output(&["set", "a", "1"]);
+    watching.stdout.with("a = 1");
+    let script = "trap 'echo told; exit 0' TERM; echo begun; while :; do sleep 0.05; done";
+    let holding = Running::start(server.sstore(&["lock", "job", "--ttl", "3s", "--", "sh", "-c", script]));
+    holding.stdout.with("begun");
+    std::fs::write(&path, rules("\"read\", \"write\"")).expect("written");
+    server.process.signal("HUP");
+    // The command is told, and so is who started it.
+    holding.stdout.with("told");
+    let ended = holding.end();
+    assert!(ended.code() == 1 && ended.stderr.contains("FORBIDDEN"), "{ended:?}");
+    server.output(&["set", "a", "2"]);
+    watching.stdout.with("a = 2");
+    assert_eq!(watching.stderr.so_far(), "", "who watches stays connected");
+    std::fs::write(&path, rules("\"write\"")).expect("written");
+    server.process.signal("HUP");
+    let ended = watching.end();
+    assert!(ended.code() == 1 && ended.stderr.contains("FORBIDDEN"), "{ended:?}");
+}
+
+#[test]
 fn a_port_in_use_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port().to_string();
