@@ -840,8 +840,9 @@ typedef struct {
   void *ctx;
   // The last call: nothing uses `ctx` after it. It comes when the lock was lost, released or refused.
   void (*on_drop)(void *ctx);
-  // The lock is lost: `LOCK_LOST` when it could not be renewed in time, `SESSION_LOST`, or what the
-  // client ended with, such as `CLOSED`. Called once, and never after a release. The error is borrowed.
+  // The lock is lost: `LOCK_LOST` when it could not be renewed in time, `FORBIDDEN` when the rules do not allow it
+  // any more, `SESSION_LOST`, or what the client ended with, such as `CLOSED`. Called once, and never after a
+  // release. The error is borrowed.
   void (*on_lost)(void *ctx, const sessionstore_error *error);
 } sessionstore_lock_listener;
 

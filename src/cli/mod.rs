@@ -6,6 +6,7 @@
 //! | `serve`, `settings`, `logs` | `sstore serve`: the server, what it is told, what it says |
 //! | `get`, `set`, `remove`, `watch`, `lock`, `peers` | one subcommand each |
 //! | `store` | `merge`, `touch`, `transact`, `keys`, `usage` |
+//! | `write` | what those that write have in common |
 //! | `token` | `sstore token` |
 //! | `made` | `completions`, and the manual pages |
 //! | `connection` | how those reach a room |
@@ -34,6 +35,7 @@ mod span;
 mod store;
 mod token;
 mod watch;
+mod write;
 
 /// The port that `serve` listens on and the other subcommands connect to, unless they are told.
 const DEFAULT_PORT: u16 = 7350;

@@ -49,6 +49,7 @@ impl Inner {
         let peer_id = connection.identity.borrow().as_ref().map(|identity| identity.peer_id.clone());
         let command = Command::Return { peer_id: &peer_id.unwrap_or_default(), user_id: &admission.user_id };
         if let Ok(Reply::Joined { peer, .. }) = self.apply(now, command) {
+            self.take_role(peer, &admission.role, now);
             self.attach(connection, peer, now);
             self.answer_peer_list(connection);
             self.answer_snapshot(connection, peer);
@@ -431,7 +432,19 @@ impl Inner {
             metadata: metadata.or(identity.metadata.as_deref()),
             secret: identity.secret,
         };
-        self.apply(now, Command::Join { peer, new_session_id: &new_session_id })
+        let joined = self.apply(now, Command::Join { peer, new_session_id: &new_session_id })?;
+        if let Reply::Joined { peer, returned: true } = joined {
+            self.take_role(peer, &identity.role, now);
+        }
+        Ok(joined)
+    }
+
+    /// A peer that is back has the role of the token it came back with, before it is told anything.
+    fn take_role(&mut self, peer: PeerHandle, role: &str, now: Time) {
+        if self.room.peer(peer).is_some_and(|known| *known.role != *role) {
+            // The handshake has checked the role, and the peer is there.
+            let _ = self.apply(now, Command::ChangeRole { peer, role });
+        }
     }
 }
 

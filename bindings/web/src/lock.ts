@@ -22,8 +22,8 @@ export class Lock {
   /** The fencing token of this grant: larger than that of every grant before it in the session. */
   readonly token: number;
   /**
-   * Aborted when the lock is lost, with the reason: `LOCK_LOST` when it could not be renewed in time, `SESSION_LOST`,
-   * `CLOSED`. Not when it is released.
+   * Aborted when the lock is lost, with the reason: `LOCK_LOST` when it could not be renewed in time, `FORBIDDEN` when the
+   * rules do not allow it any more, `SESSION_LOST`, `CLOSED`. Not when it is released.
    *
    * ```ts
    * lock.signal.addEventListener("abort", () => stopPresenting());

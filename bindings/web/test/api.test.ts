@@ -130,6 +130,22 @@ test("typed keys, an update until nobody was faster, and a loop over values", ()
     assert.equal(store.cached(stakes), undefined, "the listener ended with the loop");
   }));
 
+test("an update whose writer is always late gives up when its time is over, and changes nothing", () =>
+  Room.with([], async (room) => {
+    const { store } = await room.join("ada");
+    const late = await room.join("bob", { requestTimeoutMs: 1_500 });
+    let made = 0;
+    const always = late.store.update("raced", async () => {
+      await store.add("raced", 1);
+      made++;
+      return "never";
+    });
+    const error = await failure(always);
+    assert.deepEqual([error.name, error.current?.value], ["VERSION_CONFLICT", made]);
+    assert.ok(made > 1, "it tried again before it gave up");
+    assert.equal((await store.get("raced")).value, made);
+  }));
+
 test("a slow loop misses older states of a key, never the newest, and is told how many", () =>
   Room.with([], async (room) => {
     const { store } = await room.join("ada");
