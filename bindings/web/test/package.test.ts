@@ -91,15 +91,16 @@ test("bundled by Vite, two pages in Chromium share a room with a program", () =>
       });
       try {
         const failures: unknown[] = [];
-        const open = async (name: string) => {
+        const proxy = await room.proxy();
+        const open = async (name: string, server = room.server.url) => {
           const tab = await browser.newPage();
           tab.on("pageerror", (error) => failures.push(error));
-          const query = new URLSearchParams({ url: room.server.url, name });
+          const query = new URLSearchParams({ url: server, name });
           await tab.goto(`http://127.0.0.1:${(web.address() as AddressInfo).port}/?${query}`);
           await tab.waitForFunction("window.told?.length === 2");
           return tab;
         };
-        const [ana, ben] = [await open("Ana"), await open("Ben")];
+        const [ana, ben] = [await open("Ana", proxy.url), await open("Ben")];
         const shows = (tab: typeof ana, text: string) => tab.waitForFunction((text) => document.body.textContent === text, text);
         await ana.evaluate('store.set("spotlight", "Ben")');
         await shows(ana, 'spotlight="Ben" by Ana');
@@ -113,6 +114,17 @@ test("bundled by Vite, two pages in Chromium share a room with a program", () =>
         const refused = 'store.set("k", "x".repeat(2000)).catch((error) => [error instanceof SessionStoreError, error.name, error.code])';
         assert.deepEqual(await ana.evaluate(refused), [true, "VALUE_TOO_LARGE", 202]);
         assert.deepEqual(await ana.evaluate("client.peers().map((peer) => peer.name)"), ["Ana", "Ben", "program"]);
+        // Ana's connection breaks; she comes back as the same peer, with what she asked for meanwhile and what she missed.
+        await ana.evaluate('client.listen({ onError: (error) => told.push(error.name) })');
+        proxy.refuses = true;
+        proxy.cut();
+        await ana.waitForFunction('client.state === "reconnecting"');
+        await ana.evaluate('void store.add("big", 1)');
+        await ben.evaluate('store.set("spotlight", "while Ana was away")');
+        proxy.refuses = false;
+        await ben.waitForFunction((value) => document.body.textContent === `big=${value} by Ana`, String(2n ** 60n));
+        await ana.waitForFunction('client.state === "connected" && told.includes(`spotlight="while Ana was away" by Ben`)');
+        assert.ok(!(await ana.evaluate<string[]>("told")).includes("SESSION_LOST"));
         await within("leaving", ben.evaluate("client.leave()"));
         await ana.waitForFunction("client.peers().length === 2");
         assert.deepEqual(failures, []);
