@@ -30,7 +30,8 @@ test-web: web web-browser
 	$(CARGO) build --bin sstore --profile $(PROFILE)
 	cd bindings/web && $(NPM) run typecheck
 	cd bindings/web && SSTORE="$(CURDIR)/$(PROFILE_DIR)/sstore" $(NPM) test
-	cd bindings/web-react && $(NPM) ci && $(NPM) run build && $(NPM) test
+	cd bindings/web-react && $(NPM) ci && $(NPM) run build
+	cd bindings/web-react && SSTORE="$(CURDIR)/$(PROFILE_DIR)/sstore" $(NPM) test
 
 # A page where browsers share a room; prints its address. DEMO_ADDRESS=0.0.0.0 lets colleagues in.
 DEMO_ADDRESS ?= 127.0.0.1

@@ -253,6 +253,38 @@ test("tokens: wrong ones end the client, one that expires is renewed", () =>
     });
   }));
 
+test("a fresh token with a lesser role ends the listeners that it may not have, and no others", () =>
+  inDirectory(async (directory) => {
+    const secret = "0123456789abcdef0123456789abcdef";
+    const rules = '[[rule]]\nroles = ["host"]\nkeys = ["*"]\nallow = ["read", "write", "create"]\n[[rule]]\nroles = ["guest"]\nkeys = ["open"]\nallow = ["read"]\n';
+    const settings = ["--secret-file", write(directory, "secret", secret), "--rules", write(directory, "rules.toml", rules)];
+    await Room.with(settings, async (room) => {
+      const exp = Math.floor(Date.now() / 1000) + 3600;
+      const as = (role: string, user: string) => token(secret, { room_id: "room", user_id: user, role, exp });
+      const ada = await room.join("ada", { token: as("host", "u1") });
+      const [open, closed] = [new Watch(), new Watch()];
+      ada.store.listen("open", open);
+      ada.store.listen("closed", closed);
+      for (const watch of [open, closed]) {
+        await watch.until(null);
+        assert.equal(await watch.take(), "snapshot_end");
+      }
+      const loop = ada.store.states("closed");
+      assert.equal((await loop.next()).value!.value, null);
+      await ada.renewToken(as("guest", "u1"));
+      const told = await closed.take("the refusal");
+      assert.equal((told as { refused: SessionStoreError }).refused.name, "FORBIDDEN");
+      assert.equal(await closed.take(), "dropped");
+      assert.equal((await failure(loop.next())).name, "FORBIDDEN");
+      assert.equal((await failure(ada.store.set("open", 1))).name, "FORBIDDEN");
+      const bob = await room.join("bob", { token: as("host", "u2") });
+      await bob.store.set("closed", 1);
+      await bob.store.set("open", 2);
+      assert.equal((await open.state()).value, 2);
+      assert.equal(closed.peek(), undefined);
+    });
+  }));
+
 test("options are checked before anything is sent", () => {
   const wrong: [object, string][] = [
     [{ url: "http://127.0.0.1" }, "INVALID_URL"],
