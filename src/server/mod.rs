@@ -24,6 +24,7 @@
 //! | `room_host`, `requests` | one room with its members, and what they ask of it |
 //! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
+//! | `metrics` | what is counted, and how Prometheus is told |
 //! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
 //! | `connection`, `frames`, `stream`, `tls` | one WebSocket, its frames, the transport under it |
 
@@ -41,6 +42,7 @@ mod journal;
 #[path = "journal_absent.rs"]
 mod journal;
 mod keeper;
+mod metrics;
 mod news;
 mod options;
 mod origin;
