@@ -33,6 +33,11 @@ mod signals;
 mod span;
 mod store;
 mod token;
+#[cfg(feature = "otel")]
+mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "traces_absent.rs"]
+mod traces;
 mod watch;
 
 /// The port that `serve` listens on and the other subcommands connect to, unless they are told.

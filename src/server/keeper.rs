@@ -169,6 +169,8 @@ impl Keeper {
             return Ok(());
         }
         self.turn.set(self.turn.get() + 1);
+        #[cfg(feature = "otel")]
+        let _span = super::spans::journal_commit();
         let Some(meters) = &self.meters else { return self.journal.commit(&mut keeps) };
         meters.journal_records.add(keeps.len() as u64);
         meters.journal_bytes.add(keeps.iter().map(|keep| keep.what.len() as u64).sum());

@@ -24,7 +24,7 @@
 //! | `room_host`, `requests` | one room with its members, and what they ask of it |
 //! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
-//! | `metrics` | what is counted, and how Prometheus is told |
+//! | `metrics`, `spans` | what is counted, and how Prometheus is told; spans for traces |
 //! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
 //! | `connection`, `frames`, `stream`, `tls` | one WebSocket, its frames, the transport under it |
 
@@ -53,6 +53,8 @@ mod room_host;
 mod rules;
 mod shard;
 mod signal;
+#[cfg(feature = "otel")]
+mod spans;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;

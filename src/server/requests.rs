@@ -198,6 +198,8 @@ impl Inner {
             room = %self.room.name(), peer = %self.peer_id(connection), request = %shown(id), method = message.method(),
             "a request"
         );
+        #[cfg(feature = "otel")]
+        let _span = super::spans::request(self.room.name(), &self.peer_id(connection), shown(id), message.method());
         let (message, peer) = match (message, connection.peer.get()) {
             // It is back, and will not join again: its peer is gone, and so is its session.
             (ClientMessage::Tracks, None) if connection.dialect == Dialect::Original => {

@@ -575,6 +575,8 @@ impl Inner {
     /// Counts a request that is refused, and says so in the log.
     pub fn note_refusal(&self, connection: &Connection, id: Option<&RawValue>, error: &Error) {
         self.shard.count_refusal(Refused::Request, error.code());
+        #[cfg(feature = "otel")]
+        super::spans::refused(error);
         tracing::debug!(
             room = %self.room.name(),
             peer = %self.peer_id(connection),
@@ -753,6 +755,8 @@ impl Inner {
         if self.outgoing.flushing.is_empty() {
             self.freeze();
         }
+        #[cfg(feature = "otel")]
+        let _span = super::spans::fan_out(self.room.name());
         while let Some(flushing) = self.outgoing.flushing.first_mut() {
             // Who asked something is answered first.
             let plan = &flushing.plan;
