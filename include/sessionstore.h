@@ -416,6 +416,11 @@
 // begin anew with the rest.
 #define SESSIONSTORE_SERVER_FSYNC 1
 
+// A flag of the server's options: count what the server does, and answer `GET /metrics` at its port in Prometheus'
+// text format, to whoever reaches it. There are no names of rooms, peers or keys in it. docs/operate.md has what
+// each metric is.
+#define SESSIONSTORE_SERVER_METRICS 2
+
 // The first join is under way.
 #define SESSIONSTORE_STATE_CONNECTING 1
 
@@ -557,7 +562,7 @@ typedef struct sessionstore_value sessionstore_value;
 typedef struct {
   // Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
   uint32_t struct_size;
-  // 0, or `SESSIONSTORE_SERVER_FSYNC`.
+  // 0, or `SESSIONSTORE_SERVER_FSYNC` and `SESSIONSTORE_SERVER_METRICS` added up.
   uint32_t flags;
   // The address to listen on. Default `127.0.0.1`: this machine only.
   const char *address;

@@ -34,6 +34,11 @@ mod signals;
 mod span;
 mod store;
 mod token;
+#[cfg(feature = "otel")]
+mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "traces_absent.rs"]
+mod traces;
 mod watch;
 mod write;
 

@@ -190,6 +190,11 @@ settings! {
     #[arg(long, env = "SSTORE_COME_BACK", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().come_back_ms))]
     come_back: Span,
 
+    /// Count what the server does, and answer GET /metrics in Prometheus' text format, to whoever reaches the port;
+    /// see docs/operate.md
+    #[arg(long, env = "SSTORE_METRICS", help_heading = "Metrics")]
+    metrics: bool,
+
     /// How log lines on stderr look
     #[arg(long, env = "SSTORE_LOG_FORMAT", value_name = "FORMAT", help_heading = "Logs", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -284,6 +289,7 @@ impl Settings {
             max_request_bytes_per_second: self.max_request_bytes_per_second,
             shutdown_ms: self.shutdown_timeout.ms(),
             come_back_ms: self.come_back.ms(),
+            metrics: self.metrics,
         })
     }
 }

@@ -22,6 +22,11 @@ pub const SESSIONSTORE_ZERO: u32 = u32::MAX;
 /// begin anew with the rest.
 pub const SESSIONSTORE_SERVER_FSYNC: u32 = 1;
 
+/// A flag of the server's options: count what the server does, and answer `GET /metrics` at its port in Prometheus'
+/// text format, to whoever reaches it. There are no names of rooms, peers or keys in it. docs/operate.md has what
+/// each metric is.
+pub const SESSIONSTORE_SERVER_METRICS: u32 = 2;
+
 /// Where to listen and what to allow. Begin with `SESSIONSTORE_SERVER_OPTIONS_INIT`; what stays 0 or
 /// NULL has its default. Texts end with NUL and are copied.
 #[repr(C)]
@@ -29,7 +34,7 @@ pub const SESSIONSTORE_SERVER_FSYNC: u32 = 1;
 pub struct sessionstore_server_options {
     /// Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
     pub struct_size: u32,
-    /// 0, or `SESSIONSTORE_SERVER_FSYNC`.
+    /// 0, or `SESSIONSTORE_SERVER_FSYNC` and `SESSIONSTORE_SERVER_METRICS` added up.
     pub flags: u32,
     /// The address to listen on. Default `127.0.0.1`: this machine only.
     pub address: *const c_char,
@@ -141,7 +146,8 @@ fn defaults() -> ServerOptions {
 /// # Safety
 /// The texts are NULL or end with NUL.
 unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, Error> {
-    check_flags::<sessionstore_server_options>(given.flags, SESSIONSTORE_SERVER_FSYNC)?;
+    let known = SESSIONSTORE_SERVER_FSYNC | SESSIONSTORE_SERVER_METRICS;
+    check_flags::<sessionstore_server_options>(given.flags, known)?;
     let mut options = defaults();
     // SAFETY: as the caller says.
     let (address, secret) = unsafe { (optional("address", given.address)?, optional("secret", given.secret)?) };
@@ -172,6 +178,7 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
     options.public_url = (!public_url.is_empty()).then(|| public_url.to_owned());
     options.data_dir = path("data_dir", given.data_dir)?;
     options.fsync = given.flags & SESSIONSTORE_SERVER_FSYNC != 0;
+    options.metrics = given.flags & SESSIONSTORE_SERVER_METRICS != 0;
     options.port = u16::try_from(given.port)
         .map_err(|_| Error::new(ErrorCode::InvalidArgument, "the port is larger than 65535"))?;
     let or = |given: u32, default: u64| match given {
@@ -348,4 +355,23 @@ pub unsafe extern "C" fn sessionstore_server_free(server: *mut sessionstore_serv
 unsafe fn guarded<'a>(server: *const sessionstore_server) -> Option<&'a Guarded<Server>> {
     // SAFETY: as the caller says.
     unsafe { server.as_ref() }.map(|server| &server.server)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_switch_on_what_they_are_named_after() {
+        let converted = |flags| {
+            // SAFETY: NULL and 0 are values of all fields.
+            let given = sessionstore_server_options { flags, ..unsafe { std::mem::zeroed() } };
+            // SAFETY: there are no texts.
+            let options = unsafe { convert(&given) }.expect("known flags");
+            (options.fsync, options.metrics)
+        };
+        assert_eq!(converted(0), (false, false));
+        assert_eq!(converted(SESSIONSTORE_SERVER_FSYNC), (true, false));
+        assert_eq!(converted(SESSIONSTORE_SERVER_METRICS), (false, true));
+    }
 }

@@ -26,6 +26,7 @@
 //! | `operate`, `watch` | what it asks of the loops, and what they tell it |
 //! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
+//! | `metrics`, `spans` | what is counted, and how Prometheus is told; spans for traces |
 //! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
 //! | `connection`, `frames`, `stream`, `tls` | one WebSocket, its frames, the transport under it |
 
@@ -48,6 +49,7 @@ mod journal;
 #[path = "journal_absent.rs"]
 mod journal;
 mod keeper;
+mod metrics;
 mod news;
 #[cfg(feature = "http")]
 mod operate;
@@ -60,6 +62,8 @@ mod room_host;
 mod rules;
 mod shard;
 mod signal;
+#[cfg(feature = "otel")]
+mod spans;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;

@@ -209,6 +209,9 @@ pub struct ServerOptions {
     /// After how many milliseconds clients are told to come back when the server stops: each at another time, up to
     /// twice as late, so that they do not all come at once. About as long as a restart takes. Default 1,000.
     pub come_back_ms: u64,
+    /// Whether the server counts what it does and answers `GET /metrics`, in Prometheus' text format, to whoever
+    /// reaches its port. There are no names of rooms, peers or keys in it. Default `false`: nothing is counted.
+    pub metrics: bool,
 }
 
 /// The files a server that speaks TLS needs, all in PEM. They are read when it starts, by
@@ -260,6 +263,7 @@ impl Default for ServerOptions {
             max_request_bytes_per_second: 0,
             shutdown_ms: 2_000,
             come_back_ms: 1_000,
+            metrics: false,
         }
     }
 }
@@ -293,6 +297,7 @@ impl std::fmt::Debug for ServerOptions {
             .field("max_request_bytes_per_second", &self.max_request_bytes_per_second)
             .field("shutdown_ms", &self.shutdown_ms)
             .field("come_back_ms", &self.come_back_ms)
+            .field("metrics", &self.metrics)
             .finish()
     }
 }

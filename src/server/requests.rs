@@ -14,14 +14,18 @@ use super::budget::Budget;
 use super::connection::{Connection, Dialect, State};
 use super::handshake::Admission;
 use super::http;
+use super::metrics::Written;
 use super::options::{CLOSE_WAIT_MS, FULL_RETRY_MS, PEERS_PER_CONNECTION};
-use super::room_host::{close_code, Inner};
+use super::room_host::{close_code, shown, Inner};
 use crate::frames::{self, Decoder, Event};
 
 impl Inner {
     /// A connection has come: it is given the WebSocket, and what its query asks for.
     pub fn admit(&mut self, connection: &Rc<Connection>, admission: &Admission, now: Time) {
         self.connections += 1;
+        tracing::debug!(
+            room = %self.room.name(), peer = %self.peer_id(connection), request = %admission.shown_id(), "connected"
+        );
         self.answer_raw(connection, |out| http::write_upgrade(out, &admission.accept_key));
         if frames::ECHOES {
             return;
@@ -102,6 +106,9 @@ impl Inner {
         if connection.state.get() != State::Open {
             return;
         }
+        if let (Event::Text(_), Some(meters)) = (&event, &self.shard.meters) {
+            meters.requests.add(1);
+        }
         let refusal = connection.spend(Budget::spend_request).and_then(Result::err);
         match (event, refusal) {
             (Event::Text(text), Some(error)) => self.request_beyond_the_rate(connection, text, &error, now),
@@ -153,8 +160,9 @@ impl Inner {
             // Refused whatever it says; it is answered below.
             let _ = self.apply_once(now, peer, request.id, Command::Refuse { peer, retry_after_ms });
         }
-        if let Some(id) = request.id {
-            self.refuse(connection, Some(id), error);
+        match request.id {
+            Some(id) => self.refuse(connection, Some(id), error),
+            None => self.note_refusal(connection, None, error),
         }
     }
 
@@ -187,10 +195,17 @@ impl Inner {
             Ok(message) => message,
             Err(error) => return self.refuse(connection, id, &error),
         };
+        tracing::trace!(
+            room = %self.room.name(), peer = %self.peer_id(connection), request = %shown(id), method = message.method(),
+            "a request"
+        );
+        #[cfg(feature = "otel")]
+        let _span = super::spans::request(self.room.name(), &self.peer_id(connection), shown(id), message.method());
         let (message, peer) = match (message, connection.peer.get()) {
             // It is back, and will not join again: its peer is gone, and so is its session.
             (ClientMessage::Tracks, None) if connection.dialect == Dialect::Original => {
                 let error = Error::from(ErrorCode::SessionLost);
+                self.note_refusal(connection, id, &error);
                 let number = connection.dialect.number(&error);
                 return self.answer(connection, |out| wire::write_connection_error(out, number, &error));
             }
@@ -213,7 +228,9 @@ impl Inner {
         };
         match message {
             ClientMessage::Set { key, value, expected } => {
-                match (self.apply_once(now, peer, id, Command::Set { peer, key: &key, value, expected }), id) {
+                let reply = self.apply_once(now, peer, id, Command::Set { peer, key: &key, value, expected });
+                self.count_write(Written::Set, &reply);
+                match (reply, id) {
                     (Ok(Reply::State(state)), Some(id)) => self.answer_set(connection, id, &state),
                     (reply, _) => self.state(connection, id, reply),
                 }
@@ -223,11 +240,14 @@ impl Inner {
                 self.state(connection, id, reply);
             }
             ClientMessage::Write { write, lock } => {
+                let what = Written::of(&write.operation);
                 let reply = self.apply_once(now, peer, id, Command::Write { peer, write, lock });
+                self.count_write(what, &reply);
                 self.state(connection, id, reply);
             }
             ClientMessage::Transact(transaction) => {
                 let reply = self.apply_once(now, peer, id, Command::Transact { peer, transaction });
+                self.count_write(Written::Transact, &reply);
                 self.state(connection, id, reply);
             }
             ClientMessage::Acquire { name, ttl_ms, wait_ms } => {
@@ -358,7 +378,12 @@ impl Inner {
     }
 
     fn state(&mut self, connection: &Rc<Connection>, id: Option<&RawValue>, reply: Result<Reply, Error>) {
-        let Some(id) = id else { return };
+        let Some(id) = id else {
+            if let Err(error) = reply {
+                self.note_refusal(connection, None, &error);
+            }
+            return;
+        };
         match reply {
             Ok(Reply::State(state)) => self.answer(connection, |out| wire::write_state_result(out, id, &state)),
             Ok(Reply::States { revision, states }) => {
@@ -367,6 +392,12 @@ impl Inner {
             Ok(Reply::Lock(lease)) => self.answer(connection, |out| wire::write_lease_result(out, id, &lease)),
             Ok(_) => self.answer(connection, |out| wire::write_empty_result(out, id)),
             Err(error) => self.refuse(connection, Some(id), &error),
+        }
+    }
+
+    fn count_write(&self, what: Written, reply: &Result<Reply, Error>) {
+        if let Some(meters) = &self.shard.meters {
+            meters.write(what, reply);
         }
     }
 

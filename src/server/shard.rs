@@ -28,6 +28,7 @@ use super::http::Response;
 use super::init::Endpoint;
 use super::journal::Journal;
 use super::keeper::{Found, Keeper, Kept};
+use super::metrics::{self, Meters, Refused};
 use super::options::{
     ServerOptions, CLOSE_WAIT_MS, FULL_RETRY_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, REFUSED_SOCKETS_PER_ADDRESS,
     ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     /// Where rooms are kept, if they are.
     pub journal: Option<Arc<Journal>>,
     pub clock: Clock,
+    /// Those of each loop; none if nothing is counted.
+    pub meters: Vec<Arc<Meters>>,
     pub shards: Vec<UnboundedSender<ToShard>>,
     /// Where requests for the API are handed over, if there is one.
     #[cfg(feature = "http")]
@@ -127,6 +130,7 @@ impl Shared {
             journal,
             verifier: options.secret.as_deref().map(Verifier::new),
             clock,
+            meters: metrics::meters(shards.len(), options.metrics),
             hasher: RandomState::new(),
             rooms: AtomicUsize::new(0),
             peers: AtomicUsize::new(0),
@@ -180,8 +184,8 @@ impl Shared {
         }
     }
 
-    /// Counts a socket in; none when there are too many to even tell them.
-    pub fn ticket(self: &Arc<Self>, address: IpAddr) -> Option<Ticket> {
+    /// Counts a socket in; the reason when there are too many to even tell them.
+    pub fn ticket(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, ErrorCode> {
         let sockets = self.sockets.fetch_add(1, Ordering::Relaxed);
         let mut ticket = Ticket { shared: self.clone(), is_connection: false, address: None, is_one_too_many: false };
         let most = self.options.max_connections_per_address;
@@ -190,10 +194,13 @@ impl Shared {
             let before = self.count_address(network, |count| std::mem::replace(count, *count + 1));
             (ticket.address, ticket.is_one_too_many) = (Some(network), before >= most);
             if before >= most.saturating_add(REFUSED_SOCKETS_PER_ADDRESS) {
-                return None;
+                return Err(ErrorCode::TooManyConnections);
             }
         }
-        (sockets < self.options.max_connections.saturating_add(REFUSED_SOCKETS)).then_some(ticket)
+        match sockets < self.options.max_connections.saturating_add(REFUSED_SOCKETS) {
+            true => Ok(ticket),
+            false => Err(ErrorCode::ServerFull),
+        }
     }
 
     fn count_address<T>(&self, network: IpAddr, change: impl FnOnce(&mut usize) -> T) -> T {
@@ -276,6 +283,8 @@ pub(super) struct Shard {
     pub events: Cell<Vec<Event>>,
     pub spares: RefCell<Spares>,
     pub keeper: Option<Keeper>,
+    /// What this loop counts, if it does.
+    pub meters: Option<Arc<Meters>>,
     /// Rooms that have something to send, in the order in which they had.
     to_flush: RefCell<VecDeque<Rc<RoomHost>>>,
     flush: Signal,
@@ -291,7 +300,8 @@ impl Shard {
     fn new(shared: Arc<Shared>, index: usize) -> Shard {
         Shard {
             rules: RefCell::new(shared.options.rules.clone()),
-            keeper: shared.journal.clone().map(Keeper::new),
+            keeper: shared.journal.clone().map(|journal| Keeper::new(journal, shared.meters.get(index).cloned())),
+            meters: shared.meters.get(index).cloned(),
             shared,
             index,
             rooms: RefCell::default(),
@@ -331,6 +341,13 @@ impl Shard {
         match self.shared.connections.load(Ordering::Relaxed) < self.options().max_connections {
             true => Ok(()),
             false => Err(Error::from(ErrorCode::ServerFull).with_retry_after_ms(FULL_RETRY_MS)),
+        }
+    }
+
+    /// Counts that somebody or something was refused.
+    pub fn count_refusal(&self, what: Refused, code: ErrorCode) {
+        if let Some(meters) = &self.meters {
+            meters.refuse(what, code);
         }
     }
 
@@ -460,6 +477,7 @@ impl Shard {
         for connection in self.all_connections() {
             if Rc::ptr_eq(&connection.host, host) && connection.state.get() != State::Closed {
                 connection.peer.set(None);
+                self.count_refusal(Refused::Close, ErrorCode::Internal);
                 connection.outbox.borrow_mut().forget_insertions();
                 connection.write_at_once(&frame);
                 connection.close_by.set(self.now().saturating_add(CLOSE_WAIT_MS));
@@ -492,6 +510,11 @@ impl Shard {
         if admission.join.is_some() {
             // While it is not a WebSocket yet it can be told by a status, which proxies understand too.
             if let Some(Err(error)) = host.turn(|inner| inner.check_place(&peer_id)) {
+                self.count_refusal(Refused::Handshake, error.code());
+                tracing::debug!(
+                    room = %host.name, peer = %peer_id, request = %admission.shown_id(), error = error.code().name(),
+                    "a connection is refused"
+                );
                 let (shard, limit) = (self.clone(), Duration::from_millis(CLOSE_WAIT_MS));
                 spawn_local(async move {
                     let answer = Response::too_much(&error).bytes();
@@ -516,6 +539,9 @@ impl Shard {
         if self.connections.borrow().len() == 1 {
             self.population.raise();
         }
+        if let Some(meters) = &self.meters {
+            meters.connections_opened.add(1);
+        }
         let now = self.now();
         host.turn(|inner| inner.admit(&connection, admission, now));
         spawn_local(Reader::new(connection, rest));
@@ -534,6 +560,7 @@ impl Shard {
         connections.try_remove(connection.index.get());
         if connections.is_empty() {
             self.population.raise();
+            self.count_queues(0, 0);
         }
         drop(connections);
         self.drop_if_unused(host);
@@ -543,7 +570,12 @@ impl Shard {
     fn sweep(&self) {
         let now = self.now();
         let (ping, idle) = (self.options().ping_interval_ms, self.options().idle_timeout_ms);
+        let (mut slow, mut queued) = (0, 0);
         for connection in self.all_connections() {
+            if let Some(parked) = &connection.outbox.borrow().parked {
+                slow += 1;
+                queued += parked.bytes();
+            }
             match connection.state.get() {
                 State::Open => {}
                 State::Closing | State::Ending if now >= connection.close_by.get() => {
@@ -577,6 +609,14 @@ impl Shard {
                 let ping = |out: &mut Vec<u8>| out.extend_from_slice(&EMPTY_PING);
                 connection.host.turn(|inner| inner.answer_raw(&connection, ping));
             }
+        }
+        self.count_queues(slow, queued);
+    }
+
+    fn count_queues(&self, connections: u64, bytes: usize) {
+        if let Some(meters) = &self.meters {
+            meters.slow_connections.set(connections);
+            meters.queue_bytes.set(bytes as u64);
         }
     }
 }

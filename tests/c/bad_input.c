@@ -538,7 +538,7 @@ static void servers_that_cannot_start(void) {
     START_REFUSED(SESSIONSTORE_DATA_DIRECTORY_UNUSABLE, &bad);
     bad.data_dir = "\xff";
     START_REFUSED(SESSIONSTORE_INVALID_UTF8, &bad);
-    bad.flags = 2;
+    bad.flags = 1u << 31;
     START_REFUSED(SESSIONSTORE_UNKNOWN_OPTION, &bad);
     bad.struct_size = 0;
     START_REFUSED(SESSIONSTORE_INVALID_STRUCT_SIZE, &bad);

@@ -2274,6 +2274,8 @@ struct server_options {
     /** Where clients reach this server, when that is not where it listens, such as `"https://rooms.example.org"`; it is
      * handed out to the hosted original's web client. Empty: the host that its request was sent to. */
     std::string public_url;
+    /** Whether the server counts what it does and answers `GET /metrics` at its port, in Prometheus' text format. */
+    bool metrics = false;
 };
 
 /** How much there is on a server. */
@@ -2295,6 +2297,7 @@ public:
         sessionstore_server_options own = SESSIONSTORE_SERVER_OPTIONS_INIT;
         detail::option_reader read;
         if (options.fsync) own.flags |= std::uint32_t{SESSIONSTORE_SERVER_FSYNC};
+        if (options.metrics) own.flags |= std::uint32_t{SESSIONSTORE_SERVER_METRICS};
         own.address = read.text("address", options.address);
         own.secret = read.text("secret", options.secret);
         own.port = options.port;

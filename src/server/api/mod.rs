@@ -24,7 +24,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::{header, HeaderName, HeaderValue};
 use axum::middleware::{from_fn, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,6 +37,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::metrics;
 use super::options::{ServerOptions, MAX_API_CONNECTIONS, MAX_HEAD_BYTES};
 use super::shard::{Running, Shared, Ticket};
 use super::stream::{Stream, Unbound};
@@ -44,6 +45,7 @@ use super::token::Verifier;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::room::Time;
 use answer::Refusal;
+use caller::{Caller, Scope};
 use socket::Socket;
 
 /// What the thread is told from outside.
@@ -148,11 +150,24 @@ async fn document(State(context): Shown) -> Json<Document> {
     Json(context.document.clone())
 }
 
+/// What Prometheus reads; no part of the document, as it is not JSON and has its own.
+async fn metrics(State(context): Shown, caller: Caller) -> Result<Response, Refusal> {
+    if caller.needs_scope(Scope::Metrics).is_err() {
+        caller.needs_scope(Scope::Read)?;
+    }
+    let text = metrics::render(&context.shared);
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
 fn router(shared: Arc<Shared>, stopping: tokio::sync::watch::Receiver<bool>) -> Router {
     let secret = shared.options.api_secret.clone().unwrap_or_default();
     let (router, document) = routes();
     let context =
         Context { verifier: Verifier::new(&secret), started_at: shared.clock.now(), shared, stopping, document };
+    let router = match context.shared.options.metrics {
+        true => router.route("/metrics", axum::routing::get(metrics)),
+        false => router,
+    };
     router
         .fallback(|| async { Refusal::new(404, ErrorCode::NotFound, "nothing is here; see /v1/openapi.json") })
         .method_not_allowed_fallback(|| async {
@@ -184,7 +199,7 @@ async fn stamp(request: Request, next: Next) -> Response {
     // Set by browsers alone, and no page can change it (Fetch Metadata).
     let is_foreign = request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     let mut response = match is_foreign {
-        true => axum::response::IntoResponse::into_response(Refusal::from(Error::from(ErrorCode::OriginNotAllowed))),
+        true => Refusal::from(Error::from(ErrorCode::OriginNotAllowed)).into_response(),
         false => next.run(request).await,
     };
     tracing::debug!(

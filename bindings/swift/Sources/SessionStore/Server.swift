@@ -69,13 +69,15 @@ public struct ServerOptions: Sendable {
     /// With `dataDirectory`: wait for the disk before anybody is told anything, so that nothing is lost when the machine loses power
     /// either.
     public var fsync = false
+    /// Whether the server counts what it does and answers `GET /metrics` at its port, in Prometheus' text format.
+    public var metrics = false
 
     public init() {}
 
     fileprivate func use<R>(_ body: (UnsafePointer<sessionstore_server_options>) throws -> R) throws -> R {
         let texts = Texts()
         var options = sessionstore_server_options.sized()
-        options.flags = fsync ? UInt32(SESSIONSTORE_SERVER_FSYNC) : 0
+        options.flags = (fsync ? UInt32(SESSIONSTORE_SERVER_FSYNC) : 0) | (metrics ? UInt32(SESSIONSTORE_SERVER_METRICS) : 0)
         options.address = try texts.terminated(address, "address")
         options.secret = try texts.terminated(secret, "secret")
         options.port = UInt32(port ?? 0)

@@ -193,6 +193,9 @@ public class ServerOptions internal constructor() {
      * It is handed out to the hosted original's web client. Default: the host that its request was sent to.
      */
     public var publicUrl: String? = null
+
+    /** Whether the server counts what it does and answers `GET /metrics` at its port, in Prometheus' text format. */
+    public var metrics: Boolean = false
 }
 
 /** On which condition a key is written, and how long it stays. What is not said stays as it is, but a set forgets it. */

@@ -126,7 +126,7 @@ public class Server private constructor(private val handle: Handle) : AutoClosea
         }
 
         private fun struct(options: ServerOptions) = ServerOptionsStruct().apply {
-            if (options.fsync) flags = 1
+            flags = (if (options.fsync) 1 else 0) or (if (options.metrics) 2 else 0)
             address = optionText(options.address)
             secret = optionText(options.secret)
             port = options.port
