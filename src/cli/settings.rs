@@ -13,10 +13,34 @@ use super::logs::{Filter, LogFormat};
 use super::span::Span;
 use super::DEFAULT_PORT;
 use crate::core::rules::Rules;
-use crate::{Error, ErrorCode, Limits, ServerOptions, TlsOptions};
+use crate::{Error, ErrorCode, Limits, ServerOptions, TlsOptions, WebhookOptions};
 
-/// The environment variable with the secret itself. It is no flag: arguments are public.
-const SECRET_VARIABLE: &str = "SSTORE_SECRET";
+/// A secret, which a file has or the environment. It is no flag: arguments are public.
+pub(super) struct SecretSetting {
+    /// The environment variable with the secret itself.
+    variable: &'static str,
+    /// The setting that names the file, and its variable.
+    file: &'static str,
+    file_variable: &'static str,
+    /// What it is called in messages.
+    what: &'static str,
+}
+
+/// That of tokens.
+pub(super) const SECRET: SecretSetting = SecretSetting {
+    variable: "SSTORE_SECRET",
+    file: "secret_file",
+    file_variable: "SSTORE_SECRET_FILE",
+    what: "the secret",
+};
+
+/// That of webhooks.
+const WEBHOOK_SECRET: SecretSetting = SecretSetting {
+    variable: "SSTORE_WEBHOOK_SECRET",
+    file: "webhook_secret_file",
+    file_variable: "SSTORE_WEBHOOK_SECRET_FILE",
+    what: "the webhooks' secret",
+};
 
 macro_rules! settings {
     ($( $(#[$attribute:meta])* $name:ident: $type:ty, )*) => {
@@ -108,6 +132,24 @@ settings! {
     #[arg(long, env = "SSTORE_FSYNC", help_heading = "Keeping rooms")]
     fsync: bool,
 
+    /// Where it is told that rooms open and close, by signed requests; see docs/webhooks.md. Needs a secret
+    #[arg(long, env = "SSTORE_WEBHOOK_URL", value_name = "URL", help_heading = "Webhooks", hide_env_values = true)]
+    webhook_url: Option<String>,
+    /// File with the secret that webhooks are signed with: `whsec_` and the base64 of 24 to 64 random bytes. The
+    /// environment variable SSTORE_WEBHOOK_SECRET can have the secret itself
+    #[arg(long, env = "SSTORE_WEBHOOK_SECRET_FILE", value_name = "FILE", help_heading = "Webhooks")]
+    webhook_secret_file: Option<PathBuf>,
+    /// File with the authorities (PEM) of the receiver's certificate, instead of those that the system trusts
+    #[arg(long, env = "SSTORE_WEBHOOK_CA", value_name = "FILE", help_heading = "Webhooks")]
+    webhook_ca: Option<PathBuf>,
+    /// How long the receiver of a webhook may take to answer
+    #[arg(long, env = "SSTORE_WEBHOOK_TIMEOUT", value_name = "TIME", help_heading = "Webhooks", default_value_t = Span::from_ms(webhook().timeout_ms))]
+    webhook_timeout: Span,
+    /// After what time a webhook that was not taken is sent again; then twice as long each time, up to an hour, for
+    /// a day
+    #[arg(long, env = "SSTORE_WEBHOOK_RETRY", value_name = "TIME", help_heading = "Webhooks", default_value_t = Span::from_ms(webhook().retry_ms))]
+    webhook_retry: Span,
+
     /// Largest value, in bytes of compact JSON
     #[arg(long, env = "SSTORE_MAX_VALUE_BYTES", value_name = "BYTES", help_heading = "Rooms", default_value_t = limits().max_value_bytes)]
     max_value_bytes: usize,
@@ -184,6 +226,10 @@ fn options() -> ServerOptions {
     ServerOptions::default()
 }
 
+fn webhook() -> WebhookOptions {
+    WebhookOptions::new("", "")
+}
+
 fn limits() -> Limits {
     Limits::default()
 }
@@ -229,18 +275,38 @@ impl Settings {
         }
     }
 
+    /// Who is told that rooms open and close, if anybody is.
+    fn webhook(&self, matches: &ArgMatches) -> Result<Option<WebhookOptions>, Failure> {
+        let Some(url) = &self.webhook_url else {
+            let is_alone = self.webhook_secret_file.is_none() && self.webhook_ca.is_none();
+            // The variable alone may be there for other servers.
+            return if is_alone { Ok(None) } else { Err(invalid("webhooks need webhook_url".into())) };
+        };
+        let secret = WEBHOOK_SECRET.read(self.webhook_secret_file.as_deref(), matches)?;
+        let Some(secret) = secret else {
+            return Err(invalid("webhooks need webhook_secret_file, or SSTORE_WEBHOOK_SECRET".into()));
+        };
+        Ok(Some(WebhookOptions {
+            ca: self.webhook_ca.clone(),
+            timeout_ms: self.webhook_timeout.ms(),
+            retry_ms: self.webhook_retry.ms(),
+            ..WebhookOptions::new(url, secret)
+        }))
+    }
+
     /// What the server is started with.
     pub(super) fn server_options(&self, matches: &ArgMatches) -> Result<ServerOptions, Failure> {
         Ok(ServerOptions {
             address: self.address.clone(),
             port: self.port,
-            secret: secret(self.secret_file.as_deref(), matches)?,
+            secret: SECRET.read(self.secret_file.as_deref(), matches)?,
             rules: self.rules()?,
             tls: self.tls()?,
             allowed_origins: self.allow_origin.clone(),
             public_url: self.public_url.clone(),
             data_dir: self.data_dir.clone(),
             fsync: self.fsync,
+            webhook: self.webhook(matches)?,
             limits: Limits {
                 max_value_bytes: self.max_value_bytes,
                 max_keys: self.max_keys,
@@ -268,22 +334,24 @@ impl Settings {
     }
 }
 
-/// The secret, from the place that counts most: the flag `--secret-file`, then the environment, then the file of settings.
-pub(super) fn secret(file: Option<&Path>, matches: &ArgMatches) -> Result<Option<String>, Failure> {
-    let source = matches.value_source("secret_file");
-    let variable = match std::env::var(SECRET_VARIABLE) {
-        Ok(secret) => Some(secret),
-        Err(std::env::VarError::NotPresent) => None,
-        Err(std::env::VarError::NotUnicode(_)) => {
-            return Err(invalid(format!("{SECRET_VARIABLE} is not UTF-8")));
+impl SecretSetting {
+    /// The secret, from the place that counts most: the flag for its file, then the environment, then the file of
+    /// settings.
+    pub(super) fn read(&self, file: Option<&Path>, matches: &ArgMatches) -> Result<Option<String>, Failure> {
+        let SecretSetting { variable, file_variable, .. } = self;
+        let source = matches.value_source(self.file);
+        let secret = match std::env::var(variable) {
+            Ok(secret) => Some(secret),
+            Err(std::env::VarError::NotPresent) => None,
+            Err(std::env::VarError::NotUnicode(_)) => return Err(invalid(format!("{variable} is not UTF-8"))),
+        };
+        match (secret, source) {
+            (Some(_), Some(ValueSource::EnvVariable)) => {
+                Err(invalid(format!("both {variable} and {file_variable} are set; keep one")))
+            }
+            (Some(secret), source) if source != Some(ValueSource::CommandLine) => Ok(Some(secret)),
+            _ => file.map(|path| read_text(path, self.what)).transpose(),
         }
-    };
-    match (variable, source) {
-        (Some(_), Some(ValueSource::EnvVariable)) => {
-            Err(invalid(format!("both {SECRET_VARIABLE} and SSTORE_SECRET_FILE are set; keep one")))
-        }
-        (Some(secret), source) if source != Some(ValueSource::CommandLine) => Ok(Some(secret)),
-        _ => file.map(|path| read_text(path, "the secret")).transpose(),
     }
 }
 

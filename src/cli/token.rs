@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &Arguments, matches: Option<&ArgMatches>) -> Result
         return Err(Failure::usage("a token lasts 1s at least"));
     }
     let matches = matches.ok_or_else(|| Failure::from(Error::from(ErrorCode::Internal)))?;
-    let secret = settings::secret(secret_file.as_deref(), matches)?.filter(|secret| !secret.is_empty());
+    let secret = settings::SECRET.read(secret_file.as_deref(), matches)?.filter(|secret| !secret.is_empty());
     let secret = secret.ok_or_else(|| {
         Failure::usage("there is no secret to sign with; set SSTORE_SECRET, or name its file with --secret-file")
     })?;

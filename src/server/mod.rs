@@ -25,6 +25,7 @@
 //! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
 //! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
+//! | `notice`, `webhooks` | what programs of the administrator are told of rooms, and how it gets there |
 //! | `connection`, `frames`, `stream`, `tls` | one WebSocket, its frames, the transport under it |
 
 mod acceptor;
@@ -42,6 +43,7 @@ mod journal;
 mod journal;
 mod keeper;
 mod news;
+mod notice;
 mod options;
 mod origin;
 mod outbox;
@@ -67,6 +69,11 @@ mod wal;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod wal;
+#[cfg(feature = "http")]
+mod webhooks;
+#[cfg(not(feature = "http"))]
+#[path = "webhooks_absent.rs"]
+mod webhooks;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -80,8 +87,8 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::rules::Rules;
 
-pub use options::{ServerOptions, TlsOptions};
-use shard::{Shared, ToShard};
+pub use options::{ServerOptions, TlsOptions, WebhookOptions};
+use shard::{Running, Shared, ToShard};
 
 /// Connections that may wait to be accepted. The system caps it (4,096 on Linux).
 const BACKLOG: i32 = 4_096;
@@ -134,6 +141,14 @@ impl Server {
             let started = thread.spawn(move || shard::run(runtime, shared, inbox, index, listener, kept));
             started.map_err(out_of_resources)?;
         }
+        if server.shared.webhooks.is_some() {
+            // Last: it ends when the loops have.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(out_of_resources)?;
+            let running = Running::helper(server.shared.clone());
+            let thread = std::thread::Builder::new().name("sstore-webhooks".into());
+            thread.spawn(move || running.webhooks(runtime)).map_err(out_of_resources)?;
+        }
         tracing::info!(%address, threads, tls = server.shared.tls.is_some(), "listening");
         Ok(server)
     }
@@ -164,7 +179,7 @@ impl Server {
     /// Waits until the server has ended: because it was stopped, or by itself, which is the error.
     pub fn wait(&self) -> Result<(), Error> {
         let mut running = self.shared.running.lock().map_err(|_| Error::from(ErrorCode::Internal))?;
-        while *running > 0 {
+        while running.any() {
             running = self.shared.ended.wait(running).map_err(|_| Error::from(ErrorCode::Internal))?;
         }
         self.failure().map_or(Ok(()), Err)
@@ -230,7 +245,7 @@ impl Server {
         let begun = Instant::now();
         let fault = |_| Error::from(ErrorCode::Internal);
         let mut running = self.shared.running.lock().map_err(fault)?;
-        while *running > 0 {
+        while running.any() {
             let Some(left) = timeout.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
                 return Err(Error::new(ErrorCode::Timeout, "the server is still stopping"));
             };
