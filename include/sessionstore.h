@@ -134,7 +134,7 @@
      0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SERVER_OPTIONS_INIT \
     {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL}
+     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0}
 #define SESSIONSTORE_UPDATE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
@@ -631,6 +631,19 @@ typedef struct {
   // say. It is handed out to the hosted original's web client, which asks for it. NULL or empty: the host that
   // the client's request was sent to.
   const char *public_url;
+  // Where it is told that rooms open and close, by signed requests: `https://` or `http://`, without a user or
+  // password; docs/webhooks.md has what is in them. NULL or empty: nowhere.
+  const char *webhook_url;
+  // What they are signed with: `whsec_` and the base64 of 24 to 64 random bytes. While it is changed it may be both,
+  // the new one first, with white space between them. Needed with `webhook_url`.
+  const char *webhook_secret;
+  // A file with the authorities (PEM) of the receiver's certificate. NULL or empty: those that the system trusts.
+  const char *webhook_ca_file;
+  // How long the receiver may take to answer, in milliseconds. Default 10,000.
+  uint32_t webhook_timeout_ms;
+  // After about how many milliseconds a request that was not taken is sent again; then twice as long each time, up
+  // to an hour, for a day. Default 1,000.
+  uint32_t webhook_retry_ms;
 } sessionstore_server_options;
 
 // Poll mode: tells that there is something for `sessionstore_client_poll`.
@@ -1181,7 +1194,8 @@ void sessionstore_peer_list_free(sessionstore_peer_list *list);
 // Starts a server. When this returns, clients can connect. `options` may be NULL: all defaults.
 //
 // Errors: `ADDRESS_IN_USE`, `ADDRESS_UNAVAILABLE`, `INVALID_CONFIG`, `INVALID_ARGUMENT`,
-// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
+// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `TLS_FAILED` when webhooks need
+// authorities and the system has none, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
 int32_t sessionstore_server_start(const sessionstore_server_options *options,
                                   sessionstore_server **server_out,
                                   sessionstore_error **error_out);

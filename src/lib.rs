@@ -30,6 +30,8 @@ mod frames;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod frames;
+#[cfg(feature = "http")]
+mod http_client;
 #[cfg(any(feature = "client", feature = "server"))]
 mod ids;
 #[cfg(all(feature = "tls", any(feature = "client", feature = "server")))]
@@ -49,4 +51,4 @@ pub use crate::core::value::{Kind, Value};
 pub use crate::core::wire::{PeerInfo, Snapshot, Usage};
 pub use crate::core::write::{Check, Expiry, LockGuard, Operation, Transaction, Write};
 #[cfg(feature = "server")]
-pub use crate::server::{Server, ServerOptions, TlsOptions};
+pub use crate::server::{Server, ServerOptions, TlsOptions, WebhookOptions};

@@ -10,6 +10,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::RootCertStore;
 
+#[cfg(any(feature = "client", feature = "http"))]
+use crate::{Error, ErrorCode};
+
 /// Largest file of certificates or keys, in bytes. All the authorities that systems trust take a quarter of
 /// a MiB; a path that leads to a log or a device must not fill the memory.
 const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
@@ -48,6 +51,25 @@ pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, String> {
         roots.add(certificate).map_err(|error| {
             format!("{} has a certificate that cannot be used as an authority: {error}", path.display())
         })?;
+    }
+    Ok(roots)
+}
+
+/// The authorities that this system trusts. `option` names what can give a file of others.
+///
+/// Errors: `TLS_FAILED` when there are none.
+#[cfg(any(feature = "client", feature = "http"))]
+pub(crate) fn system_authorities(option: &str) -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Systems keep old certificates that no longer count; those are left out.
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let message = format!(
+            "this system has no certificate authorities to trust; install them (the package is often called \
+             ca-certificates), or give a file of them ({option})"
+        );
+        return Err(Error::new(ErrorCode::TlsFailed, message));
     }
     Ok(roots)
 }

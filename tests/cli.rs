@@ -458,6 +458,8 @@ fn wrong_configuration_is_told_with_its_place() {
         ("secret = \"x\"\n", &["line 1", "secret"]),
         ("max_value_bytes = 0\n", &["max_value_bytes"]),
         ("address = \"nowhere at all\"\n", &["address"]),
+        ("webhook_url = \"https://example.org\"\n", &["webhook_secret_file", "SSTORE_WEBHOOK_SECRET"]),
+        ("webhook_ca = \"/dev/null\"\n", &["webhook_url"]),
     ] {
         let path = file("wrong.toml", text);
         let ended = run(sstore(&["serve", "--config", path.to_str().expect("UTF-8")]));

@@ -13,7 +13,7 @@ use super::logs::{Filter, LogFormat};
 use super::span::Span;
 use super::DEFAULT_PORT;
 use crate::core::rules::Rules;
-use crate::{Error, ErrorCode, Limits, ServerOptions, TlsOptions};
+use crate::{Error, ErrorCode, Limits, ServerOptions, TlsOptions, WebhookOptions};
 
 /// Where a secret may be found, beside a file.
 pub(super) struct Secret {
@@ -30,6 +30,10 @@ pub(super) const PEERS: Secret = Secret { variable: "SSTORE_SECRET", setting: "s
 /// What the tokens of operators and back ends are signed with.
 pub(super) const OPERATORS: Secret =
     Secret { variable: "SSTORE_API_SECRET", setting: "api_secret_file", what: "the API secret" };
+
+/// What webhooks are signed with.
+const WEBHOOKS: Secret =
+    Secret { variable: "SSTORE_WEBHOOK_SECRET", setting: "webhook_secret_file", what: "the webhooks' secret" };
 
 macro_rules! settings {
     ($( $(#[$attribute:meta])* $name:ident: $type:ty, )*) => {
@@ -127,6 +131,24 @@ settings! {
     #[arg(long, env = "SSTORE_FSYNC", help_heading = "Keeping rooms")]
     fsync: bool,
 
+    /// Where it is told that rooms open and close, by signed requests; see docs/webhooks.md. Needs a secret
+    #[arg(long, env = "SSTORE_WEBHOOK_URL", value_name = "URL", help_heading = "Webhooks", hide_env_values = true)]
+    webhook_url: Option<String>,
+    /// File with the secret that webhooks are signed with: `whsec_` and the base64 of 24 to 64 random bytes. The
+    /// environment variable SSTORE_WEBHOOK_SECRET can have the secret itself
+    #[arg(long, env = "SSTORE_WEBHOOK_SECRET_FILE", value_name = "FILE", help_heading = "Webhooks")]
+    webhook_secret_file: Option<PathBuf>,
+    /// File with the authorities (PEM) of the receiver's certificate, instead of those that the system trusts
+    #[arg(long, env = "SSTORE_WEBHOOK_CA", value_name = "FILE", help_heading = "Webhooks")]
+    webhook_ca: Option<PathBuf>,
+    /// How long the receiver of a webhook may take to answer
+    #[arg(long, env = "SSTORE_WEBHOOK_TIMEOUT", value_name = "TIME", help_heading = "Webhooks", default_value_t = Span::from_ms(webhook().timeout_ms))]
+    webhook_timeout: Span,
+    /// After what time a webhook that was not taken is sent again; then twice as long each time, up to an hour, for
+    /// a day
+    #[arg(long, env = "SSTORE_WEBHOOK_RETRY", value_name = "TIME", help_heading = "Webhooks", default_value_t = Span::from_ms(webhook().retry_ms))]
+    webhook_retry: Span,
+
     /// Largest value, in bytes of compact JSON
     #[arg(long, env = "SSTORE_MAX_VALUE_BYTES", value_name = "BYTES", help_heading = "Rooms", default_value_t = limits().max_value_bytes)]
     max_value_bytes: usize,
@@ -208,6 +230,10 @@ fn options() -> ServerOptions {
     ServerOptions::default()
 }
 
+fn webhook() -> WebhookOptions {
+    WebhookOptions::new("", "")
+}
+
 fn limits() -> Limits {
     Limits::default()
 }
@@ -253,6 +279,25 @@ impl Settings {
         }
     }
 
+    /// Who is told that rooms open and close, if anybody is.
+    fn webhook(&self, matches: &ArgMatches) -> Result<Option<WebhookOptions>, Failure> {
+        let Some(url) = &self.webhook_url else {
+            let is_alone = self.webhook_secret_file.is_none() && self.webhook_ca.is_none();
+            // The variable alone may be there for other servers.
+            return if is_alone { Ok(None) } else { Err(invalid("webhooks need webhook_url".into())) };
+        };
+        let secret = WEBHOOKS.read(self.webhook_secret_file.as_deref(), matches)?;
+        let Some(secret) = secret else {
+            return Err(invalid("webhooks need webhook_secret_file, or SSTORE_WEBHOOK_SECRET".into()));
+        };
+        Ok(Some(WebhookOptions {
+            ca: self.webhook_ca.clone(),
+            timeout_ms: self.webhook_timeout.ms(),
+            retry_ms: self.webhook_retry.ms(),
+            ..WebhookOptions::new(url, secret)
+        }))
+    }
+
     /// What the server is started with.
     pub(super) fn server_options(&self, matches: &ArgMatches) -> Result<ServerOptions, Failure> {
         Ok(ServerOptions {
@@ -266,6 +311,7 @@ impl Settings {
             public_url: self.public_url.clone(),
             data_dir: self.data_dir.clone(),
             fsync: self.fsync,
+            webhook: self.webhook(matches)?,
             limits: Limits {
                 max_value_bytes: self.max_value_bytes,
                 max_keys: self.max_keys,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -55,7 +55,7 @@ impl Trust {
         }
         let roots = match &options.ca_file {
             Some(path) => tls::authorities(path).map_err(invalid)?,
-            None => system_authorities()?,
+            None => tls::system_authorities("ca_file; sstore: --ca-file")?,
         };
         let builder = ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
@@ -101,19 +101,6 @@ impl Trust {
             })
         })
     }
-}
-
-fn system_authorities() -> Result<RootCertStore, Error> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // Systems keep old certificates that no longer count; those are left out.
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        let message = "this system has no certificate authorities to trust; install them (the package is often called \
-                       ca-certificates), or give a file of them (ca_file; sstore: --ca-file)";
-        return Err(Error::new(ErrorCode::TlsFailed, message));
-    }
-    Ok(roots)
 }
 
 /// Why TLS failed, if it is that.

@@ -50,6 +50,8 @@ impl What {
 pub(super) struct Kept {
     pub id: i64,
     pub room: Room,
+    /// Whether its session is another one than was kept, because the last of that may be lost.
+    pub is_new_session: bool,
 }
 
 /// What was found in a data directory.

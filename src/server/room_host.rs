@@ -24,6 +24,7 @@ use super::connection::{Connection, Dialect, State};
 use super::keeper::{Entered, Kept, Ledger};
 use super::metrics::Refused;
 use super::news::News;
+use super::notice::Notice;
 use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES, MAX_POLICY_ROLES};
 use super::outbox::Conflated;
 use super::plan::{Plan, Spares};
@@ -220,6 +221,9 @@ impl RoomHost {
         if let Some(keeper) = &self.shard.keeper {
             keeper.forget(&mut old.ledger);
         }
+        // What the fault left of the session is told, if it can be.
+        let ended = catch_unwind(AssertUnwindSafe(|| old.room.ending(self.shard.now()))).ok().flatten();
+        self.shard.note(|| ended.map(|ended| Notice::closed(&self.name, Box::new(ended))));
         inner.outgoing.next_number = old.outgoing.next_number + 1;
         inner.outgoing.next_start = old.outgoing.position();
         inner.news = old.news;
@@ -231,6 +235,13 @@ impl RoomHost {
         inner.deadline = old.deadline;
         inner.settle(self);
         old.waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// The server ends, and with it the session.
+    pub fn note_end(&self) {
+        let inner = self.inner.borrow();
+        let ended = || inner.room.ending(self.shard.now());
+        self.shard.note(|| ended().map(|ended| Notice::closed(&self.name, Box::new(ended))));
     }
 
     /// Lets go of all connections, when the loop ends.
@@ -312,6 +323,9 @@ impl Inner {
     pub fn adopt(&mut self, kept: Kept, rules: Option<Arc<Rules>>, now: Time) {
         self.ledger = Some(Box::new(Entered::of(kept.id, &kept.room)));
         self.room = kept.room;
+        if kept.is_new_session {
+            self.shard.note(|| Notice::opened(&self.room));
+        }
         if self.room.rules() != rules.as_ref() {
             self.set_rules(rules, now);
         }
@@ -378,6 +392,7 @@ impl Inner {
                 if let Some(meters) = &self.shard.meters {
                     meters.sessions_started.add(1);
                 }
+                self.shard.note(|| Notice::opened(&self.room));
             }
             Event::PeerJoined(peer) => {
                 if let Some(meters) = &self.shard.meters {
@@ -441,7 +456,8 @@ impl Inner {
                     self.refuse(&connection, Some(&id), &error);
                 }
             }
-            Event::SessionEnded(_) => {
+            Event::SessionEnded(ended) => {
+                self.shard.note(|| Some(Notice::closed(self.room.name(), ended)));
                 self.snapshot = None;
                 self.roles = None;
                 self.news.forget();

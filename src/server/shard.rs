@@ -29,6 +29,7 @@ use super::init::Endpoint;
 use super::journal::Journal;
 use super::keeper::{Found, Keeper, Kept};
 use super::metrics::{self, Meters, Refused};
+use super::notice::Notice;
 use super::options::{
     ServerOptions, CLOSE_WAIT_MS, FULL_RETRY_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, REFUSED_SOCKETS_PER_ADDRESS,
     ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
@@ -41,6 +42,7 @@ use super::signal::Signal;
 use super::stream::{Stream, Unbound};
 use super::tls::Tls;
 use super::token::Verifier;
+use super::webhooks::Webhooks;
 use crate::frames::{self, EMPTY_PING};
 
 /// Close code of a server that goes down and comes back.
@@ -78,14 +80,31 @@ pub(super) struct Shared {
     pub rates: Option<Rates>,
     /// Why the server stopped by itself, if it did.
     pub failure: OnceLock<Error>,
-    /// Loops that have not ended.
-    pub running: Mutex<usize>,
+    /// Who is told of sessions, if anybody is.
+    pub webhooks: Option<Arc<Webhooks>>,
+    /// Threads that have not ended.
+    pub running: Mutex<Threads>,
     pub ended: Condvar,
 }
 
 /// Something that another thread wants done on a loop.
 #[cfg(feature = "http")]
 pub(super) type Deed = Box<dyn FnOnce(&Rc<Shard>) + Send>;
+
+/// The threads of a server.
+#[derive(Default)]
+pub(super) struct Threads {
+    loops: usize,
+    /// Those that end after the loops.
+    helpers: usize,
+}
+
+impl Threads {
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        self.loops + self.helpers > 0
+    }
+}
 
 /// What a loop is told from outside.
 pub(super) enum ToShard {
@@ -115,6 +134,7 @@ impl Shared {
         let origins = Origins::new(&options.allowed_origins)?;
         let endpoint = Endpoint::new(options.public_url.as_deref(), options.tls.is_some())?;
         let tls = options.tls.as_ref().map(|files| Tls::new(files, clock.now())).transpose()?;
+        let webhooks = Webhooks::new(&options)?.map(Arc::new);
         // Last, as it writes.
         let open = |directory| Journal::open(directory, options.fsync, clock.now(), &limits);
         let (journal, found) = match options.data_dir.as_deref().map(open).transpose()? {
@@ -139,7 +159,8 @@ impl Shared {
             addresses: Mutex::default(),
             rates: Rates::of(&options),
             failure: OnceLock::new(),
-            running: Mutex::new(shards.len()),
+            webhooks,
+            running: Mutex::new(Threads { loops: shards.len(), helpers: 0 }),
             ended: Condvar::new(),
             #[cfg(feature = "http")]
             api: None,
@@ -153,14 +174,11 @@ impl Shared {
         Ok((shared, kept))
     }
 
-    /// Makes a place where requests for the API are handed over, for one more thread.
+    /// Makes a place where requests for the API are handed over.
     #[cfg(feature = "http")]
     pub fn open_api(&mut self) -> UnboundedReceiver<super::api::ToApi> {
         let (send, inbox) = tokio::sync::mpsc::unbounded_channel();
         self.api = Some(send);
-        if let Ok(running) = self.running.get_mut() {
-            *running += 1;
-        }
         inbox
     }
 
@@ -285,6 +303,8 @@ pub(super) struct Shard {
     pub keeper: Option<Keeper>,
     /// What this loop counts, if it does.
     pub meters: Option<Arc<Meters>>,
+    /// What others are told once it is kept.
+    notices: RefCell<Vec<Notice>>,
     /// Rooms that have something to send, in the order in which they had.
     to_flush: RefCell<VecDeque<Rc<RoomHost>>>,
     flush: Signal,
@@ -312,6 +332,7 @@ impl Shard {
             segments: RefCell::default(),
             events: Cell::default(),
             spares: RefCell::default(),
+            notices: RefCell::default(),
             to_flush: RefCell::default(),
             flush: Signal::default(),
             deadlines: RefCell::default(),
@@ -364,7 +385,10 @@ impl Shard {
     ///
     /// When it cannot be kept, the server stops: what it would go on with is not what it would come back with.
     pub fn keep(&self) -> bool {
-        let Some(Err(error)) = self.keeper.as_ref().map(Keeper::commit) else { return true };
+        let Some(Err(error)) = self.keeper.as_ref().map(Keeper::commit) else {
+            self.send_notices();
+            return true;
+        };
         if !self.stopping.replace(true) {
             tracing::error!(%error, "the journal cannot be written; the server stops");
             let _ = self.shared.failure.set(error);
@@ -372,6 +396,21 @@ impl Shard {
         }
         self.all_connections().iter().for_each(|connection| connection.abort());
         false
+    }
+
+    /// Somebody outside is to know of this, once it is kept.
+    pub fn note(&self, notice: impl FnOnce() -> Option<Notice>) {
+        if self.shared.webhooks.is_some() {
+            self.notices.borrow_mut().extend(notice());
+        }
+    }
+
+    fn send_notices(&self) {
+        let notices = self.notices.take();
+        // What is not kept, nobody is told.
+        if let Some(webhooks) = self.shared.webhooks.as_ref().filter(|_| self.shared.failure.get().is_none()) {
+            webhooks.push(notices);
+        }
     }
 
     /// A room that something is known of.
@@ -428,7 +467,7 @@ impl Shard {
 
     /// Sees to it that the turn ends soon, although nobody is to be told anything.
     pub fn keep_soon(&self) {
-        if self.keeper.as_ref().is_some_and(Keeper::is_waiting) {
+        if self.keeper.as_ref().is_some_and(Keeper::is_waiting) || !self.notices.borrow().is_empty() {
             self.flush.raise();
         }
     }
@@ -671,17 +710,48 @@ async fn sweeper(shard: Rc<Shard>) {
 }
 
 /// Counts a thread out, even if it panics.
-pub(super) struct Running(pub Arc<Shared>);
+pub(super) struct Running {
+    shared: Arc<Shared>,
+    is_helper: bool,
+}
+
+impl Running {
+    /// One more thread that ends after the loops.
+    pub fn helper(shared: Arc<Shared>) -> Running {
+        if let Ok(mut running) = shared.running.lock() {
+            running.helpers += 1;
+        }
+        Running { shared, is_helper: true }
+    }
+
+    /// The life of the thread of the API.
+    #[cfg(feature = "http")]
+    pub fn api(self, runtime: tokio::runtime::Runtime, inbox: UnboundedReceiver<super::api::ToApi>) {
+        super::api::run(runtime, self.shared.clone(), inbox);
+    }
+
+    /// The life of the thread that sends webhooks.
+    pub fn webhooks(self, runtime: tokio::runtime::Runtime) {
+        if let Some(webhooks) = &self.shared.webhooks {
+            webhooks.run(runtime);
+        }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Ok(mut running) = self.0.running.lock() {
-            *running -= 1;
-            if let Some(journal) = self.0.journal.as_ref().filter(|_| *running == 0) {
-                journal.close();
+        if let Ok(mut running) = self.shared.running.lock() {
+            if self.is_helper {
+                running.helpers -= 1;
+            } else {
+                running.loops -= 1;
+                if running.loops == 0 {
+                    self.shared.journal.as_ref().inspect(|journal| journal.close());
+                    self.shared.webhooks.as_ref().inspect(|webhooks| webhooks.finish());
+                }
             }
         }
-        self.0.ended.notify_all();
+        self.shared.ended.notify_all();
     }
 }
 
@@ -694,7 +764,7 @@ pub(super) fn run(
     listener: Option<std::net::TcpListener>,
     kept: Vec<Kept>,
 ) {
-    let _running = Running(shared.clone());
+    let _running = Running { shared: shared.clone(), is_helper: false };
     let local = LocalSet::new();
     let shard = Rc::new(Shard::new(shared, index));
     local.block_on(&runtime, async {
@@ -722,6 +792,11 @@ pub(super) fn run(
             let _ = acceptor.await;
         }
         shut_down(&shard).await;
+        if shard.shared.journal.is_none() {
+            // Sessions that are kept go on; others end here.
+            let hosts: Vec<Rc<RoomHost>> = shard.rooms.borrow().values().cloned().collect();
+            hosts.iter().for_each(|host| host.note_end());
+        }
         shard.keep();
     });
     // Tasks, rooms and connections hold each other.

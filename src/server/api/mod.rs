@@ -39,7 +39,7 @@ use utoipa_axum::routes;
 
 use super::metrics;
 use super::options::{ServerOptions, MAX_API_CONNECTIONS, MAX_HEAD_BYTES};
-use super::shard::{Running, Shared, Ticket};
+use super::shard::{Shared, Ticket};
 use super::stream::{Stream, Unbound};
 use super::token::Verifier;
 use crate::core::error::{Error, ErrorCode};
@@ -218,7 +218,6 @@ async fn stamp(request: Request, next: Next) -> Response {
 
 /// The life of the thread.
 pub(super) fn run(runtime: tokio::runtime::Runtime, shared: Arc<Shared>, mut inbox: UnboundedReceiver<ToApi>) {
-    let _running = Running(shared.clone());
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let shutdown = Duration::from_millis(shared.options.shutdown_ms);
     let handshake = Duration::from_millis(shared.options.handshake_timeout_ms);
