@@ -44,7 +44,7 @@ test("what is no token, was signed by another, has expired or may too little is 
 
 test("when the token's time is over, the page asks for another", scene(async ({ server, look }) => {
   await server.join("lobby", "Ana");
-  const page = await look("lobby", { claims: { exp: Math.floor(Date.now() / 1000) + 2 } });
+  const page = await look("lobby", { claims: { exp: Math.floor(Date.now() / 1000) + 12 } });
   await page.locator("#token-error", { hasText: "has expired" }).waitFor();
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
 }));
@@ -55,7 +55,7 @@ test("a busy room is followed, with the newest of each key", scene(async ({ serv
   for (let i = 1; i <= 50; i++) await Promise.all(Array.from({ length: 40 }, (_, n) => ana.room.set(`k/${n}`, i)));
   await row(page, "k/39").locator(".value", { hasText: /^50$/ }).waitFor();
   await eventually("all keys", async () => (await page.locator(".tree .leaf").count()) === 41);
-  assert.deepEqual(new Set(await page.locator(".tree .row:not(.branch) .value").allTextContents()), new Set(["Value", "50"]));
+  assert.deepEqual(new Set(await page.locator(".tree .row:not(.branch) .value").allTextContents()), new Set(["50"]));
   assert.equal(await page.locator(".feed > .news").count(), 200);
 }));
 
