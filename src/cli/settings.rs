@@ -106,6 +106,11 @@ settings! {
     #[arg(long, env = "SSTORE_API_SECRET_FILE", value_name = "FILE", help_heading = "Operators")]
     api_secret_file: Option<PathBuf>,
 
+    /// Serve the inspector at /inspect/: a page on which people look into rooms, with a token of `sstore token --api`.
+    /// Needs the secret of operators; see docs/inspector.md
+    #[arg(long, env = "SSTORE_INSPECT", help_heading = "Operators")]
+    inspect: bool,
+
     /// Web page that may connect, by its origin, such as `https://example.org`; may be given several times, in the
     /// environment with commas. Without one all pages may. Programs that are no browsers always may
     #[arg(long, env = "SSTORE_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = "Who may join", value_delimiter = ',')]
@@ -305,6 +310,7 @@ impl Settings {
             port: self.port,
             secret: PEERS.read(self.secret_file.as_deref(), matches)?,
             api_secret: OPERATORS.read(self.api_secret_file.as_deref(), matches)?,
+            inspect: self.inspect,
             rules: self.rules()?,
             tls: self.tls()?,
             allowed_origins: self.allow_origin.clone(),

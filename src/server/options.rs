@@ -180,6 +180,9 @@ pub struct ServerOptions {
     /// [`secret`](Self::secret). With it the server has an HTTP API under `/v1`, described by `/v1/openapi.json`.
     /// Default none: there is no API. Needs the feature `http`.
     pub api_secret: Option<String>,
+    /// Whether the server has a page at `/inspect/` on which people look into rooms, with a token for its HTTP API.
+    /// Needs [`api_secret`](Self::api_secret). Default false.
+    pub inspect: bool,
     /// Who may do what, by role. Default none: everybody may do everything. See
     /// [`Server::set_rules`](super::Server::set_rules) for later ones.
     pub rules: Option<Arc<Rules>>,
@@ -326,6 +329,7 @@ impl Default for ServerOptions {
             port: 0,
             secret: None,
             api_secret: None,
+            inspect: false,
             rules: None,
             tls: None,
             allowed_origins: Vec::new(),
@@ -361,6 +365,7 @@ impl std::fmt::Debug for ServerOptions {
             .field("port", &self.port)
             .field("secret", &self.secret.as_ref().map(|_| "(set)"))
             .field("api_secret", &self.api_secret.as_ref().map(|_| "(set)"))
+            .field("inspect", &self.inspect)
             .field("rules", &self.rules.as_ref().map(|_| "(set)"))
             .field("tls", &self.tls)
             .field("allowed_origins", &self.allowed_origins)
@@ -399,6 +404,10 @@ impl ServerOptions {
         let limits = &self.limits;
         let rules = [
             (self.secret.as_deref() != Some(""), "secret is empty; leave it out for an open server"),
+            (
+                self.api_secret.is_some() || !self.inspect,
+                "inspect is set without api_secret, with which the tokens of those who look are signed",
+            ),
             (self.data_dir.is_some() || !self.fsync, "fsync is set without data_dir"),
             (self.threads <= MAX_THREADS, "threads is more than 1,024"),
             (self.ping_interval_ms > 0, "ping_interval_ms is 0"),

@@ -8,10 +8,12 @@
 //! | `caller` | tokens and their scopes |
 //! | `answer` | bodies that are read and written, refusals |
 //! | `rooms`, `keys`, `watch` | the handlers |
+//! | `inspector` | the page for people |
 //! | `socket` | a connection as hyper wants it |
 
 mod answer;
 mod caller;
+mod inspector;
 mod keys;
 mod rooms;
 mod socket;
@@ -62,9 +64,9 @@ pub(super) enum ToApi {
 /// Where connections are handed over.
 pub(super) type Handle = UnboundedSender<ToApi>;
 
-/// Whether this is for the API.
+/// Whether this is for the API, or its page.
 pub(super) fn has_path(path: &str) -> bool {
-    path == "/v1" || path.starts_with("/v1/")
+    path == "/v1" || path.starts_with("/v1/") || inspector::has_path(path)
 }
 
 /// Refuses options that make no sense; returns whether there is an API.
@@ -162,6 +164,7 @@ async fn metrics(State(context): Shown, caller: Caller) -> Result<Response, Refu
 fn router(shared: Arc<Shared>, stopping: tokio::sync::watch::Receiver<bool>) -> Router {
     let secret = shared.options.api_secret.clone().unwrap_or_default();
     let (router, document) = routes();
+    let inspector = if shared.options.inspect { inspector::routes() } else { Router::new() };
     let context =
         Context { verifier: Verifier::new(&secret), started_at: shared.clock.now(), shared, stopping, document };
     let router = match context.shared.options.metrics {
@@ -175,6 +178,7 @@ fn router(shared: Arc<Shared>, stopping: tokio::sync::watch::Receiver<bool>) -> 
         })
         .layer(from_fn(stamp))
         .with_state(Arc::new(context))
+        .merge(inspector)
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
