@@ -134,7 +134,7 @@
      0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SERVER_OPTIONS_INIT \
     {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0}
+     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL}
 #define SESSIONSTORE_UPDATE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
@@ -421,6 +421,10 @@
 // each metric is.
 #define SESSIONSTORE_SERVER_METRICS 2
 
+// A flag of the server's options, with `api_secret`: serve a page at `/inspect/` on which people look into rooms, each
+// with a token for the HTTP API. docs/inspector.md has what is on it.
+#define SESSIONSTORE_SERVER_INSPECT 4
+
 // The first join is under way.
 #define SESSIONSTORE_STATE_CONNECTING 1
 
@@ -562,7 +566,8 @@ typedef struct sessionstore_value sessionstore_value;
 typedef struct {
   // Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
   uint32_t struct_size;
-  // 0, or `SESSIONSTORE_SERVER_FSYNC` and `SESSIONSTORE_SERVER_METRICS` added up.
+  // 0, or those of `SESSIONSTORE_SERVER_FSYNC`, `SESSIONSTORE_SERVER_METRICS` and `SESSIONSTORE_SERVER_INSPECT` that are
+  // wanted, added up.
   uint32_t flags;
   // The address to listen on. Default `127.0.0.1`: this machine only.
   const char *address;
@@ -644,6 +649,9 @@ typedef struct {
   // After about how many milliseconds a request that was not taken is sent again; then twice as long each time, up
   // to an hour, for a day. Default 1,000.
   uint32_t webhook_retry_ms;
+  // The secret that the tokens of operators and back ends are signed with (HS256), another than `secret`. With it
+  // the server has an HTTP API under `/v1`; docs/http-api.md has what it can do. NULL: no API.
+  const char *api_secret;
 } sessionstore_server_options;
 
 // Poll mode: tells that there is something for `sessionstore_client_poll`.

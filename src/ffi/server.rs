@@ -27,6 +27,10 @@ pub const SESSIONSTORE_SERVER_FSYNC: u32 = 1;
 /// each metric is.
 pub const SESSIONSTORE_SERVER_METRICS: u32 = 2;
 
+/// A flag of the server's options, with `api_secret`: serve a page at `/inspect/` on which people look into rooms, each
+/// with a token for the HTTP API. docs/inspector.md has what is on it.
+pub const SESSIONSTORE_SERVER_INSPECT: u32 = 4;
+
 /// Where to listen and what to allow. Begin with `SESSIONSTORE_SERVER_OPTIONS_INIT`; what stays 0 or
 /// NULL has its default. Texts end with NUL and are copied.
 #[repr(C)]
@@ -34,7 +38,8 @@ pub const SESSIONSTORE_SERVER_METRICS: u32 = 2;
 pub struct sessionstore_server_options {
     /// Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
     pub struct_size: u32,
-    /// 0, or `SESSIONSTORE_SERVER_FSYNC` and `SESSIONSTORE_SERVER_METRICS` added up.
+    /// 0, or those of `SESSIONSTORE_SERVER_FSYNC`, `SESSIONSTORE_SERVER_METRICS` and `SESSIONSTORE_SERVER_INSPECT` that are
+    /// wanted, added up.
     pub flags: u32,
     /// The address to listen on. Default `127.0.0.1`: this machine only.
     pub address: *const c_char,
@@ -116,6 +121,9 @@ pub struct sessionstore_server_options {
     /// After about how many milliseconds a request that was not taken is sent again; then twice as long each time, up
     /// to an hour, for a day. Default 1,000.
     pub webhook_retry_ms: u32,
+    /// The secret that the tokens of operators and back ends are signed with (HS256), another than `secret`. With it
+    /// the server has an HTTP API under `/v1`; docs/http-api.md has what it can do. NULL: no API.
+    pub api_secret: *const c_char,
 }
 
 // SAFETY: repr(C), beginning with struct_size; integers and pointers.
@@ -160,7 +168,7 @@ fn defaults() -> ServerOptions {
 /// # Safety
 /// The texts are NULL or end with NUL.
 unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, Error> {
-    let known = SESSIONSTORE_SERVER_FSYNC | SESSIONSTORE_SERVER_METRICS;
+    let known = SESSIONSTORE_SERVER_FSYNC | SESSIONSTORE_SERVER_METRICS | SESSIONSTORE_SERVER_INSPECT;
     check_flags::<sessionstore_server_options>(given.flags, known)?;
     let mut options = defaults();
     // SAFETY: as the caller says.
@@ -200,6 +208,11 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
     } else if !secret.is_empty() || ca.is_some() {
         return Err(Error::new(ErrorCode::InvalidConfig, "webhooks need webhook_url"));
     }
+    if !given.api_secret.is_null() {
+        // SAFETY: as the caller says.
+        options.api_secret = Some(unsafe { optional("api_secret", given.api_secret) }?.to_owned());
+    }
+    options.inspect = given.flags & SESSIONSTORE_SERVER_INSPECT != 0;
     options.fsync = given.flags & SESSIONSTORE_SERVER_FSYNC != 0;
     options.metrics = given.flags & SESSIONSTORE_SERVER_METRICS != 0;
     options.port = u16::try_from(given.port)
@@ -395,10 +408,11 @@ mod tests {
             let given = sessionstore_server_options { flags, ..unsafe { std::mem::zeroed() } };
             // SAFETY: there are no texts.
             let options = unsafe { convert(&given) }.expect("known flags");
-            (options.fsync, options.metrics)
+            (options.fsync, options.metrics, options.inspect)
         };
-        assert_eq!(converted(0), (false, false));
-        assert_eq!(converted(SESSIONSTORE_SERVER_FSYNC), (true, false));
-        assert_eq!(converted(SESSIONSTORE_SERVER_METRICS), (false, true));
+        assert_eq!(converted(0), (false, false, false));
+        assert_eq!(converted(SESSIONSTORE_SERVER_FSYNC), (true, false, false));
+        assert_eq!(converted(SESSIONSTORE_SERVER_METRICS), (false, true, false));
+        assert_eq!(converted(SESSIONSTORE_SERVER_INSPECT), (false, false, true));
     }
 }

@@ -542,6 +542,14 @@ static void servers_that_cannot_start(void) {
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     bad.webhook_secret = "\xff";
     START_REFUSED(SESSIONSTORE_INVALID_UTF8, &bad);
+    bad.api_secret = "";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.secret = bad.api_secret = "the same";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.api_secret = "\xff";
+    START_REFUSED(SESSIONSTORE_INVALID_UTF8, &bad);
+    bad.flags = SESSIONSTORE_SERVER_INSPECT;
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     bad.data_dir = "/dev/null";
     START_REFUSED(SESSIONSTORE_DATA_DIRECTORY_UNUSABLE, &bad);
     bad.data_dir = "\xff";
@@ -571,6 +579,7 @@ static void servers_that_cannot_start(void) {
     later.options.struct_size = offsetof(sessionstore_server_options, tls_cert_file);
     later.options.tls_cert_file = later.options.tls_key_file = later.options.allowed_origins = GARBAGE(char);
     later.options.public_url = later.options.webhook_url = later.options.webhook_secret = GARBAGE(char);
+    later.options.api_secret = GARBAGE(char);
     OK(sessionstore_server_start(&later.options, &other, NULL));
     serve_no_more(other);
     check_works(ann.store);

@@ -2288,6 +2288,11 @@ struct server_options {
     /** After about what time a request that was not taken is sent again; then twice as long each time, up to an hour,
      * for a day. Default 1,000 ms. */
     std::optional<milliseconds> webhook_retry;
+    /** The secret that the tokens of operators and back ends are signed with, another than `secret`. With it the server
+     * has an HTTP API under `/v1`; docs/http-api.md. Default: none. */
+    std::optional<std::string> api_secret;
+    /** With `api_secret`: whether a page at `/inspect/` lets people look into rooms; docs/inspector.md. */
+    bool inspect = false;
 };
 
 /** How much there is on a server. */
@@ -2310,6 +2315,7 @@ public:
         detail::option_reader read;
         if (options.fsync) own.flags |= std::uint32_t{SESSIONSTORE_SERVER_FSYNC};
         if (options.metrics) own.flags |= std::uint32_t{SESSIONSTORE_SERVER_METRICS};
+        if (options.inspect) own.flags |= std::uint32_t{SESSIONSTORE_SERVER_INSPECT};
         own.address = read.text("address", options.address);
         own.secret = read.text("secret", options.secret);
         own.port = options.port;
@@ -2342,6 +2348,7 @@ public:
         own.webhook_ca_file = read.text("webhook_ca_file", options.webhook_ca_file);
         own.webhook_timeout_ms = read.time("webhook_timeout", options.webhook_timeout);
         own.webhook_retry_ms = read.time("webhook_retry", options.webhook_retry);
+        own.api_secret = read.text("api_secret", options.api_secret);
         if (read.wrong()) return *read.wrong();
         sessionstore_server* started = nullptr;
         detail::failure failed;

@@ -55,6 +55,11 @@ public struct ServerOptions: Sendable {
     /// After about what time a webhook that was not taken is sent again; then twice as long each time, up to an hour, for a day.
     /// Default 1 s.
     public var webhookRetry: Duration?
+    /// The secret that the tokens of operators and back ends are signed with, another than `secret`. With it the server has an
+    /// HTTP API under `/v1`; docs/http-api.md. Nil: none.
+    public var apiSecret: String?
+    /// With `apiSecret`: whether a page at `/inspect/` lets people look into rooms; docs/inspector.md.
+    public var inspect = false
     /// After how much silence a connection is pinged. Default 15 s.
     public var pingInterval: Duration?
     /// After how much silence a connection is closed. Default 45 s.
@@ -88,7 +93,9 @@ public struct ServerOptions: Sendable {
     fileprivate func use<R>(_ body: (UnsafePointer<sessionstore_server_options>) throws -> R) throws -> R {
         let texts = Texts()
         var options = sessionstore_server_options.sized()
-        options.flags = (fsync ? UInt32(SESSIONSTORE_SERVER_FSYNC) : 0) | (metrics ? UInt32(SESSIONSTORE_SERVER_METRICS) : 0)
+        options.flags = fsync ? UInt32(SESSIONSTORE_SERVER_FSYNC) : 0
+        options.flags |= metrics ? UInt32(SESSIONSTORE_SERVER_METRICS) : 0
+        options.flags |= inspect ? UInt32(SESSIONSTORE_SERVER_INSPECT) : 0
         options.address = try texts.terminated(address, "address")
         options.secret = try texts.terminated(secret, "secret")
         options.port = UInt32(port ?? 0)
@@ -121,6 +128,7 @@ public struct ServerOptions: Sendable {
         options.webhook_ca_file = try texts.terminated(webhookCAFile, "webhookCAFile")
         options.webhook_timeout_ms = try orZero(webhookTimeout, "webhookTimeout")
         options.webhook_retry_ms = try orZero(webhookRetry, "webhookRetry")
+        options.api_secret = try texts.terminated(apiSecret, "apiSecret")
         return try withExtendedLifetime(texts) { try body(&options) }
     }
 }

@@ -214,6 +214,15 @@ public class ServerOptions internal constructor() {
      * day. Default 1 s.
      */
     public var webhookRetry: Duration? = null
+
+    /**
+     * The secret that the tokens of operators and back ends are signed with, another than [secret]. With it the server has an
+     * HTTP API under `/v1`; docs/http-api.md. Default: none.
+     */
+    public var apiSecret: String? = null
+
+    /** With [apiSecret]: whether a page at `/inspect/` lets people look into rooms; docs/inspector.md. */
+    public var inspect: Boolean = false
 }
 
 /** On which condition a key is written, and how long it stays. What is not said stays as it is, but a set forgets it. */

@@ -126,7 +126,7 @@ public class Server private constructor(private val handle: Handle) : AutoClosea
         }
 
         private fun struct(options: ServerOptions) = ServerOptionsStruct().apply {
-            flags = (if (options.fsync) 1 else 0) or (if (options.metrics) 2 else 0)
+            flags = (if (options.fsync) 1 else 0) or (if (options.metrics) 2 else 0) or (if (options.inspect) 4 else 0)
             address = optionText(options.address)
             secret = optionText(options.secret)
             port = options.port
@@ -160,6 +160,7 @@ public class Server private constructor(private val handle: Handle) : AutoClosea
             webhook_ca_file = optionText(options.webhookCaFile)
             webhook_timeout_ms = optionMilliseconds(options.webhookTimeout)
             webhook_retry_ms = optionMilliseconds(options.webhookRetry)
+            api_secret = optionText(options.apiSecret)
         }
     }
 }

@@ -37,7 +37,7 @@ internal abstract class SizedStruct : Structure() {
     "idle_timeout_ms", "rules", "tls_cert_file", "tls_key_file", "tls_client_ca_file", "allowed_origins", "data_dir",
     "max_connections_per_address", "max_rooms", "max_requests_per_second", "max_request_burst",
     "max_request_bytes_per_second", "max_message_bytes", "public_url", "webhook_url", "webhook_secret",
-    "webhook_ca_file", "webhook_timeout_ms", "webhook_retry_ms",
+    "webhook_ca_file", "webhook_timeout_ms", "webhook_retry_ms", "api_secret",
 )
 internal class ServerOptionsStruct : SizedStruct() {
     @JvmField var address: Pointer? = null
@@ -72,6 +72,7 @@ internal class ServerOptionsStruct : SizedStruct() {
     @JvmField var webhook_ca_file: Pointer? = null
     @JvmField var webhook_timeout_ms: Int = 0
     @JvmField var webhook_retry_ms: Int = 0
+    @JvmField var api_secret: Pointer? = null
 
     init {
         sized()
