@@ -131,7 +131,8 @@ fn the_page_for_users_of_the_original_names_what_there_is() {
     const PAGE: &str = include_str!("../docs/coming-from-the-original.md");
     let kotlin = sources("bindings/kotlin/src/main", "kt");
     let swift = sources("bindings/swift/Sources", "swift");
-    let web = include_str!("original/page.js");
+    let web = sources("bindings/web/src", "ts");
+    let original = include_str!("original/page.js");
     // What a cell has in backticks, as the words of its calls.
     let names = |cell: &'static str| {
         let codes = cell.split('`').skip(1).step_by(2);
@@ -141,19 +142,31 @@ fn the_page_for_users_of_the_original_names_what_there_is() {
         |text: &str, name: &str| text.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name);
     let rows: Vec<Vec<&str>> =
         PAGE.lines().filter(|line| line.starts_with("| ")).map(|line| line.split('|').collect()).collect();
-    let calls = rows.iter().filter(|row| row.len() == 7 && row[1].trim() != "what");
+    let calls = rows.iter().filter(|row| row.len() == 8 && row[1].trim() != "what");
     let mut looked_at = 0;
     for row in calls {
-        for (cell, text, whose) in
-            [(2, HEADER, "C"), (3, &kotlin, "Kotlin"), (4, &swift, "Swift"), (5, web, "JavaScript")]
-        {
+        for (cell, text, whose) in [
+            (2, HEADER, "C"),
+            (3, &kotlin, "Kotlin"),
+            (4, &swift, "Swift"),
+            (5, &web, "the TypeScript client"),
+            (6, original, "the test of the original's SDK"),
+        ] {
             for name in names(row[cell]).filter(|name| !["dart", "ffi", "null", "key"].contains(name)) {
                 assert!(has(text, name), "{whose} has no {name}, which the page names");
                 looked_at += 1;
             }
         }
     }
-    assert!(looked_at > 30, "{looked_at}");
+    assert!(looked_at > 40, "{looked_at}");
+    // The calls of Dart, beside functions of C.
+    let functions = functions();
+    let dart: Vec<_> = rows.iter().filter(|row| row.len() == 4 && row[1].contains("_hmsSessionStore")).collect();
+    assert_eq!(dart.len(), 5);
+    for row in dart {
+        let name = row[2].trim().trim_matches('`');
+        assert!(functions.contains(name), "C has no {name}, which the page names");
+    }
     let originals = rows.iter().filter(|row| row.len() == 5 && row[1].contains('`'));
     for row in originals {
         for (cell, text, whose) in [(2, &kotlin, "Kotlin"), (3, &swift, "Swift")] {
