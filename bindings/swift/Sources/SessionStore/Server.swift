@@ -70,6 +70,7 @@ public struct ServerOptions: Sendable {
     /// either.
     public var fsync = false
 
+    /// Every option has its default.
     public init() {}
 
     fileprivate func use<R>(_ body: (UnsafePointer<sessionstore_server_options>) throws -> R) throws -> R {
@@ -123,6 +124,7 @@ public final class Server: Sendable {
         public let rooms: UInt64
         /// Peers, those in their grace period included.
         public let peers: UInt64
+        /// Connections of clients.
         public let connections: UInt64
     }
 
