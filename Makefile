@@ -8,7 +8,7 @@
 # make performance   how cost grows and where the time goes, for docs/performance.md
 # make audit, make advisories   licences, sources and known faults of the dependencies; the copy of those that tests look into
 # make conformance   the server's WebSocket against the Autobahn|Testsuite; as root on Debian, makes a tree for Python 2.7
-# make swift-everyone, make swift-docs   the Swift peer of the test of all languages; the reference in build/swift/docs
+# make swift-everyone, make swift-docs   the Swift peer of the test of all languages; the references in build/swift/docs
 # make install, make uninstall   PREFIX=/usr/local DESTDIR=; docs/install.md
 # make dist, make deb   what users download: an archive, Debian packages
 # make abi-record, make size   ABI.md, docs/size.md

@@ -12,7 +12,7 @@ swift-everyone: test-tools
 	$(CARGO) build --lib --profile $(PROFILE)
 	sh bindings/swift/test.sh "$(CURDIR)/$(PROFILE_DIR)" everyone
 
-# The reference as DocC makes it, in build/swift/docs.
+# The references as DocC makes them, of each module in a directory of build/swift/docs.
 swift-docs: test-tools
 	$(CARGO) build --lib --profile $(PROFILE)
 	sh bindings/swift/test.sh "$(CURDIR)/$(PROFILE_DIR)" docs

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds and tests the Swift package in language modes 5 and 6, and the guide docs/swift.md, with the library in
+# Builds and tests the Swift package in language modes 5 and 6, and the Swift of the pages in docs, with the library in
 # DIRECTORY: test.sh DIRECTORY. `test.sh DIRECTORY everyone` only builds that program, `test.sh DIRECTORY docs` makes the
 # reference.
 set -eu
@@ -32,17 +32,22 @@ swift() {
         -Xswiftc -warnings-as-errors -Xlinker "-L$lib" -Xlinker -rpath -Xlinker "$lib" "$@"
 }
 
-# The reference; a link in a comment that leads nowhere fails it.
+# The reference of both modules; a link in a comment that leads nowhere fails it.
 reference() {
     rm -rf "$scratch/reference" "$scratch/docs"
-    mkdir -p "$scratch/reference/symbols"
-    sh mk/swift.sh swiftc -swift-version 6 -package-name sessionstore -module-name SessionStore -parse-as-library \
-        -I bindings/swift/Sources/CSessionStore -emit-module -o "$scratch/reference/SessionStore.swiftmodule" \
-        -emit-symbol-graph -emit-symbol-graph-dir "$scratch/reference/symbols" bindings/swift/Sources/SessionStore/*.swift
-    # It is beside the compiler, which need not be on the PATH of whoever has it.
-    sh mk/swift.sh sh -c 'exec "$(dirname "$(readlink -f "$(command -v swift)")")/docc" "$@"' docc convert \
-        --fallback-display-name SessionStore --fallback-bundle-identifier sessionstore \
-        --additional-symbol-graph-dir "$scratch/reference/symbols" --warnings-as-errors --output-path "$scratch/docs"
+    mkdir -p "$scratch/reference/symbols" "$scratch/docs"
+    for module in SessionStore SessionStoreCompatibility; do
+        mkdir -p "$scratch/reference/symbols/$module"
+        sh mk/swift.sh swiftc -swift-version 6 -package-name sessionstore -module-name "$module" -parse-as-library \
+            -I bindings/swift/Sources/CSessionStore -I "$scratch/reference" -emit-module \
+            -o "$scratch/reference/$module.swiftmodule" -emit-symbol-graph \
+            -emit-symbol-graph-dir "$scratch/reference/symbols/$module" "bindings/swift/Sources/$module"/*.swift
+        # It is beside the compiler, which need not be on the PATH of whoever has it.
+        sh mk/swift.sh sh -c 'exec "$(dirname "$(readlink -f "$(command -v swift)")")/docc" "$@"' docc convert \
+            --fallback-display-name "$module" --fallback-bundle-identifier sessionstore \
+            --additional-symbol-graph-dir "$scratch/reference/symbols/$module" --warnings-as-errors \
+            --output-path "$scratch/docs/$module"
+    done
 }
 
 case ${2:-test} in
@@ -86,7 +91,7 @@ for mode in 5 6; do
     swift test "$mode" --package-path bindings/swift
 done
 
-# The guide's program, as a package of its own.
+# The guide's program, as a package of its own, together with what the page for users of the original shows.
 guide=$scratch/guide
 rm -rf "$guide"
 mkdir -p "$guide"
@@ -104,7 +109,7 @@ awk -v guide="$guide" '
         next
     }
     writing { print >>file }
-' docs/swift.md
+' docs/swift.md docs/coming-from-the-original.md
 sed -i "s|path/to/sessionstore|$project|" "$guide/Package.swift"
 swift build 6 --package-path "$guide" -Xswiftc -swift-version -Xswiftc 6
 sh mk/swift.sh "$scratch/6/debug/Lobby" >"$guide/output.txt" || fail "the program of docs/swift.md failed."

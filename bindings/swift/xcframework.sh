@@ -21,7 +21,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 project=$(cd "$here/../.." && pwd)
 out=$project/build/xcframework
 features=client,server,tls,durable
-[ "${CLIENT_ONLY:-0}" = 0 ] || features=client,tls
+profile=release
+# Optimized for size; docs/size.md.
+[ "${CLIENT_ONLY:-0}" = 0 ] || { features=client,tls profile=phone; }
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$project/Cargo.toml" | head -n 1)
 # As in Package.swift.
 export MACOSX_DEPLOYMENT_TARGET=13.0 IPHONEOS_DEPLOYMENT_TARGET=16.0
@@ -34,9 +36,10 @@ framework() {
     libraries=
     for target in "$@"; do
         rustup target add "$target"
-        cargo build --manifest-path "$project/Cargo.toml" --release --lib --target "$target" \
-            --no-default-features --features "$features"
-        libraries="$libraries $project/target/$target/release/libsessionstore.dylib"
+        # One kind of library only: as a Rust library too it would not be optimized as a whole.
+        cargo rustc --manifest-path "$project/Cargo.toml" --locked --profile "$profile" --lib --crate-type cdylib \
+            --target-dir "$project/target/xcframework" --target "$target" --no-default-features --features "$features"
+        libraries="$libraries $project/target/xcframework/$target/$profile/libsessionstore.dylib"
     done
     bundle=$out/$name/CSessionStore.framework
     inside=$bundle

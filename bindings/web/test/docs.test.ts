@@ -1,4 +1,5 @@
-// The program of docs/web.md: its types are checked as it stands there, it is run, and what it prints is compared.
+// The program of docs/web.md: its types are checked as it stands there, it is run, and what it prints is compared. What the page
+// for users of the original shows compiles.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -10,24 +11,34 @@ import { test } from "node:test";
 import { chromium } from "playwright-core";
 import { BROWSER_ARGUMENTS, Room, SAFETY, inDirectory, read, write } from "./support.js";
 
+const blocksOf = (page: string): string[] => [...page.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map((found) => found[1]!);
+
+/** Makes a program of what a page has in blocks of TypeScript, and others of more pages, and checks their types. */
+function compiled(directory: string, page: string, ...more: string[]): string[] {
+  const blocks = blocksOf(page);
+  const own = resolve(".");
+  execFileSync("mkdir", ["-p", join(directory, "node_modules")]);
+  execFileSync("ln", ["-s", own, join(directory, "node_modules/sessionstore")]);
+  for (const name of ["ws", "@types"]) execFileSync("ln", ["-s", join(own, "node_modules", name), join(directory, "node_modules", name)]);
+  write(directory, "package.json", '{"type":"module"}');
+  write(directory, "page.ts", blocks.join("\n"));
+  const others = more.map((other, nth) => {
+    write(directory, `other-${nth}.ts`, blocksOf(other)[0]!);
+    return `other-${nth}.ts`;
+  });
+  const compilerOptions = { strict: true, module: "NodeNext", target: "ES2022", lib: ["ES2023", "DOM"], types: ["node"] };
+  write(directory, "tsconfig.json", JSON.stringify({ compilerOptions, files: ["page.ts", ...others] }));
+  const checked = spawnSync(join(own, "node_modules/.bin/tsc"), ["--project", directory], { encoding: "utf8" });
+  assert.equal(checked.status, 0, checked.stdout);
+  return blocks;
+}
+
 test("the program of docs/web.md does what the page says", () =>
   inDirectory((directory) =>
     Room.with([], async (room) => {
       const page = read("docs/web.md");
-      const blocks = [...page.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map((found) => found[1]);
       const prints = /^It prints:\n\n```text\n([\s\S]*?)^```$/m.exec(page)?.[1];
-      assert.ok(blocks.length === 4 && prints);
-      const own = resolve(".");
-      execFileSync("mkdir", ["-p", join(directory, "node_modules")]);
-      execFileSync("ln", ["-s", own, join(directory, "node_modules/sessionstore")]);
-      for (const name of ["ws", "@types"]) execFileSync("ln", ["-s", join(own, "node_modules", name), join(directory, "node_modules", name)]);
-      write(directory, "package.json", '{"type":"module"}');
-      write(directory, "page.ts", blocks.join("\n"));
-      write(directory, "readme.ts", /^```ts\n([\s\S]*?)^```$/m.exec(read("bindings/web/README.md"))![1]!);
-      const compilerOptions = { strict: true, module: "NodeNext", target: "ES2022", lib: ["ES2023", "DOM"], types: ["node"] };
-      write(directory, "tsconfig.json", JSON.stringify({ compilerOptions, files: ["page.ts", "readme.ts"] }));
-      const checked = spawnSync(join(own, "node_modules/.bin/tsc"), ["--project", directory], { encoding: "utf8" });
-      assert.equal(checked.status, 0, checked.stdout);
+      assert.ok(compiled(directory, page, read("bindings/web/README.md")).length === 4 && prints);
       const ran = spawnSync(process.execPath, ["page.js"], {
         cwd: directory,
         encoding: "utf8",
@@ -67,3 +78,6 @@ test("the shortest page of docs/web.md shows what is pinned", () =>
       web.close();
     }
   }));
+
+test("what docs/coming-from-the-original.md shows compiles", () =>
+  inDirectory(async (directory) => assert.equal(compiled(directory, read("docs/coming-from-the-original.md")).length, 1)));

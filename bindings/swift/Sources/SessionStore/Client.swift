@@ -60,6 +60,7 @@ public struct ClientOptions: Sendable {
     /// The private key of that certificate, a file in PEM, not encrypted.
     public var clientKeyFile: String?
 
+    /// What most clients say; everything else has its default.
     public init(url: String, room: String? = nil, name: String? = nil, token: String? = nil) {
         self.url = url
         self.room = room
@@ -299,6 +300,7 @@ public struct Updates: AsyncSequence, Sendable {
     public typealias Element = Update
     let mailbox = Mailbox<Update>(compact: newestUpdates)
 
+    /// Nothing was told yet.
     public init() {}
 
     public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(mailbox: mailbox) }

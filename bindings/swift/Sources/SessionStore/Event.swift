@@ -23,6 +23,7 @@ public struct Event: Sendable {
 
     /// Who made a change, known also after that peer has left.
     public struct Author: Sendable, Hashable {
+        /// The id of the peer that wrote.
         public let peerID: String
         /// The user id from the peer's token; empty if it has none.
         public let userID: String
@@ -49,6 +50,7 @@ public struct Event: Sendable {
         snapshotHere = event.snapshotHere || older.isSnapshot
     }
 
+    /// The key whose state this is.
     public var key: String { handle.use { event in text { sessionstore_event_key(event, $0) } } }
 
     /// The value; `null` when the key is absent.
@@ -111,6 +113,7 @@ extension Event: CustomStringConvertible {
 public struct Snapshot: Sendable {
     /// The revision of the store at which the keys had these states.
     public let revision: UInt64
+    /// The states, in the order asked for.
     public let events: [Event]
 
     init(borrowing list: OpaquePointer) {

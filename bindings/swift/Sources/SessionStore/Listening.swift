@@ -22,6 +22,7 @@ public struct KeySelector: Sendable, Hashable, ExpressibleByArrayLiteral {
         self.init(keys: [])
     }
 
+    /// All that is given, together.
     public init(keys: [String] = [], prefixes: [String] = [], all: Bool = false) {
         self.keys = keys
         self.prefixes = prefixes

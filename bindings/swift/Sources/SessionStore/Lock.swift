@@ -15,6 +15,7 @@ public final class Lock: Sendable {
         self.ended = ended
     }
 
+    /// The name it was taken by.
     public var name: String { handle.use { lock in text { sessionstore_lock_name(lock, $0) } } }
 
     /// The fencing token of this grant: larger than that of every grant before it in the session. Who guards something outside

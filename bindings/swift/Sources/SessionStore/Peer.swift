@@ -18,6 +18,7 @@ public struct Peer: Sendable, Identifiable {
     /// The peer's name; empty if it gave none.
     public var name: String { handle.use { peer in text { sessionstore_peer_name(peer, $0) } } }
 
+    /// Its role, which rules go by.
     public var role: String { handle.use { peer in text { sessionstore_peer_role(peer, $0) } } }
 
     /// The peer's metadata, any text.

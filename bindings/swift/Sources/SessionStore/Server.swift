@@ -88,6 +88,7 @@ public struct ServerOptions: Sendable {
     /// Whether the server counts what it does and answers `GET /metrics` at its port, in Prometheus' text format.
     public var metrics = false
 
+    /// Every option has its default.
     public init() {}
 
     fileprivate func use<R>(_ body: (UnsafePointer<sessionstore_server_options>) throws -> R) throws -> R {
@@ -149,6 +150,7 @@ public final class Server: Sendable {
         public let rooms: UInt64
         /// Peers, those in their grace period included.
         public let peers: UInt64
+        /// Connections of clients.
         public let connections: UInt64
     }
 

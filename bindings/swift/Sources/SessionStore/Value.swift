@@ -25,8 +25,11 @@ public struct Value: Sendable {
         case integer = 2
         /// Any other number.
         case number = 3
+        /// A text.
         case string = 4
+        /// An array.
         case array = 5
+        /// An object.
         case object = 6
     }
 
@@ -115,6 +118,7 @@ public struct Value: Sendable {
     /// `null`: the key is absent, or goes.
     public static let null = Value(joining: "null")
 
+    /// What kind of JSON it is.
     public var kind: Kind { handle.use { Kind(rawValue: sessionstore_value_kind($0)) } ?? .null }
 
     /// A reference of its own, to be given away.

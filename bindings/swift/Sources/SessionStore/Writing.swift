@@ -68,6 +68,7 @@ public struct WriteOptions: Sendable {
     /// A lock whose grant must hold; otherwise ``SessionStoreError/Code/lockLost``.
     public var lock: Lock?
 
+    /// What is nil has its default.
     public init(ifVersion: UInt64? = nil, expiry: Expiry? = nil, bound: Bool? = nil, lock: Lock? = nil) {
         self.ifVersion = ifVersion
         self.expiry = expiry
@@ -142,6 +143,7 @@ public struct WriteOptions: Sendable {
 public struct Transaction: Sendable {
     private var steps: [@Sendable (OpaquePointer) throws -> Void] = []
 
+    /// Nothing is checked or written yet.
     public init() {}
 
     /// The key has this version; 0: it is absent.

@@ -18,9 +18,12 @@ extension HMSUpdateListener {
 }
 
 extension Client {
-    /// Opens a client that tells a delegate, as the hosted original's `join` does. The delegate is not held.
+    /// Opens a client that tells a delegate, as the hosted original's `join` does.
     ///
-    /// - Parameter queue: On which everything of this store is told: the delegate, completions, observers.
+    /// - Parameters:
+    ///   - options: How and where to join.
+    ///   - delegate: Is told, and not held.
+    ///   - queue: On which everything of this store is told: the delegate, completions, observers.
     public convenience init(
         _ options: ClientOptions, delegate: any HMSUpdateListener, queue: DispatchQueue = .main
     ) throws {
@@ -65,7 +68,11 @@ public final class HMSSessionStore: Sendable {
     public let store: Store
     private let queue: DispatchQueue
 
-    /// - Parameter queue: On which everything is told.
+    /// The names of the original for a store.
+    ///
+    /// - Parameters:
+    ///   - store: The store behind it.
+    ///   - queue: On which everything is told.
     public init(_ store: Store, queue: DispatchQueue = .main) {
         self.store = store
         self.queue = queue
@@ -73,7 +80,7 @@ public final class HMSSessionStore: Sendable {
 
     /// Sets a key; nil and `NSNull` remove it. The completion is given the latest value, or what went wrong.
     ///
-    /// What is no JSON fails with ``SessionStoreError/Code/invalidJSON``.
+    /// What is no JSON fails with `SessionStoreError.Code.invalidJSON`.
     public func set(_ object: Any?, forKey key: String, completion: (@Sendable (Any?, (any Error)?) -> Void)? = nil) {
         store.set(key, to: Result { try Value(any: object) }, then: telling(completion))
     }
@@ -83,22 +90,19 @@ public final class HMSSessionStore: Sendable {
         store.get(key, then: telling(completion))
     }
 
-    /// Tells the current value of each key, nil when it is absent, and then each change. The completion is given what
-    /// ``removeObserver(_:)`` takes, after the current values, or what went wrong.
+    /// Tells the current value of each key, nil when it is absent, and then each change. The completion is called once: after the
+    /// current values, with what ``removeObserver(_:)`` takes, or with what went wrong.
     ///
     /// Until it is removed, or the client is closed, an observer is there, whoever holds it.
     public func observeChanges(
         forKeys keys: [String], changeObserver: @escaping @Sendable (String, Any?) -> Void,
         completion: (@Sendable ((any NSObjectProtocol)?, (any Error)?) -> Void)? = nil
     ) {
-        let observer = Observer()
+        let observer = Observer { [queue] observer, error in queue.async { completion?(observer, error) } }
         do {
             let subscription = try store.listen(
                 to: KeySelector(keys: keys),
-                onEnd: { [queue] refused in
-                    guard let refused else { return }
-                    queue.async { completion?(nil, refused) }
-                },
+                onEnd: { observer.end($0 ?? SessionStoreError(.closed)) },
                 { [queue] change in
                     switch change {
                     case .event(let event):
@@ -106,13 +110,12 @@ public final class HMSSessionStore: Sendable {
                             guard !observer.isRemoved else { return }
                             changeObserver(event.key, event.value.any)
                         }
-                    case .snapshotEnd:
-                        queue.async { completion?(observer, nil) }
+                    case .snapshotEnd: observer.answer()
                     }
                 })
             observer.keep(subscription)
         } catch {
-            queue.async { completion?(nil, error) }
+            observer.answer(error)
         }
     }
 
@@ -141,13 +144,44 @@ public final class HMSSessionStore: Sendable {
 /// `@unchecked Sendable`: everything that changes is behind the lock.
 private final class Observer: NSObject, @unchecked Sendable {
     private let lock = NSLock()
+    /// Hears whether it observes, once.
+    private var completion: (@Sendable (Observer?, (any Error)?) -> Void)?
     private var subscription: Subscription?
+    private var isKept = false
     private var removed = false
+    private var ended: (any Error)?
+
+    init(_ completion: @escaping @Sendable (Observer?, (any Error)?) -> Void) {
+        self.completion = completion
+    }
 
     var isRemoved: Bool { lock.withLock { removed } }
 
+    /// It was told all current values, or failed.
+    func answer(_ error: (any Error)? = nil) {
+        let completion = lock.withLock {
+            defer { self.completion = nil }
+            return self.completion
+        }
+        completion?(error == nil ? self : nil, error)
+    }
+
+    /// It is told nothing any more. Before it is kept this may be because the call fails, which knows better why.
+    func end(_ why: any Error) {
+        let isKept = lock.withLock {
+            ended = why
+            return self.isKept
+        }
+        if isKept { answer(why) }
+    }
+
     func keep(_ new: Subscription) {
-        lock.withLock { if !removed { subscription = new } }
+        let ended = lock.withLock {
+            isKept = true
+            if !removed { subscription = new }
+            return self.ended
+        }
+        if let ended { answer(ended) }
     }
 
     func remove() {
@@ -174,7 +208,7 @@ extension Value {
         }
     }
 
-    /// A value of a type that is not known. Throws ``SessionStoreError/Code/invalidJSON`` for what is no JSON.
+    /// A value of a type that is not known. Throws `SessionStoreError.Code.invalidJSON` for what is no JSON.
     public init(any object: Any?) throws {
         guard let object else {
             self = .null

@@ -3,6 +3,24 @@ import SessionStore
 import SessionStoreCompatibility
 import XCTest
 
+/// What a completion is told.
+private struct Told: @unchecked Sendable {
+    let value: Any?
+    let error: (any Error)?
+}
+
+/// Waits until a completion is told.
+private func ending(_ start: (@escaping @Sendable (Told) -> Void) -> Void) async throws -> Told {
+    let told = Shared<Told?>(nil)
+    let signal = Signal()
+    start { result in
+        told.change { $0 = result }
+        signal.raise()
+    }
+    try await signal.wait()
+    return told.value!
+}
+
 /// The calls under the original's names.
 final class CompatibilityTests: XCTestCase {
     private final class Meeting: HMSUpdateListener {
@@ -21,29 +39,12 @@ final class CompatibilityTests: XCTestCase {
         }
     }
 
-    /// What a completion is told.
-    private struct Told: @unchecked Sendable {
-        let value: Any?
-        let error: (any Error)?
-    }
-
     private func set(_ store: HMSSessionStore, _ object: Any?, _ key: String) async throws -> Told {
         try await ending { done in store.set(object, forKey: key) { done(Told(value: $0, error: $1)) } }
     }
 
     private func get(_ store: HMSSessionStore, _ key: String) async throws -> Told {
         try await ending { done in store.object(forKey: key) { done(Told(value: $0, error: $1)) } }
-    }
-
-    private func ending(_ start: (@escaping @Sendable (Told) -> Void) -> Void) async throws -> Told {
-        let told = Shared<Told?>(nil)
-        let signal = Signal()
-        start { result in
-            told.change { $0 = result }
-            signal.raise()
-        }
-        try await signal.wait()
-        return told.value!
     }
 
     private func join(
@@ -159,6 +160,46 @@ final class CompatibilityTests: XCTestCase {
             }
         }
         XCTAssertEqual((tooMany.error as? SessionStoreError)?.code, .tooManyListenedKeys)
+    }
+
+    func testACompletionIsToldOnce() async throws {
+        let server = try Server()
+        let meeting = Meeting()
+        var client: Client?
+        let store: HMSSessionStore
+        (client, store) = try await join(server, meeting, queue: DispatchQueue(label: "test"))
+        let told = Shared<[Told]>([])
+        let completed = Signal()
+        let observe = { key in
+            store.observeChanges(forKeys: [key]) { _, _ in } completion: { observer, error in
+                let one = Told(value: observer, error: error)
+                told.change { $0.append(one) }
+                completed.raise()
+            }
+        }
+        observe("spotlight")
+        try await completed.wait()
+        XCTAssertEqual(told.value.map { $0.error == nil }, [true])
+
+        // Refused later, it is not told again; who comes then is refused.
+        try server.setRules("[[rule]]\nroles = [\"*\"]\nkeys = [\"pinned\"]\nallow = [\"read\"]\n")
+        try await within {
+            while try await ending({ done in
+                store.observeChanges(forKeys: ["spotlight"]) { _, _ in } completion: { done(Told(value: $0, error: $1)) }
+            }).error == nil {}
+        }
+        _ = try await get(store, "pinned")
+        XCTAssertEqual(told.value.count, 1)
+        try server.setRules(nil)
+
+        // D6: nobody answers any more, and the client goes.
+        try await server.stopped()
+        observe("other")
+        withExtendedLifetime(client) {}
+        client = nil
+        try await completed.wait()
+        XCTAssertEqual(told.value.count, 2)
+        XCTAssertEqual((told.value.last?.error as? SessionStoreError)?.code, .closed)
     }
 
     func testTheDelegateHearsErrorsAndIsNotHeld() async throws {

@@ -87,6 +87,32 @@ final class CompletenessTests: XCTestCase {
         for flag in flags { XCTAssertTrue(code.contains(flag), "\(flag) is not used") }
     }
 
+    /// What is public has a sentence. What a protocol of Swift's asks for has that of the protocol.
+    func testEverythingPublicIsDocumented() throws {
+        let asked = [
+            "typealias Element", "func makeAsyncIterator", "struct AsyncIterator", "func next", "Literal ", "nilLiteral",
+            "from decoder", "to encoder", "static func ==", "into hasher", "var description", "var errorDescription",
+            "func on(error: any Error) {}",
+        ]
+        var count = 0
+        for module in ["SessionStore", "SessionStoreCompatibility"] {
+            let sources = tree.appendingPathComponent("bindings/swift/Sources/\(module)")
+            for file in try FileManager.default.contentsOfDirectory(at: sources, includingPropertiesForKeys: nil) {
+                var documented = false
+                for line in try String(contentsOf: file, encoding: .utf8).split(separator: "\n") {
+                    let line = line.drop { $0 == " " }
+                    let isCase = line.hasPrefix("case ") && line.dropFirst(5).first?.isLetter == true && !line.contains(":")
+                    if line.hasPrefix("public ") || isCase, !asked.contains(where: { line.contains($0) }) {
+                        XCTAssertTrue(documented, "\(file.lastPathComponent): \(line)")
+                        count += 1
+                    }
+                    if !line.hasPrefix("@") { documented = line.hasPrefix("///") }
+                }
+            }
+        }
+        XCTAssertGreaterThan(count, 200)
+    }
+
     func testTheLanguageMode() {
         #if swift(>=6)
         let mode = "6"
