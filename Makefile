@@ -16,6 +16,7 @@
 # make test-kotlin, make kotlin-reference   the Kotlin wrapper; its reference, by Dokka
 # make web, make test-web   the TypeScript client, in bindings/web/dist; its tests, in Node and in Chromium
 # make demo-web   a page where browsers share a room; DEMO_ADDRESS=0.0.0.0 lets colleagues in
+# make openapi, make test-http-api   docs/openapi.json; whether the server keeps to it
 # make test-everyone   a peer of each language in one room
 # make test-original   the hosted original's web client, unmodified, in Chromium
 
@@ -33,5 +34,6 @@ include mk/performance.mk
 include mk/audit.mk
 include mk/swift.mk
 include mk/web.mk
+include mk/http-api.mk
 include mk/everyone.mk
 include mk/original.mk

@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 5
 .PHONY: fuzz header native-static-libs history faults test-simulation simulation test-kills kills soak miri
 
 # In the order in which it is cheapest to fail; each part can be run alone.
-test: test-tools test-rust test-otel test-network test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-everyone test-original test-asan test-thread-sanitizer test-valgrind test-abi test-install test-dist test-deb test-docker test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
+test: test-tools test-rust test-otel test-network test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-http-api test-everyone test-original test-asan test-thread-sanitizer test-valgrind test-abi test-install test-dist test-deb test-docker test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
