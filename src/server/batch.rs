@@ -177,7 +177,10 @@ impl Batch {
         if filter.passes_nothing() {
             return 0;
         }
-        // As a rule nobody has to walk through the frames.
+        // As a rule all is about one key, or nobody has to walk through the frames.
+        if from == 0 && self.topics.len() == 1 && self.first_news.is_none() {
+            return if filter.passes(Audience::Topic(0)) { self.changes } else { 0 };
+        }
         if from == 0 && filter.passes_all_of(self) {
             return self.changes;
         }
