@@ -17,7 +17,7 @@ test: test-tools test-rust test-otel test-network test-docs test-c test-cpp test
 
 # Programs the tests need, by Debian package.
 test-tools:
-	@missing=; for tool in gcc:gcc g++:g++ cmake:cmake make:make valgrind:valgrind readelf:binutils ip:iproute2 openssl:openssl; do \
+	@missing=; for tool in gcc:gcc g++:g++ cmake:cmake make:make valgrind:valgrind readelf:binutils ip:iproute2 openssl:openssl curl:curl; do \
 	    command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
 	[ -e /usr/include/jansson.h ] || missing="$$missing libjansson-dev"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \

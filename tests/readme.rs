@@ -206,3 +206,30 @@ fn the_settings_of_the_manual_are_those_of_the_program() {
     let server = Serving::command(serve);
     assert_eq!(server.run(&["get", "a"]).code(), 4, "it asks for a token");
 }
+
+#[test]
+fn the_requests_of_the_page_about_the_http_api_are_answered_as_it_says() {
+    let page = include_str!("../docs/http-api.md");
+    let script = page.split("\n```sh\n").nth(2).and_then(|block| block.split("\n```").next()).expect("the second block");
+    let secret = ("SSTORE_API_SECRET", "a secret of the test");
+    let mut serve = sstore(&["serve", "--port", "0"]);
+    serve.env(secret.0, secret.1);
+    let server = Serving::command(serve);
+    let here = script.replace("http://127.0.0.1:7350", &server.url.replace("ws://", "http://"));
+    let bin = Path::new(env!("CARGO_BIN_EXE_sstore")).parent().expect("a directory");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-euc").arg(here).env(secret.0, secret.1).env("PATH", path);
+    let ended = run(shell);
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    let answers: Vec<serde_json::Value> = serde_json::Deserializer::from_str(&ended.stdout)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    let [prepared, set, keys, transacted] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((&prepared["room"], &prepared["keys"]), (&"lobby".into(), &1.into()), "{prepared}");
+    assert_eq!(set["data"], "peer-1", "{set}");
+    assert_eq!(keys["keys"].as_array().map(Vec::len), Some(2), "{keys}");
+    assert_eq!((&transacted["revision"], &transacted["states"][0]["data"]), (&3.into(), &1.into()), "{transacted}");
+    assert_eq!(server.run(&["get", "--room", "lobby", "votes"]).code(), 5, "the room was closed");
+}
