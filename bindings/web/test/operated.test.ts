@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Author, PeerChange, SessionStoreError } from "sessionstore";
-import { Channel, Room, Watch, failure, inDirectory, runSstore, within, write } from "./support.js";
+import { Channel, Room, Watch, failure, inDirectory, runSstore, until, within, write } from "./support.js";
 
 /** What an operator with a token asks of the API, below `/v1/rooms/room`. Gives the body of the answer. */
 type Ask = (method: string, path: string, body?: object) => Promise<any>;
@@ -103,7 +103,8 @@ for (const [who, path, name, isForAll] of ends) {
       assert.equal((await failure(ada.store.set("k", 1))).name, "CLOSED");
 
       if (isForAll) {
-        assert.equal((await failure(bob.join())).name, name);
+        await until(bob, "closed");
+        assert.equal(bob.error?.name, name);
       } else {
         const left = await seen.take();
         assert.deepEqual([left.type, left.peer.id, bob.state], ["left", "ada", "connected"]);
