@@ -1122,14 +1122,15 @@ int32_t sessionstore_event_cause(const sessionstore_event *event);
 // When the key goes by itself: server time in milliseconds since 1970-01-01 UTC; 0 for never.
 uint64_t sessionstore_event_expires_at(const sessionstore_event *event);
 
-// The id of the peer that made the change; `""` when the version is 0, or the key expired. Known also after that peer
-// has left. Lives as long as the event. `len_out` may be NULL.
+// The id of the peer that made the change; `""` when the version is 0, or the key expired, and when an operator made it,
+// who is no peer but has a user id. Known also after that peer has left. Lives as long as the event. `len_out` may be NULL.
 const char *sessionstore_event_author_peer_id(const sessionstore_event *event,
                                               size_t *len_out);
 
-// The user id of the peer that made the change, from its token; `""` if it has none. Lives as long
+// The user id of the peer or operator that made the change, from its token; `""` if it has none. Lives as long
 // as the event. `len_out` may be NULL.
-const char *sessionstore_event_author_user_id(const sessionstore_event *event, size_t *len_out);
+const char *sessionstore_event_author_user_id(const sessionstore_event *event,
+                                              size_t *len_out);
 
 // The name the author had when it made the change. Lives as long as the event. `len_out` may be
 // NULL.

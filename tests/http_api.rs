@@ -10,7 +10,9 @@ use common::*;
 use jsonwebtoken::{encode, EncodingKey, Header};
 use serde_json::{json, Value};
 use sessionstore::core::limits::Limits;
-use sessionstore::{ClientOptions, ConnectionState, Error, ErrorCode, Server, ServerOptions, UpdateListener};
+use sessionstore::{
+    Author, ClientOptions, ConnectionState, Error, ErrorCode, KeyChange, Server, ServerOptions, UpdateListener,
+};
 
 const SECRET: &str = "an API secret for tests";
 
@@ -221,6 +223,43 @@ fn what_is_written_here_reaches_everybody() {
     let versions: Vec<_> =
         (0..3).map(|_| ann.expect("on-metadata-change")["values"][0]["change_version"].clone()).collect();
     assert_eq!(versions, [2, 3, 4]);
+}
+
+#[test]
+fn a_client_knows_one_operator_from_another_though_none_is_a_peer() {
+    let server = serve();
+    let mut options = ClientOptions::new(server.url(), "r");
+    options.peer_id = "ann".into();
+    let client = sessionstore::Client::open(options, ()).expect("opened");
+    let store = client.join_wait(PATIENCE).expect("joined");
+    let (tell, told) = std::sync::mpsc::channel();
+    let listener = move |change: KeyChange<'_>| {
+        if let KeyChange::Event(event) = change {
+            tell.send(event.change.clone()).expect("the test waits");
+        }
+    };
+    let _subscription = store.listen(&["pinned"], listener).expect("listens");
+    assert_eq!(told.recv_timeout(PATIENCE).expect("the current value").author, None);
+    for (claims, user_id, name) in [
+        (json!({"sub": "u-op", "name": "Olga"}), "u-op", "Olga"),
+        (json!({"sub": "u-op"}), "u-op", ""),
+        (json!({}), "api", ""),
+        // Without peer, user and name it would be nobody.
+        (json!({"sub": ""}), "api", ""),
+        (json!({"sub": "u-op", "name": "Olga"}), "u-op", "Olga"),
+    ] {
+        let mut all = json!({"scope": "write"});
+        all.as_object_mut().expect("claims").extend(claims.as_object().expect("claims").clone());
+        let operator = Operator { server: &server, token: token(all) };
+        assert_eq!(operator.ask("PUT", "/v1/rooms/r/keys/pinned", Some(json!({"data": 1}))).0, 200);
+        let change = told.recv_timeout(PATIENCE).expect("the change");
+        let expected = Author { peer_id: "".into(), user_id: user_id.into(), name: name.into() };
+        assert_eq!(change.author.as_deref(), Some(&expected));
+        let got = store.get("pinned").wait(PATIENCE).expect("got");
+        assert_eq!(got.author.as_deref(), Some(&expected));
+        let cached = store.cached("pinned").expect("it is listened to");
+        assert_eq!(cached.author.as_deref(), Some(&expected));
+    }
 }
 
 #[test]

@@ -103,6 +103,8 @@ pub(super) fn event_line(event: &KeyEvent) -> String {
     let mut line = String::new();
     let author = match change.author.as_deref() {
         Some(author) if !author.name.is_empty() => &*author.name,
+        // An operator is no peer.
+        Some(author) if author.peer_id.is_empty() => &*author.user_id,
         Some(author) => &*author.peer_id,
         None => "-",
     };
@@ -190,6 +192,17 @@ mod tests {
         assert_eq!(line, "2023-11-14T22:13:20.123Z     v7  Ana  spotlight = \"peer-1\"");
         let line = plain(&KeyEvent { replaced: 2, ..event("null", 0) });
         assert_eq!(line, "-                             -  -  spotlight = null  (2 older missed)");
+    }
+
+    #[test]
+    fn an_author_without_a_name_is_shown_by_an_id() {
+        let by = |peer_id: &str| {
+            let author = Author { peer_id: peer_id.into(), user_id: "u".into(), name: "".into() };
+            let change = Change { author: Some(Arc::new(author)), ..Change::absent("spotlight".into()) };
+            plain(&KeyEvent { change: Arc::new(change), replaced: 0, snapshot: false })
+        };
+        assert!(by("p-1").contains("  p-1  spotlight"), "{}", by("p-1"));
+        assert!(by("").contains("  u  spotlight"), "an operator has a user id: {}", by(""));
     }
 
     #[test]

@@ -153,8 +153,8 @@ pub unsafe extern "C" fn sessionstore_event_expires_at(event: *const sessionstor
     getter(0, || unsafe { event.as_ref() }.map_or(0, |event| event.event.change.expires_at))
 }
 
-/// The id of the peer that made the change; `""` when the version is 0, or the key expired. Known also after that peer
-/// has left. Lives as long as the event. `len_out` may be NULL.
+/// The id of the peer that made the change; `""` when the version is 0, or the key expired, and when an operator made it,
+/// who is no peer but has a user id. Known also after that peer has left. Lives as long as the event. `len_out` may be NULL.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_event_author_peer_id(
     event: *const sessionstore_event,
@@ -164,7 +164,7 @@ pub unsafe extern "C" fn sessionstore_event_author_peer_id(
     unsafe { author_text(event, len_out, |texts| &texts.author_peer_id, |author| &author.peer_id) }
 }
 
-/// The user id of the peer that made the change, from its token; `""` if it has none. Lives as long
+/// The user id of the peer or operator that made the change, from its token; `""` if it has none. Lives as long
 /// as the event. `len_out` may be NULL.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_event_author_user_id(

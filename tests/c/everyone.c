@@ -24,6 +24,8 @@ static void hear(void *ctx, const sessionstore_event *event) {
     hearing *own = (hearing *)ctx;
     const char *name = sessionstore_event_key(event, NULL) + strlen(own->prefix);
     int index = 0;
+    const char *const author = sessionstore_event_author_name(event, NULL);
+    CHECK(strcmp(author, name) == 0, "%s was set by \"%s\"", sessionstore_event_key(event, NULL), author);
     own->look(name, sessionstore_event_value(event));
     harness_lock();
     while (index < own->count && strcmp(own->names[index], name) != 0) index++;

@@ -19,6 +19,7 @@ import { chromium } from 'playwright-core';
 
 const needed = name => process.env[name] ?? assert.fail(`${name} is not set; run this by \`make test-original\``);
 const SECRET = 'the secret of this test, and of nothing else';
+const API_SECRET = 'the API secret of this test, and of nothing else';
 /** For what must come, in milliseconds: nothing is measured against it. */
 const PATIENCE = 60_000;
 
@@ -472,5 +473,93 @@ test('a server with its data is stopped and started again, and the page goes on'
   await cora.hears('peer left ada {"mood":1}');
   await cora.leaves();
   await page.close();
+  assert.equal(await server.stop(), 0);
+});
+
+/** Somebody with a token for the HTTP API, who is no peer. Asks something about the room `r`, and gives the body of the answer. */
+function operator(server) {
+  const arguments_ = ['token', '--api', '--scope', 'manage,read,write', '--user', 'u-olga', '--name', 'Olga'];
+  const signed = execFileSync(needed('SSTORE'), arguments_, { env: { ...process.env, SSTORE_API_SECRET: API_SECRET }, encoding: 'utf8' }).trim();
+  return async (method, path, body) => {
+    const response = await fetch(new URL(`/v1/rooms/r${path}`, server.url.href.replace('ws:', 'http:')), {
+      method,
+      headers: { authorization: `Bearer ${signed}`, 'content-type': 'application/json' },
+      ...(body && { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(PATIENCE),
+    });
+    const text = await response.text();
+    assert.ok(response.ok, `${method} ${path}: ${response.status} ${text}`);
+    return text && JSON.parse(text);
+  };
+}
+
+test('an operator prepares the room, writes to it, removes a page and closes the room', { timeout: 4 * PATIENCE }, async () => {
+  const server = await serve('--port', '0', { environment: { SSTORE_API_SECRET: API_SECRET } });
+  const asks = operator(server);
+  const author = { user_id: 'u-olga', name: 'Olga' };
+  const [ada, ben] = [await openPage(), await openPage()];
+
+  // The first page finds what was there before it.
+  await asks('POST', '', { values: { pinned: 'Welcome', quiz: { open: false } } });
+  assert.equal(await ada.does('join', plain(server.port), token('r', 'u-ada', 'host'), 'ada', ''), null);
+  assert.equal(await ada.does('observe', ['pinned', 'quiz']), null);
+  await ada.until('value', ['pinned'], 'Welcome');
+  await ada.until('value', ['quiz'], { open: false });
+  assert.equal(await ben.does('join', plain(server.port), token('r', 'u-ben', 'guest'), 'ben', ''), null);
+  assert.equal(await ben.does('observe', ['pinned']), null);
+  await ben.until('value', ['pinned'], 'Welcome');
+  const cora = companion(`ws://localhost:${server.port}`, 'r');
+  await cora.hears('joined cora');
+
+  // What an operator writes reaches all, though no peer wrote it.
+  const written = await asks('PUT', '/keys/pinned', { data: { text: 'Back at three', by: 'the team' } });
+  assert.deepEqual([written.updated_by, written.author], ['', author]);
+  for (const page of [ada, ben]) await page.until('value', ['pinned'], { text: 'Back at three', by: 'the team' });
+  await cora.hears('change pinned {"text":"Back at three","by":"the team"}');
+  assert.equal(await ben.does('set', 'pinned', 'by ben'), null);
+  await ada.until('value', ['pinned'], 'by ben');
+  await asks('DELETE', '/keys/pinned');
+  for (const page of [ada, ben]) await page.until('value', ['pinned'], null);
+
+  // Who is removed is told why, and is out: nobody else is.
+  const everybody = [person('ada', 'host'), person('ben', 'guest'), person('cora', 'guest', '', '')];
+  for (const page of [ada, ben]) await page.until('peers', [], everybody);
+  const { peers } = await asks('GET', '/peers');
+  const { peer_id } = peers.find(peer => peer.name === 'ada');
+  await asks('DELETE', `/peers/${encodeURIComponent(peer_id)}?reason=be%20kind`);
+  // Of an operator, who is no peer, the SDK makes the same notification as of a room that ends; what it was is in it.
+  await ada.until('endings', [], [{ type: 'ROOM_ENDED', reason: 'be kind', roomEnded: false }]);
+  await ada.until('state', [], 'Disconnected');
+  await ada.until('peers', [], []);
+  await cora.hears('peer left ada');
+  await ben.until('peers', [], everybody.slice(1));
+  await ben.does('set', 'pinned', 'for those who are left');
+  await cora.hears('change pinned "for those who are left"');
+  assert.deepEqual((await asks('GET', '/peers')).peers.map(({ name }) => name).sort(), ['ben', 'cora']);
+  await cora.leaves();
+  await ben.until('peers', [], [person('ben', 'guest')]);
+
+  // A room that is closed is over for all who are in it, and its store is gone.
+  const { session_id } = await asks('GET', '');
+  await asks('DELETE', '?reason=it%20is%20late');
+  await ben.until('endings', [], [{ type: 'ROOM_ENDED', reason: 'it is late', roomEnded: true }]);
+  await ben.until('state', [], 'Disconnected');
+  // None of them tries to come back: each has had one connection, and no error.
+  for (const page of [ada, ben]) {
+    assert.deepEqual([page.sockets.length, await page.does('state'), await page.does('errors')], [1, 'Disconnected', []]);
+  }
+  // Both may join again, into another session.
+  for (const [page, name, role] of [[ada, 'ada', 'host'], [ben, 'ben', 'guest']]) {
+    assert.equal(await page.does('join', plain(server.port), token('r', `u-${name}`, role), name, ''), null);
+    assert.equal(await page.does('observe', ['pinned']), null);
+    await page.until('value', ['pinned'], null);
+  }
+  for (const page of [ada, ben]) await page.until('peers', [], [person('ada', 'host'), person('ben', 'guest')]);
+  assert.notEqual((await asks('GET', '')).session_id, session_id);
+  for (const page of [ada, ben]) {
+    assert.equal(page.sockets.length, 2);
+    assert.equal(await page.does('leave'), null);
+    await page.close();
+  }
   assert.equal(await server.stop(), 0);
 });

@@ -22,8 +22,10 @@ hms.triggerOnSubscribe();
 
 window.heard = [];
 window.errors = [];
+window.endings = [];
 hms.getNotifications().onNotification(({ type, data }) => {
   if (type === 'ERROR') window.errors.push({ code: data.code, message: data.message });
+  if (type === 'ROOM_ENDED' || type === 'REMOVED_FROM_ROOM') window.endings.push({ type, reason: data.reason, roomEnded: data.roomEnded });
 });
 
 const plainError = error => ({ code: error.code, message: error.message });
@@ -51,6 +53,8 @@ window.peer = {
   value: key => store.getState(selectSessionStore(key)) ?? null,
   changeMetadata: data => tried(actions.changeMetadata(data)),
   changeName: name => tried(actions.changeName(name)),
+  endings: () => window.endings,
+  errors: () => window.errors,
   isConnected: () => store.getState(selectIsConnectedToRoom) === true,
   state: () => store.getState(selectRoomState),
   peers: () =>

@@ -612,7 +612,7 @@ public:
         const std::uint64_t time = sessionstore_event_expires_at(handle_.get());
         return time == 0 ? std::nullopt : std::optional<time_point>(detail::time_of(time));
     }
-    /** Who wrote it, as it was then; empty for nobody. */
+    /** Who wrote it, as it was then; empty for nobody, and for an operator, who is no peer but has a user id. */
     std::string_view author_peer_id() const noexcept { return text(sessionstore_event_author_peer_id); }
     /** The user id of who wrote it. */
     std::string_view author_user_id() const noexcept { return text(sessionstore_event_author_user_id); }

@@ -23,17 +23,18 @@ sessionstore::milliseconds left() {
 // Who has set a key with a prefix, each as it should.
 class hearing {
 public:
-    void add(std::string_view key, const json& shown, const json& expected) {
+    void add(const sessionstore::state& now, std::string_view name, const json& expected) {
         const std::lock_guard<std::mutex> guard(mutex_);
         // As texts, for 2^53 + 1 is equal to the nearest double as a number.
-        if (shown.dump() != expected.dump()) wrong_ = std::string(key);
-        names_.insert(std::string(key));
+        const bool right = now.as<json>().value().dump() == expected.dump() && now.author_name() == name;
+        if (!right) wrong_ = std::string(now.key());
+        names_.insert(std::string(now.key()));
         changed_.notify_all();
     }
     void wait(std::size_t count) {
         std::unique_lock<std::mutex> guard(mutex_);
         const bool all = changed_.wait_until(guard, until, [&] { return names_.size() >= count || !wrong_.empty(); });
-        if (!wrong_.empty()) throw std::runtime_error(wrong_ + " shows something else");
+        if (!wrong_.empty()) throw std::runtime_error(wrong_ + " shows something else, or of somebody else");
         if (!all) throw std::runtime_error("not all were heard");
     }
 
@@ -69,10 +70,11 @@ int main(int argc, char** argv) try {
     const auto client = sessionstore::client::open(options).value();
     const auto store = client.join_wait(left()).value();
     const auto listen_here = store.listen(sessionstore::selector::prefix("here/"), [&](const sessionstore::state& now) {
-        here.add(now.key(), now.as<json>().value(), shown(now.key().substr(5)));
+        const auto from = now.key().substr(std::string_view("here/").size());
+        here.add(now, from, shown(from));
     }).value();
     const auto listen_heard = store.listen(sessionstore::selector::prefix("heard/"), [&](const sessionstore::state& now) {
-        heard.add(now.key(), now.as<json>().value(), count);
+        heard.add(now, now.key().substr(std::string_view("heard/").size()), count);
     }).value();
     store.set("here/" + name, shown(name)).wait(left()).value();
     here.wait(static_cast<std::size_t>(count));

@@ -38,7 +38,7 @@ export interface Selector {
 
 /** Who made a change, as they were when they made it. */
 export interface Author {
-  /** The id of the peer. */
+  /** The id of the peer; empty for an operator, who writes by the HTTP API and is no peer. */
   readonly peerId: string;
   /** The user id from its token; empty if it had none. */
   readonly userId: string;
@@ -185,7 +185,8 @@ export const readState = ({ key, data, changeVersion, updatedBy, author, updated
     updatedAt,
     cause: reason === "expired" ? reason : reason === "peer-left" ? "peer_left" : "written",
     expiresAt,
-    author: updatedBy && { peerId: updatedBy, userId: "", name: "", ...author },
+    // An operator has no peer, and an empty id is no reason to be nobody.
+    author: updatedBy == null ? undefined : { peerId: updatedBy, userId: "", name: "", ...author },
     replaced,
   });
 };

@@ -13,9 +13,11 @@ async function everyone(signal) {
   const store = await client.join({ signal });
   await store.set(`here/${name}`, { from: name, n: 9007199254740993n, on: true });
   const heard = new Set();
-  for await (const { key, value } of store.states({ prefixes: ["here/"] }, { signal })) {
+  for await (const { key, value, author } of store.states({ prefixes: ["here/"] }, { signal })) {
     if (value === null) continue;
-    assert.deepEqual({ ...value }, { from: key.slice("here/".length), n: 9007199254740993n, on: true });
+    const from = key.slice("here/".length);
+    assert.deepEqual({ ...value }, { from, n: 9007199254740993n, on: true });
+    assert.equal(author?.name, from, key);
     heard.add(key);
     if (heard.size === count) break;
   }

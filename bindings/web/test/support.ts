@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
@@ -73,6 +73,11 @@ export async function failure(promise: Promise<unknown>): Promise<SessionStoreEr
   return assert.fail("it succeeded");
 }
 
+const PROGRAM = process.env.SSTORE ?? join(repository, "target/debug/sstore");
+
+/** What `sstore` prints. */
+export const runSstore = (...settings: string[]): string => execFileSync(PROGRAM, settings, { encoding: "utf8" });
+
 /** `sstore serve` on a port that the system picks. */
 export class Server {
   private process: ChildProcess | undefined;
@@ -92,8 +97,7 @@ export class Server {
 
   /** Starts it, or starts it again on the port that it had. */
   async run(): Promise<void> {
-    const program = process.env.SSTORE ?? join(repository, "target/debug/sstore");
-    const child = spawn(program, ["serve", "--address", "127.0.0.1", "--port", String(this.port), ...this.settings], {
+    const child = spawn(PROGRAM, ["serve", "--address", "127.0.0.1", "--port", String(this.port), ...this.settings], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.process = child;

@@ -53,9 +53,9 @@ pub type Time = u64;
 /// Who wrote a change, captured when it was written.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Author {
-    /// The writing peer's id.
+    /// The writing peer's id; empty for an operator, who is no peer.
     pub peer_id: Arc<str>,
-    /// The user id from its token; empty when the server is open.
+    /// The user id from its token; empty for a peer of an open server, never for an operator.
     pub user_id: Arc<str>,
     /// The name it had.
     pub name: Arc<str>,

@@ -95,7 +95,9 @@ impl FromRequestParts<Arc<Context>> for Caller {
         let token = header.and_then(bearer);
         let token = token.ok_or_else(|| Error::new(ErrorCode::Unauthorized, "there is no token in Authorization"))?;
         let claims: Claims = context.verifier.verify_as(token, "the token lacks one of the claims scope, exp")?;
-        let (user_id, name) = (claims.sub.unwrap_or_else(|| "api".into()), claims.name.unwrap_or_default());
+        // Clients know from it that somebody is the author, though no peer.
+        let user_id = claims.sub.filter(|sub| !sub.is_empty()).unwrap_or_else(|| "api".into());
+        let name = claims.name.unwrap_or_default();
         names::check_user_id(&user_id)?;
         names::check_peer_name(&name)?;
         claims.role.as_deref().map_or(Ok(()), names::check_role)?;

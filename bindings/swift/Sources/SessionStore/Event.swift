@@ -85,14 +85,16 @@ public struct Event: Sendable {
     /// When the key goes by itself, by the server's clock; nil for never.
     public var expiresAt: Date? { date(handle.use(sessionstore_event_expires_at)) }
 
-    /// Who made the change; nil when the version is 0, or the key expired.
+    /// Who made the change; nil when the version is 0, or the key expired. The peer id of an operator, who writes by the
+    /// server's HTTP API, is empty.
     public var author: Author? {
         handle.use { event in
-            let peerID = text { sessionstore_event_author_peer_id(event, $0) }
-            guard !peerID.isEmpty else { return nil }
-            return Author(
-                peerID: peerID, userID: text { sessionstore_event_author_user_id(event, $0) },
+            let author = Author(
+                peerID: text { sessionstore_event_author_peer_id(event, $0) },
+                userID: text { sessionstore_event_author_user_id(event, $0) },
                 name: text { sessionstore_event_author_name(event, $0) })
+            // An operator has no peer, but a user id.
+            return author == Author(peerID: "", userID: "", name: "") ? nil : author
         }
     }
 

@@ -29,6 +29,9 @@ func everyone(url: String, room: String, name: String, count: Int) async throws 
         guard members == ["from": Value(from), "n": 9_007_199_254_740_993, "on": true] else {
             throw Failure(description: "\(event.key) is not what \(from) should have set.")
         }
+        guard event.author?.name == from else {
+            throw Failure(description: "\(event.key) is of \(event.author?.name ?? "nobody").")
+        }
         heard.insert(from)
         if heard.count == count { break }
     }

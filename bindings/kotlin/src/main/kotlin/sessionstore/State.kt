@@ -83,7 +83,7 @@ public enum class Cause {
 /**
  * Who made a change, as they were when they made it: known also after they have left.
  *
- * @property peerId the id of the peer
+ * @property peerId the id of the peer; empty for an operator, who writes by the server's HTTP API and is no peer
  * @property userId the user id from its token; empty if it had none
  * @property name its name
  */

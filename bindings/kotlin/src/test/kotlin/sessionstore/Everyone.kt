@@ -39,6 +39,7 @@ private suspend fun everyone(url: String, room: String, me: String, count: Int) 
                 check(members == setOf("from", "n", "on") && here == Here(state.key.removePrefix("here/"), 9007199254740993, true)) {
                     "${state.key} holds something else than it should"
                 }
+                check(state.author?.name == here.from) { "${state.key} is of ${state.author?.name}" }
                 heard.add(here.from)
             }
             heard.size == count

@@ -74,9 +74,16 @@ internal inline fun text(get: (SizeTByReference) -> Pointer): String {
 
 internal fun lengthOut(): SizeTByReference = lengths.get()
 
+/** How C shows that nobody made a change. An operator has no peer, but a user id. */
+private val NOBODY = Author("", "", "")
+
 /** Copies a borrowed event. */
 internal fun stateOf(event: Pointer): State {
-    val author = text { C.sessionstore_event_author_peer_id(event, it) }
+    val author = Author(
+        peerId = text { C.sessionstore_event_author_peer_id(event, it) },
+        userId = text { C.sessionstore_event_author_user_id(event, it) },
+        name = text { C.sessionstore_event_author_name(event, it) },
+    )
     return State(
         key = text { C.sessionstore_event_key(event, it) },
         json = text { C.sessionstore_event_json(event, it) },
@@ -84,11 +91,7 @@ internal fun stateOf(event: Pointer): State {
         updatedAt = C.sessionstore_event_updated_at(event),
         cause = Cause.of(C.sessionstore_event_cause(event)),
         expiresAt = C.sessionstore_event_expires_at(event).takeIf { it != 0L },
-        author = if (author.isEmpty()) null else Author(
-            peerId = author,
-            userId = text { C.sessionstore_event_author_user_id(event, it) },
-            name = text { C.sessionstore_event_author_name(event, it) },
-        ),
+        author = author.takeUnless { it == NOBODY },
         replaced = C.sessionstore_event_replaced(event),
         isSnapshot = C.sessionstore_event_is_snapshot(event) != 0,
     )
