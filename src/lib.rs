@@ -30,6 +30,8 @@ mod frames;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod frames;
+#[cfg(feature = "http")]
+mod http_client;
 #[cfg(any(feature = "client", feature = "server"))]
 mod ids;
 #[cfg(all(feature = "tls", any(feature = "client", feature = "server")))]
