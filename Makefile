@@ -6,7 +6,7 @@
 # make bench, make bench-peers   the server against a floor without a store, and against Redis and Mosquitto
 # make test-instructions, make instructions   instruction counts compared, and written down anew
 # make performance   how cost grows and where the time goes, for docs/performance.md
-# make audit   licences, sources and known faults of the dependencies; needs the network
+# make audit, make advisories   licences, sources and known faults of the dependencies; the copy of those that tests look into
 # make conformance   the server's WebSocket against the Autobahn|Testsuite; as root on Debian, makes a tree for Python 2.7
 # make swift-everyone, make swift-docs   the Swift peer of the test of all languages; the reference in build/swift/docs
 # make install, make uninstall   PREFIX=/usr/local DESTDIR=; docs/install.md

@@ -134,7 +134,7 @@
      0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SERVER_OPTIONS_INIT \
     {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL}
+     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0}
 #define SESSIONSTORE_UPDATE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
@@ -416,6 +416,11 @@
 // begin anew with the rest.
 #define SESSIONSTORE_SERVER_FSYNC 1
 
+// A flag of the server's options: count what the server does, and answer `GET /metrics` at its port in Prometheus'
+// text format, to whoever reaches it. There are no names of rooms, peers or keys in it. docs/operate.md has what
+// each metric is.
+#define SESSIONSTORE_SERVER_METRICS 2
+
 // The first join is under way.
 #define SESSIONSTORE_STATE_CONNECTING 1
 
@@ -557,7 +562,7 @@ typedef struct sessionstore_value sessionstore_value;
 typedef struct {
   // Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
   uint32_t struct_size;
-  // 0, or `SESSIONSTORE_SERVER_FSYNC`.
+  // 0, or `SESSIONSTORE_SERVER_FSYNC` and `SESSIONSTORE_SERVER_METRICS` added up.
   uint32_t flags;
   // The address to listen on. Default `127.0.0.1`: this machine only.
   const char *address;
@@ -626,6 +631,19 @@ typedef struct {
   // say. It is handed out to the hosted original's web client, which asks for it. NULL or empty: the host that
   // the client's request was sent to.
   const char *public_url;
+  // Where it is told that rooms open and close, by signed requests: `https://` or `http://`, without a user or
+  // password; docs/webhooks.md has what is in them. NULL or empty: nowhere.
+  const char *webhook_url;
+  // What they are signed with: `whsec_` and the base64 of 24 to 64 random bytes. While it is changed it may be both,
+  // the new one first, with white space between them. Needed with `webhook_url`.
+  const char *webhook_secret;
+  // A file with the authorities (PEM) of the receiver's certificate. NULL or empty: those that the system trusts.
+  const char *webhook_ca_file;
+  // How long the receiver may take to answer, in milliseconds. Default 10,000.
+  uint32_t webhook_timeout_ms;
+  // After about how many milliseconds a request that was not taken is sent again; then twice as long each time, up
+  // to an hour, for a day. Default 1,000.
+  uint32_t webhook_retry_ms;
 } sessionstore_server_options;
 
 // Poll mode: tells that there is something for `sessionstore_client_poll`.
@@ -840,8 +858,9 @@ typedef struct {
   void *ctx;
   // The last call: nothing uses `ctx` after it. It comes when the lock was lost, released or refused.
   void (*on_drop)(void *ctx);
-  // The lock is lost: `LOCK_LOST` when it could not be renewed in time, `SESSION_LOST`, or what the
-  // client ended with, such as `CLOSED`. Called once, and never after a release. The error is borrowed.
+  // The lock is lost: `LOCK_LOST` when it could not be renewed in time, `FORBIDDEN` when the rules do not allow it
+  // any more, `SESSION_LOST`, or what the client ended with, such as `CLOSED`. Called once, and never after a
+  // release. The error is borrowed.
   void (*on_lost)(void *ctx, const sessionstore_error *error);
 } sessionstore_lock_listener;
 
@@ -1175,7 +1194,8 @@ void sessionstore_peer_list_free(sessionstore_peer_list *list);
 // Starts a server. When this returns, clients can connect. `options` may be NULL: all defaults.
 //
 // Errors: `ADDRESS_IN_USE`, `ADDRESS_UNAVAILABLE`, `INVALID_CONFIG`, `INVALID_ARGUMENT`,
-// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
+// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `TLS_FAILED` when webhooks need
+// authorities and the system has none, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
 int32_t sessionstore_server_start(const sessionstore_server_options *options,
                                   sessionstore_server **server_out,
                                   sessionstore_error **error_out);

@@ -8,11 +8,11 @@ PROFILE ?= dev
 PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 FUZZ_SECONDS ?= 5
 
-.PHONY: test test-tools test-rust test-network test-docs test-c test-asan test-thread-sanitizer test-valgrind test-fuzz
+.PHONY: test test-tools test-rust test-otel test-network test-docs test-c test-asan test-thread-sanitizer test-valgrind test-fuzz
 .PHONY: fuzz header native-static-libs history faults test-simulation simulation test-kills kills soak miri
 
 # In the order in which it is cheapest to fail; each part can be run alone.
-test: test-tools test-rust test-network test-docs test-c test-cpp test-kotlin test-swift test-web test-everyone test-original test-asan test-thread-sanitizer test-valgrind test-abi test-install test-dist test-deb test-docker test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
+test: test-tools test-rust test-otel test-network test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-everyone test-original test-asan test-thread-sanitizer test-valgrind test-abi test-install test-dist test-deb test-docker test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
@@ -27,6 +27,10 @@ test-tools:
 
 test-rust:
 	$(CARGO) test
+
+# The build with OpenTelemetry, which no other part has: that spans come out.
+test-otel:
+	$(CARGO) test --features otel --test otel
 
 # A server and clients in network namespaces, with links that break; where the system forbids that, it is said here.
 test-network: test-tools

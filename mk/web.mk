@@ -30,7 +30,23 @@ test-web: web web-browser
 	$(CARGO) build --bin sstore --profile $(PROFILE)
 	cd bindings/web && $(NPM) run typecheck
 	cd bindings/web && SSTORE="$(CURDIR)/$(PROFILE_DIR)/sstore" $(NPM) test
-	cd bindings/web-react && $(NPM) ci && $(NPM) run build && $(NPM) test
+	cd bindings/web-react && $(NPM) ci && $(NPM) run build
+	cd bindings/web-react && SSTORE="$(CURDIR)/$(PROFILE_DIR)/sstore" $(NPM) test
+
+# The inspector: its types, and its page in Chromium, with peers in Node.
+.PHONY: test-inspector inspector-tests inspector-screenshots
+test-inspector: inspector-tests
+	cd tests/inspector && $(NPM) run --silent typecheck
+	cd tests/inspector && $(INSPECTOR_PROGRAMS) $(NPM) test --silent
+
+INSPECTOR_PROGRAMS = SSTORE="$(CURDIR)/$(PROFILE_DIR)/sstore" CHROMIUM="$$(command -v chromium)"
+inspector-tests: web web-browser
+	$(CARGO) build --bin sstore --profile $(PROFILE)
+	cd tests/inspector && $(NPM) ci
+
+# Writes docs/inspector/*.png anew; look at them.
+inspector-screenshots: inspector-tests
+	cd tests/inspector && $(INSPECTOR_PROGRAMS) node screenshots.mjs
 
 # A page where browsers share a room; prints its address. DEMO_ADDRESS=0.0.0.0 lets colleagues in.
 DEMO_ADDRESS ?= 127.0.0.1

@@ -51,4 +51,4 @@ pub use crate::core::value::{Kind, Value};
 pub use crate::core::wire::{PeerInfo, Snapshot, Usage};
 pub use crate::core::write::{Check, Expiry, LockGuard, Operation, Transaction, Write};
 #[cfg(feature = "server")]
-pub use crate::server::{Server, ServerOptions, TlsOptions};
+pub use crate::server::{Server, ServerOptions, TlsOptions, WebhookOptions};

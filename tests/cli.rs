@@ -73,6 +73,13 @@ fn conditions_merges_and_transactions() {
     let conflict = server.run(&["set", "a", "2", "--if-version", "0"]);
     assert_eq!(conflict.code(), 1);
     assert!(conflict.stderr.contains("VERSION_CONFLICT (205): the key has version 1"), "{conflict:?}");
+    // With --json the next try needs no reading.
+    let conflict = server.run(&["set", "a", "2", "--if-version", "0", "--json"]);
+    let current: Value = serde_json::from_str(&conflict.stdout).expect("JSON");
+    assert_eq!((conflict.code(), &current["value"], &current["version"]), (1, &json!(1), &json!(1)));
+    assert_eq!(current["author"]["name"], "sstore");
+    assert_eq!(server.run(&["remove", "a", "--if-version", "7"]).code(), 1);
+    assert_eq!(server.run(&["merge", "a", "add", "5", "--lock", "job:1"]).code(), 1);
     assert_eq!(server.output(&["merge", "a", "add", "-3"]), "-2\n");
     assert_eq!(server.output(&["merge", "l", "append", "1", "2", "3", "--cap", "2"]), "[2,3]\n");
     assert_eq!(server.output(&["merge", "l", "set-add", "\"x\"", "3"]), "[2,3,\"x\"]\n");
@@ -100,11 +107,34 @@ fn conditions_merges_and_transactions() {
     let refused = server.run(&["transact", nonsense.to_str().expect("a path")]);
     assert!(refused.code() == 2 && refused.stderr.contains("INVALID_ARGUMENT"), "{refused:?}");
 
+    // Several keys are read at one revision, in the order in which they are named.
+    assert_eq!(server.output(&["get", "n", "a"]), "1\n\"moved\"\n");
+    let some = server.run(&["get", "a", "gone", "n", "--json"]);
+    let states: Vec<Value> = some.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((some.code(), states.len()), (5, 3), "{some:?}");
+    assert_eq!((&states[1]["key"], &states[1]["value"]), (&json!("gone"), &Value::Null));
+    assert!(some.stderr.contains("the key gone is absent"), "{some:?}");
+    assert_eq!(server.run(&["get", "gone", "n"]).stdout, "null\n1\n");
+
     assert_eq!(server.output(&["keys"]), "a\nl\nn\no\n");
     assert_eq!(server.output(&["keys", "n"]), "n\n");
     let usage: Value = serde_json::from_str(&server.output(&["usage", "--json"])).expect("JSON");
     assert_eq!((&usage["keys"], &usage["max_keys"]), (&json!(4), &json!(100)));
     assert!(server.output(&["usage"]).contains("keys      4 of 100"));
+
+    // How long a key lives: a set forgets it, keeps it, or says it anew; a merge keeps it.
+    let expires = |arguments: &[&str]| {
+        let state: Value = serde_json::from_str(&server.output(arguments)).expect("JSON");
+        state.get("expires_at").and_then(Value::as_u64)
+    };
+    let first = expires(&["set", "long", "1", "--ttl", "1h", "--json"]);
+    assert!(first.is_some());
+    assert_eq!(expires(&["set", "long", "2", "--ttl", "keep", "--json"]), first);
+    assert_eq!(expires(&["merge", "long", "add", "1", "--json"]), first);
+    assert_eq!(expires(&["merge", "long", "add", "1", "--ttl", "never", "--json"]), None);
+    assert!(expires(&["touch", "long", "2h", "--json"]) > first);
+    assert_eq!(expires(&["set", "long", "3", "--json"]), None);
+    server.output(&["remove", "long"]);
 
     server.output(&["set", "brief", "1", "--ttl", "50ms"]);
     watching.stdout.with("brief = null  (expired)");
@@ -428,6 +458,8 @@ fn wrong_configuration_is_told_with_its_place() {
         ("secret = \"x\"\n", &["line 1", "secret"]),
         ("max_value_bytes = 0\n", &["max_value_bytes"]),
         ("address = \"nowhere at all\"\n", &["address"]),
+        ("webhook_url = \"https://example.org\"\n", &["webhook_secret_file", "SSTORE_WEBHOOK_SECRET"]),
+        ("webhook_ca = \"/dev/null\"\n", &["webhook_url"]),
     ] {
         let path = file("wrong.toml", text);
         let ended = run(sstore(&["serve", "--config", path.to_str().expect("UTF-8")]));
@@ -482,6 +514,33 @@ fn rules_are_read_again_on_sighup_and_a_mistake_leaves_the_old_ones() {
         wrong.code() == 2 && wrong.stderr.contains("INVALID_CONFIG") && wrong.stderr.contains("line 4"),
         "{wrong:?}"
     );
+}
+
+#[test]
+fn rights_that_a_sighup_takes_away_end_what_they_allowed_and_no_connection() {
+    let rules = |rights: &str| format!("[[rule]]\nroles = [\"guest\"]\nkeys = [\"*\"]\nallow = [{rights}]\n");
+    let path = file("taken-rights", &rules("\"read\", \"write\", \"create\", \"lock\""));
+    let server = Serving::start(&["--rules", path.to_str().expect("a path")]);
+    let watching = server.watch(&["a"]);
+    watching.stdout.with("a = null");
+    server.output(&["set", "a", "1"]);
+    watching.stdout.with("a = 1");
+    let script = "trap 'echo told; exit 0' TERM; echo begun; while :; do sleep 0.05; done";
+    let holding = Running::start(server.sstore(&["lock", "job", "--ttl", "3s", "--", "sh", "-c", script]));
+    holding.stdout.with("begun");
+    std::fs::write(&path, rules("\"read\", \"write\"")).expect("written");
+    server.process.signal("HUP");
+    // The command is told, and so is who started it.
+    holding.stdout.with("told");
+    let ended = holding.end();
+    assert!(ended.code() == 1 && ended.stderr.contains("FORBIDDEN"), "{ended:?}");
+    server.output(&["set", "a", "2"]);
+    watching.stdout.with("a = 2");
+    assert_eq!(watching.stderr.so_far(), "", "who watches stays connected");
+    std::fs::write(&path, rules("\"write\"")).expect("written");
+    server.process.signal("HUP");
+    let ended = watching.end();
+    assert!(ended.code() == 1 && ended.stderr.contains("FORBIDDEN"), "{ended:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sessionstore::{
     Client, ClientOptions, ConnectionState, Error, ErrorCode, KeyChange, Kind, PeerChange, PeerInfo, Store,
-    UpdateListener, Value,
+    UpdateListener, Value, Write,
 };
 use support::{patient, Cable, SAFETY};
 
@@ -209,6 +209,37 @@ fn a_new_session_is_told_as_such_and_values_are_compared() {
     assert_eq!(next(&heard), "k=null");
     store.set("k", Value::from(1)).wait(SAFETY).unwrap();
     assert_eq!(next(&heard), "k=1");
+}
+
+#[test]
+fn after_the_grace_period_the_client_says_so_joins_anew_and_reports_the_differences() {
+    let server = support::server_with(|options| options.limits.grace_ms = 1);
+    let (_keeper, others) = join(&server.url(), "room", "Bob");
+    let cable = Cable::to(server.local_addr());
+    let (told, updates) = mpsc::channel();
+    let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(cable.url(), "room") };
+    let client = Client::open(options, Updates(told)).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    for key in ["changed", "gone", "same"] {
+        others.set(key, Value::from(1)).wait(SAFETY).unwrap();
+    }
+    let bound = Write { bound: Some(true), ..Write::set("hand", Value::from(1)) };
+    store.write(bound, None).wait(SAFETY).unwrap();
+    let (_listening, heard) = listen(&store, &["changed", "gone", "hand", "same"]);
+    assert_eq!([(); 5].map(|()| next(&heard)), ["changed=1", "gone=1", "hand=1", "same=1", "end"]);
+    cable.cut();
+    until(&updates, |update| matches!(update, Update::State(ConnectionState::Reconnecting, _)));
+    support::patient("the peer to be gone", || server.stats().peers == 1);
+    others.set("changed", Value::from(2)).wait(SAFETY).unwrap();
+    others.set("gone", Value::null()).wait(SAFETY).unwrap();
+    cable.mend();
+    until(&updates, |update| *update == Update::Error(ErrorCode::SessionLost));
+    let mut differences = [(); 3].map(|()| next(&heard));
+    differences.sort();
+    assert_eq!(differences, ["changed=2", "gone=null", "hand=null"]);
+    others.set("same", Value::from(2)).wait(SAFETY).unwrap();
+    assert_eq!(next(&heard), "same=2", "it listens again, and nothing came between");
+    assert_eq!(client.peers().len(), 2);
 }
 
 #[test]

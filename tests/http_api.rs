@@ -539,6 +539,27 @@ fn a_role_in_the_token_holds_it_to_the_rules() {
     assert_eq!(snapshot["values"].as_array().map(Vec::len), Some(2), "its rights are others now: {snapshot}");
 }
 
+#[test]
+fn metrics_take_a_token_where_there_are_tokens() {
+    let server = serve_with(|options| options.metrics = true);
+    let ask = |scope: &str| {
+        let token = token(json!({"scope": scope}));
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n");
+        raw(&server, request.as_bytes())
+    };
+    for scope in ["metrics", "read"] {
+        let answer = ask(scope);
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("# TYPE sessionstore_connections gauge"),
+            "{answer}"
+        );
+    }
+    assert!(ask("write").starts_with("HTTP/1.1 403"));
+    assert_eq!(get(&server, "/metrics").0, 401);
+    assert!(raw(&serve(), b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 404"));
+}
+
 /// One request as it is, with the end of the stream behind it, and the whole answer.
 fn exchange(server: &Server, request: &[u8]) -> String {
     let mut stream = reach(server);

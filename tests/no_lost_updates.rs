@@ -133,6 +133,49 @@ fn pins_of_many_are_kept_up_to_the_cap_and_none_is_overwritten() {
     assert_eq!(first_to_last, [0, 1, 2, 3, 4, 5]);
 }
 
+/// D2, second half: three pins with their text fill a value of 1 KB. One key each has room for as many as the store
+/// holds, each in full, and each is pinned and taken down by itself, whoever does so at the same time.
+#[test]
+fn more_texts_are_pinned_than_fit_one_value_and_each_in_full() {
+    const HANDS: usize = 6;
+    const PINS_EACH: usize = 10;
+    let server = server();
+    let (_keeps, store) = join(&server.url(), "keeps the room");
+    let text = |nth: usize, pin: usize| format!("pin {pin} of {nth}: {}", "x".repeat(900));
+    let three = (0..3).map(|pin| Value::from(&*text(0, pin))).collect();
+    let refused = store.merge("pinned", Merge::Append { values: three, cap: Some(3) }).wait(SAFETY).unwrap_err();
+    assert_eq!(refused, ErrorCode::ValueTooLarge, "in one value there is no room for them");
+    let (_listening, heard) = listen(&store, &Selector::prefix("pinned/"));
+    assert_eq!(next(&heard), "end");
+    at_once(&server, HANDS, |nth, store| {
+        for pin in 0..PINS_EACH {
+            store.set(&format!("pinned/{nth}-{pin}"), Value::from(&*text(nth, pin))).wait(SAFETY).unwrap();
+        }
+        // One of another's is taken down.
+        let other = format!("pinned/{}-0", (nth + 1) % HANDS);
+        patient("the other's first pin", || !store.get(&other).wait(SAFETY).unwrap().value.is_null());
+        store.remove(&other).wait(SAFETY).unwrap();
+    });
+    let mut expected: Vec<(String, String)> = (0..HANDS)
+        .flat_map(|nth| (1..PINS_EACH).map(move |pin| (nth, pin)))
+        .map(|(nth, pin)| (format!("pinned/{nth}-{pin}"), Value::from(&*text(nth, pin)).json().to_owned()))
+        .collect();
+    expected.sort();
+    let read = store.read(&Selector::prefix("pinned/")).wait(SAFETY).unwrap();
+    let states = read.states.iter().map(|state| (state.key.to_string(), state.value.json().to_owned()));
+    assert_eq!(states.collect::<Vec<_>>(), expected);
+    // Who listened knows the same.
+    let mut known = std::collections::BTreeMap::new();
+    while known != expected.iter().cloned().collect() {
+        let told = next(&heard);
+        let (key, value) = told.split_once('=').unwrap();
+        match value {
+            "null" => known.remove(key),
+            value => known.insert(key.to_owned(), value.to_owned()),
+        };
+    }
+}
+
 /// D11: a board in one key, read, changed and written back: two players overwrite each other.
 #[test]
 fn two_players_cannot_overwrite_each_others_move() {

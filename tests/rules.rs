@@ -187,6 +187,79 @@ fn rules_that_change_count_at_once_for_everybody_who_is_connected() {
     patient("the right to write", || viewer.set("pinned", 3.into()).wait(SAFETY).is_ok());
 }
 
+/// The rules that docs/rules.md offers, in force in a webinar.
+#[test]
+fn a_webinar_is_held_under_the_rules_of_the_docs() {
+    let webinar = include_str!("../docs/rules/webinar.toml");
+    let server = server_with(|options| options.rules = rules(webinar));
+    let (_h, host) = join(&server, "host", "host");
+    let (_s, speaker) = join(&server, "sam", "speaker");
+    let (eves, eve) = join(&server, "eve", "viewer");
+    let (_v, viewer) = join(&server, "vic", "viewer");
+    let (_all, seen) = listen(&viewer, &Selector::all());
+    let (_hands, hands) = listen(&host, &Selector::prefix("hand/"));
+    let (_votes, votes) = listen(&host, &Selector::prefix("poll/vote/"));
+    assert_eq!([next(&seen), next(&hands), next(&votes)], ["end", "end", "end"]);
+
+    // Hosts pin and spotlight, and nobody else.
+    host.set("pinned", "Welcome".into()).wait(SAFETY).unwrap();
+    host.set("spotlight", "sam".into()).wait(SAFETY).unwrap();
+    assert_eq!([next(&seen), next(&seen)], ["pinned=\"Welcome\"", "spotlight=\"sam\""]);
+    for other in [&speaker, &viewer] {
+        refused(other.set("pinned", "mine".into()).wait(SAFETY), "no rule");
+        refused(other.remove("spotlight").wait(SAFETY), "no rule");
+        refused(other.set("spotlight/2", "me".into()).wait(SAFETY), "no rule");
+    }
+
+    // Viewers raise their own hands, which go with them; hosts lower any.
+    let hand = |name: &str| format!("hand/{name}");
+    let raised = |name: &str| Write { bound: Some(true), key: hand(name).into(), ..Write::set("", true.into()) };
+    eve.write(raised("eve"), None).wait(SAFETY).unwrap();
+    viewer.write(raised("vic"), None).wait(SAFETY).unwrap();
+    refused(viewer.write(raised("sam"), None).wait(SAFETY), "no rule");
+    refused(viewer.remove("hand/eve").wait(SAFETY), "no rule");
+    assert_eq!([next(&hands), next(&hands)], ["hand/eve=true", "hand/vic=true"]);
+    host.remove("hand/vic").wait(SAFETY).unwrap();
+    assert_eq!(next(&hands), "hand/vic=null");
+    assert_eq!([next(&seen), next(&seen), next(&seen)], ["hand/eve=true", "hand/vic=true", "hand/vic=null"]);
+
+    // Each has one vote, which only hosts see beside.
+    host.set("poll/question", "Tea?".into()).wait(SAFETY).unwrap();
+    eve.set("poll/vote/eve@example.org", "yes".into()).wait(SAFETY).unwrap();
+    viewer.set("poll/vote/vic@example.org", "no".into()).wait(SAFETY).unwrap();
+    refused(viewer.set("poll/vote/eve@example.org", "no".into()).wait(SAFETY), "no rule");
+    refused(viewer.get("poll/vote/eve@example.org").wait(SAFETY), "no rule");
+    assert_eq!(
+        [next(&votes), next(&votes)],
+        ["poll/vote/eve@example.org=\"yes\"", "poll/vote/vic@example.org=\"no\"",]
+    );
+    assert_eq!([next(&seen), next(&seen)], ["poll/question=\"Tea?\"", "poll/vote/vic@example.org=\"no\""]);
+    drop(eves);
+    assert_eq!([next(&hands), next(&seen)], ["hand/eve=null", "hand/eve=null"]);
+
+    // Speakers present in turn, and everybody sees who does.
+    let (_presenter, presents) = listen(&viewer, &Selector::keys(["$lock/presenter"]));
+    assert_eq!([next(&presents), next(&presents)], ["$lock/presenter=null", "end"]);
+    let brief = LockOptions { ttl_ms: 3_000, wait_ms: 0 };
+    let (lost, why) = mpsc::channel();
+    let held = speaker.lock("presenter", brief, move |error| drop(lost.send(error))).wait(SAFETY).unwrap();
+    assert_eq!(next(&presents), format!("$lock/presenter={{\"holder\":\"sam\",\"token\":{}}}", held.token()));
+    refused(viewer.lock("presenter", brief, |_| ()).wait(SAFETY), "no rule");
+    refused(speaker.lock("another", brief, |_| ()).wait(SAFETY), "no rule");
+
+    // That speakers present is taken back: who presents is told, and the next begins.
+    server.set_rules(rules(&webinar.replace("keys = [\"presenter\"]", "keys = [\"nothing\"]")));
+    let waits = LockOptions { ttl_ms: 1_000, wait_ms: 60_000 };
+    let next_holder = host.lock("presenter", waits, |_| ()).wait(SAFETY).unwrap();
+    let error = why.recv_timeout(SAFETY).expect("who held it is told");
+    assert_eq!(error, ErrorCode::Forbidden, "{error}");
+    assert!(!held.is_held() && next_holder.token() > held.token());
+
+    // Who has none of these roles is alone, and sees nothing.
+    let (stranger, store) = join(&server, "who", "stranger");
+    assert_eq!((stranger.peers().len(), store.keys("").wait(SAFETY).unwrap().len()), (1, 0));
+}
+
 /// Tells of other peers, and of tokens.
 struct Told(mpsc::Sender<String>);
 

@@ -385,6 +385,64 @@ fn a_peer_that_comes_back_keeps_its_place_and_its_listen_set() {
 }
 
 #[test]
+fn who_comes_back_has_the_role_it_comes_back_with() {
+    let rules = r#"
+see_peers = ["host"]
+[[rule]]
+roles = ["host"]
+keys = ["*"]
+allow = ["read", "write", "create"]
+[[rule]]
+roles = ["viewer"]
+keys = ["pinned"]
+allow = ["read"]
+"#;
+    let server = server_with(|options| options.rules = Some(Arc::new(Rules::from_toml(rules).expect("rules"))));
+    let mut ada = Client::join_with(&server, "room=r&peer=ada&role=host");
+    let keys = encode(&json!(["pinned", "secret"]).to_string());
+    let mut bob = Client::join_with(&server, &format!("room=r&peer=bob&role=host&listen={keys}"));
+    bob.expect("on-metadata-change");
+    bob.set("secret", json!(1));
+    assert_eq!(ada.expect("on-peer-join")["role"], "host");
+    bob.cut();
+
+    // As the original's client, with a token that says less than the last one.
+    let mut bob = Client::connect(&server, "room=r&peer=bob&role=viewer");
+    let list = bob.expect("peer-list");
+    assert_eq!(
+        (list["peers"].as_object().map(|peers| peers.len()), &list["peers"]["bob"]["role"]),
+        (Some(1), &json!("viewer"))
+    );
+    let snapshot = bob.expect("on-metadata-change");
+    assert_eq!(
+        (snapshot["values"].as_array().map(Vec::len), &snapshot["values"][0]["key"]),
+        (Some(1), &json!("pinned"))
+    );
+    let forbidden = i64::from(ErrorCode::Forbidden.number());
+    assert_eq!(bob.refused("get-metadata", json!({"key": "secret"})), forbidden);
+    assert_eq!(bob.refused("set-metadata", json!({"key": "secret", "data": 2})), forbidden);
+    assert_eq!(ada.expect("on-peer-update")["role"], "viewer");
+    bob.cut();
+
+    // As our client, which asks for what it listened to.
+    let mut bob = Client::try_connect(&server, &format!("room=r&peer=bob&role=host&join=1&listen={keys}"), &[])
+        .expect("admitted");
+    assert_eq!(bob.result("1")["returned"], true);
+    assert_eq!(bob.expect("peer-list")["peers"]["bob"]["role"], "host");
+    assert_eq!(bob.expect("on-metadata-change")["values"].as_array().map(Vec::len), Some(2));
+    bob.set("secret", json!(3));
+    assert_eq!(ada.expect("on-peer-update")["role"], "host");
+    bob.cut();
+    let mut bob = Client::try_connect(&server, &format!("room=r&peer=bob&role=viewer&join=1&listen={keys}"), &[])
+        .expect("admitted");
+    bob.result("1");
+    bob.expect("peer-list");
+    let revoked = bob.expect("on-listen-revoked");
+    assert_eq!((&revoked["keys"], &revoked["code"]), (&json!(["secret"]), &json!(forbidden)));
+    assert_eq!(bob.expect("on-metadata-change")["values"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn another_user_cannot_take_a_peer_over() {
     let server = server();
     let mut ada = Client::join_with(&server, "room=r&peer=p&user_id=ada");

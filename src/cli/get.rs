@@ -5,16 +5,17 @@ use clap::Args;
 use super::connection::ConnectionArguments;
 use super::exit::Failure;
 use super::output;
-use crate::core::names;
-use crate::Kind;
+use crate::{Kind, Selector};
 
 /// Print the value of a key
 ///
-/// The value is printed as compact JSON. An absent key prints nothing and exits with 5.
+/// The value is printed as compact JSON. An absent key prints nothing and exits with 5. Several keys are read at
+/// one revision of the store, and printed one a line; of those that are absent, null.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The key
-    key: String,
+    /// The key, or several
+    #[arg(required = true, value_name = "KEY")]
+    keys: Vec<String>,
     /// Print a string as plain text, without quotes and escapes; other values as JSON
     #[arg(long)]
     string: bool,
@@ -26,19 +27,18 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    names::check_key(&arguments.key)?;
-    let state = arguments.connection.once(|room| room.store.get(&arguments.key).wait(room.time_left()))?;
-    if arguments.json {
-        output::print_state(&state)?;
+    let selector = Selector::keys(arguments.keys.iter());
+    let read = arguments.connection.once(|room| room.store.read(&selector).wait(room.time_left()))?;
+    for state in &read.states {
+        match state.value.kind() {
+            _ if arguments.json => output::print_state(state)?,
+            Kind::Null if read.states.len() == 1 => {}
+            Kind::String if arguments.string => output::print_line(&state.value.as_text()?)?,
+            _ => output::print_line(&output::printable(state.value.json()))?,
+        }
     }
-    if state.value.is_null() {
-        return Err(Failure::absent(&arguments.key));
-    }
-    if arguments.json {
-        return Ok(());
-    }
-    match state.value.kind() {
-        Kind::String if arguments.string => output::print_line(&state.value.as_text()?),
-        _ => output::print_line(&output::printable(state.value.json())),
+    match read.states.iter().find(|state| state.value.is_null()) {
+        Some(absent) => Err(Failure::absent(&absent.key)),
+        None => Ok(()),
     }
 }

@@ -8,6 +8,11 @@ use clap::ValueEnum;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::exit::Failure;
+use super::traces::Traces;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -66,17 +71,20 @@ impl<'de> Deserialize<'de> for Filter {
     }
 }
 
-/// Begins to log, for the whole process.
-pub(super) fn start(format: LogFormat, filter: &Filter) {
+/// Begins to log, for the whole process, and to send traces, if there is somewhere to send them to, until what is
+/// returned is dropped.
+pub(super) fn start(format: LogFormat, filter: &Filter) -> Result<Option<Traces>, Failure> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&filter.0))
-        .with_writer(std::io::stderr)
-        .with_ansi(colour);
-    match format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
-    }
+    let traces = Traces::start()?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+    // One of the two, in a box, because each format makes lines of another type.
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    let all = tracing_subscriber::registry().with(lines.with_filter(EnvFilter::new(&filter.0)));
+    all.with(traces.as_ref().map(Traces::layer)).init();
+    Ok(traces)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! | `get`, `set`, `remove`, `watch`, `lock`, `peers` | one subcommand each |
 //! | `store` | `merge`, `touch`, `transact`, `keys`, `usage` |
 //! | `rooms`, `operate` | `rooms`, `room`; `prepare`, `kick`, `close`, `unlock`: for operators, by the HTTP API |
+//! | `write` | what those that write have in common |
 //! | `token` | `sstore token` |
 //! | `made` | `completions`, and the manual pages |
 //! | `connection` | how those reach a room, as peers |
@@ -38,7 +39,13 @@ mod signals;
 mod span;
 mod store;
 mod token;
+#[cfg(feature = "otel")]
+mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "traces_absent.rs"]
+mod traces;
 mod watch;
+mod write;
 
 /// The port that `serve` listens on and the other subcommands connect to, unless they are told.
 const DEFAULT_PORT: u16 = 7350;

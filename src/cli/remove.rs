@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::connection::ConnectionArguments;
 use super::exit::Failure;
-use super::output;
+use super::write::WriteArguments;
 use crate::core::names;
+use crate::{Value, Write};
 
 /// Remove a key
 ///
@@ -14,18 +14,11 @@ use crate::core::names;
 pub(super) struct Arguments {
     /// The key
     key: String,
-    /// Print the key's new state as one JSON object
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    connection: ConnectionArguments,
+    write: WriteArguments,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     names::check_key(&arguments.key)?;
-    let state = arguments.connection.once(|room| room.store.remove(&arguments.key).wait(room.time_left()))?;
-    match arguments.json {
-        true => output::print_state(&state),
-        false => Ok(()),
-    }
+    arguments.write.make(Write::set(&arguments.key, Value::null())).map(drop)
 }

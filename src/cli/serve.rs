@@ -46,7 +46,8 @@ pub(super) fn run(mut arguments: Arguments, matches: Option<&ArgMatches>) -> Res
     }
     let settings = &arguments.settings;
     let options = settings.server_options(matches)?;
-    logs::start(settings.log_format, &settings.log_level);
+    // Before the runtime, so that it goes after it.
+    let _traces = logs::start(settings.log_format, &settings.log_level)?;
     if options.secret.is_none() {
         tracing::warn!("there is no secret: everybody may join every room");
     }

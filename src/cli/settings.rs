@@ -13,7 +13,7 @@ use super::logs::{Filter, LogFormat};
 use super::span::Span;
 use super::DEFAULT_PORT;
 use crate::core::rules::Rules;
-use crate::{Error, ErrorCode, Limits, ServerOptions, TlsOptions};
+use crate::{Error, ErrorCode, Limits, ServerOptions, TlsOptions, WebhookOptions};
 
 /// Where a secret may be found, beside a file.
 pub(super) struct Secret {
@@ -30,6 +30,10 @@ pub(super) const PEERS: Secret = Secret { variable: "SSTORE_SECRET", setting: "s
 /// What the tokens of operators and back ends are signed with.
 pub(super) const OPERATORS: Secret =
     Secret { variable: "SSTORE_API_SECRET", setting: "api_secret_file", what: "the API secret" };
+
+/// What webhooks are signed with.
+const WEBHOOKS: Secret =
+    Secret { variable: "SSTORE_WEBHOOK_SECRET", setting: "webhook_secret_file", what: "the webhooks' secret" };
 
 macro_rules! settings {
     ($( $(#[$attribute:meta])* $name:ident: $type:ty, )*) => {
@@ -102,6 +106,11 @@ settings! {
     #[arg(long, env = "SSTORE_API_SECRET_FILE", value_name = "FILE", help_heading = "Operators")]
     api_secret_file: Option<PathBuf>,
 
+    /// Serve the inspector at /inspect/: a page on which people look into rooms, with a token of `sstore token --api`.
+    /// Needs the secret of operators; see docs/inspector.md
+    #[arg(long, env = "SSTORE_INSPECT", help_heading = "Operators")]
+    inspect: bool,
+
     /// Web page that may connect, by its origin, such as `https://example.org`; may be given several times, in the
     /// environment with commas. Without one all pages may. Programs that are no browsers always may
     #[arg(long, env = "SSTORE_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = "Who may join", value_delimiter = ',')]
@@ -126,6 +135,24 @@ settings! {
     /// Wait for the disk before anybody is told anything: then nothing is lost when the machine loses power either
     #[arg(long, env = "SSTORE_FSYNC", help_heading = "Keeping rooms")]
     fsync: bool,
+
+    /// Where it is told that rooms open and close, by signed requests; see docs/webhooks.md. Needs a secret
+    #[arg(long, env = "SSTORE_WEBHOOK_URL", value_name = "URL", help_heading = "Webhooks", hide_env_values = true)]
+    webhook_url: Option<String>,
+    /// File with the secret that webhooks are signed with: `whsec_` and the base64 of 24 to 64 random bytes. The
+    /// environment variable SSTORE_WEBHOOK_SECRET can have the secret itself
+    #[arg(long, env = "SSTORE_WEBHOOK_SECRET_FILE", value_name = "FILE", help_heading = "Webhooks")]
+    webhook_secret_file: Option<PathBuf>,
+    /// File with the authorities (PEM) of the receiver's certificate, instead of those that the system trusts
+    #[arg(long, env = "SSTORE_WEBHOOK_CA", value_name = "FILE", help_heading = "Webhooks")]
+    webhook_ca: Option<PathBuf>,
+    /// How long the receiver of a webhook may take to answer
+    #[arg(long, env = "SSTORE_WEBHOOK_TIMEOUT", value_name = "TIME", help_heading = "Webhooks", default_value_t = Span::from_ms(webhook().timeout_ms))]
+    webhook_timeout: Span,
+    /// After what time a webhook that was not taken is sent again; then twice as long each time, up to an hour, for
+    /// a day
+    #[arg(long, env = "SSTORE_WEBHOOK_RETRY", value_name = "TIME", help_heading = "Webhooks", default_value_t = Span::from_ms(webhook().retry_ms))]
+    webhook_retry: Span,
 
     /// Largest value, in bytes of compact JSON
     #[arg(long, env = "SSTORE_MAX_VALUE_BYTES", value_name = "BYTES", help_heading = "Rooms", default_value_t = limits().max_value_bytes)]
@@ -190,6 +217,11 @@ settings! {
     #[arg(long, env = "SSTORE_COME_BACK", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().come_back_ms))]
     come_back: Span,
 
+    /// Count what the server does, and answer GET /metrics in Prometheus' text format, to whoever reaches the port;
+    /// see docs/operate.md
+    #[arg(long, env = "SSTORE_METRICS", help_heading = "Metrics")]
+    metrics: bool,
+
     /// How log lines on stderr look
     #[arg(long, env = "SSTORE_LOG_FORMAT", value_name = "FORMAT", help_heading = "Logs", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -201,6 +233,10 @@ settings! {
 
 fn options() -> ServerOptions {
     ServerOptions::default()
+}
+
+fn webhook() -> WebhookOptions {
+    WebhookOptions::new("", "")
 }
 
 fn limits() -> Limits {
@@ -248,6 +284,25 @@ impl Settings {
         }
     }
 
+    /// Who is told that rooms open and close, if anybody is.
+    fn webhook(&self, matches: &ArgMatches) -> Result<Option<WebhookOptions>, Failure> {
+        let Some(url) = &self.webhook_url else {
+            let is_alone = self.webhook_secret_file.is_none() && self.webhook_ca.is_none();
+            // The variable alone may be there for other servers.
+            return if is_alone { Ok(None) } else { Err(invalid("webhooks need webhook_url".into())) };
+        };
+        let secret = WEBHOOKS.read(self.webhook_secret_file.as_deref(), matches)?;
+        let Some(secret) = secret else {
+            return Err(invalid("webhooks need webhook_secret_file, or SSTORE_WEBHOOK_SECRET".into()));
+        };
+        Ok(Some(WebhookOptions {
+            ca: self.webhook_ca.clone(),
+            timeout_ms: self.webhook_timeout.ms(),
+            retry_ms: self.webhook_retry.ms(),
+            ..WebhookOptions::new(url, secret)
+        }))
+    }
+
     /// What the server is started with.
     pub(super) fn server_options(&self, matches: &ArgMatches) -> Result<ServerOptions, Failure> {
         Ok(ServerOptions {
@@ -255,12 +310,14 @@ impl Settings {
             port: self.port,
             secret: PEERS.read(self.secret_file.as_deref(), matches)?,
             api_secret: OPERATORS.read(self.api_secret_file.as_deref(), matches)?,
+            inspect: self.inspect,
             rules: self.rules()?,
             tls: self.tls()?,
             allowed_origins: self.allow_origin.clone(),
             public_url: self.public_url.clone(),
             data_dir: self.data_dir.clone(),
             fsync: self.fsync,
+            webhook: self.webhook(matches)?,
             limits: Limits {
                 max_value_bytes: self.max_value_bytes,
                 max_keys: self.max_keys,
@@ -284,6 +341,7 @@ impl Settings {
             max_request_bytes_per_second: self.max_request_bytes_per_second,
             shutdown_ms: self.shutdown_timeout.ms(),
             come_back_ms: self.come_back.ms(),
+            metrics: self.metrics,
         })
     }
 }

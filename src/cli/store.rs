@@ -10,6 +10,7 @@ use super::connection::ConnectionArguments;
 use super::exit::Failure;
 use super::output;
 use super::span::Span;
+use super::write::{WriteArguments, Written};
 use crate::core::wire;
 use crate::{Error, ErrorCode, Expiry, Merge, Value, Write};
 
@@ -61,17 +62,11 @@ pub(super) struct MergeArguments {
     /// append: keep at most so many values, the newest
     #[arg(long, value_name = "COUNT")]
     cap: Option<usize>,
-    /// Only if the key has this version; 0: only if it is absent
-    #[arg(long, value_name = "VERSION")]
-    if_version: Option<u64>,
     /// The key goes after this time; never, or keep, which is what happens otherwise
     #[arg(long, value_name = "TIME")]
     ttl: Option<Ttl>,
-    /// Print the key's new state as one JSON object
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    connection: ConnectionArguments,
+    write: WriteArguments,
 }
 
 pub(super) fn merge(arguments: &MergeArguments) -> Result<(), Failure> {
@@ -90,14 +85,10 @@ pub(super) fn merge(arguments: &MergeArguments) -> Result<(), Failure> {
     if arguments.cap.is_some() && !matches!(arguments.operation, MergeKind::Append) {
         return Err(Failure::usage("--cap is for append"));
     }
-    let write = Write {
-        expected: arguments.if_version,
-        expiry: arguments.ttl.map(|ttl| ttl.0),
-        ..Write::merge(&arguments.key, merge)
-    };
-    let state = arguments.connection.once(|room| room.store.write(write, None).wait(room.time_left()))?;
-    match arguments.json {
-        true => output::print_state(&state),
+    let write = Write { expiry: arguments.ttl.map(|ttl| ttl.0), ..Write::merge(&arguments.key, merge) };
+    let Written { state, .. } = arguments.write.make(write)?;
+    match arguments.write.json {
+        true => Ok(()),
         false => output::print_line(&output::printable(state.value.json())),
     }
 }

@@ -223,8 +223,9 @@ impl Store {
     /// to everybody by the key `$lock/` and its name, which can be listened to as any other.
     ///
     /// `lost` is called, once and on a dispatch thread, if the lock is lost: with `LOCK_LOST` when it could
-    /// not be renewed in time, `SESSION_LOST`, or `CLOSED`. It is dropped when the lock is released, and
-    /// when it is refused: before the result is told, or `wait` returns.
+    /// not be renewed in time, `FORBIDDEN` when the rules do not allow it any more, `SESSION_LOST`, or
+    /// `CLOSED`. It is dropped when the lock is released, and when it is refused: before the result is told,
+    /// or `wait` returns.
     ///
     /// Refused with `LOCK_HELD` ([`Error::current`] shows by whom), after as much waiting as was asked for;
     /// `INVALID_LOCK`, `INVALID_ARGUMENT`, `TOO_MANY_LOCKS`, `FORBIDDEN`. After `TIMEOUT` and

@@ -198,3 +198,24 @@ fn pause_after(attempts: u32) -> Duration {
     let random = getrandom::fill(&mut random).map_or(longest, |()| u64::from_le_bytes(random) % (longest + 1));
     Duration::from_millis(random)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_random_and_longer_with_each_attempt_up_to_the_longest() {
+        assert_eq!(pause_after(1), Duration::ZERO, "the first conflict has told what is needed");
+        let longest = |attempts: u32| (0..400).map(|_| pause_after(attempts)).max().unwrap_or_default();
+        for attempts in 2..=7 {
+            let most = Duration::from_millis(1 << attempts);
+            let (now, before) = (longest(attempts), longest(attempts - 1));
+            assert!(now <= most && now > before, "{now:?} after attempt {attempts}, {before:?} before");
+        }
+        for attempts in [8, 31, 32, u32::MAX] {
+            assert!(longest(attempts) <= Duration::from_millis(LONGEST_PAUSE_MS));
+        }
+        let several: std::collections::BTreeSet<_> = (0..400).map(|_| pause_after(7)).collect();
+        assert!(several.len() > 20, "those who conflict come apart");
+    }
+}

@@ -89,6 +89,11 @@ pub const MAX_KEEP_MS: u64 = 86_400_000;
 /// Most checks and writes of a transaction together: each key of a full store checked and written.
 pub const MAX_TRANSACTION_PARTS: usize = 200;
 
+/// How many times larger than its limit a value may be between the writes of a transaction: the limit holds for the
+/// result, so that a full list can have one value added before another is removed; but work that is thrown away has to
+/// be bounded too.
+pub const LARGER_ON_THE_WAY: usize = 2;
+
 /// Most rules of a room. They are tried one after the other, so they bound what each request costs; an
 /// app with this many has a rule for each of its keys.
 pub const MAX_RULES: usize = 1_000;

@@ -112,7 +112,7 @@ pub enum Check<'a> {
 ///
 /// The checks look at the store as it was before. The writes are made in their order, and each sees
 /// what those before it did; all of them have one revision, and those who listen hear of each key once.
-/// The room's limits hold for the result as a whole.
+/// The room's limits hold for the result as a whole; on the way a value may be twice as large.
 ///
 /// ```
 /// use sessionstore::core::write::{Check, Transaction, Write};

@@ -69,8 +69,9 @@ pub struct sessionstore_lock_listener {
     pub ctx: *mut c_void,
     /// The last call: nothing uses `ctx` after it. It comes when the lock was lost, released or refused.
     pub on_drop: Option<unsafe extern "C" fn(ctx: *mut c_void)>,
-    /// The lock is lost: `LOCK_LOST` when it could not be renewed in time, `SESSION_LOST`, or what the
-    /// client ended with, such as `CLOSED`. Called once, and never after a release. The error is borrowed.
+    /// The lock is lost: `LOCK_LOST` when it could not be renewed in time, `FORBIDDEN` when the rules do not allow it
+    /// any more, `SESSION_LOST`, or what the client ended with, such as `CLOSED`. Called once, and never after a
+    /// release. The error is borrowed.
     pub on_lost: Option<unsafe extern "C" fn(ctx: *mut c_void, error: *const sessionstore_error)>,
 }
 

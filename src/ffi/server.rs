@@ -11,7 +11,7 @@ use super::guard::{call, call_on, clear, getter, give_box, release, Guarded};
 use super::structs::{check_flags, read, Sized32};
 use super::text::{optional, required, OutText};
 use crate::core::rules::Rules;
-use crate::server::{Server, ServerOptions, TlsOptions};
+use crate::server::{Server, ServerOptions, TlsOptions, WebhookOptions};
 use crate::{Error, ErrorCode};
 
 /// Stands for 0 in an options field in which 0 means the default, such as a grace period of 0.
@@ -22,6 +22,11 @@ pub const SESSIONSTORE_ZERO: u32 = u32::MAX;
 /// begin anew with the rest.
 pub const SESSIONSTORE_SERVER_FSYNC: u32 = 1;
 
+/// A flag of the server's options: count what the server does, and answer `GET /metrics` at its port in Prometheus'
+/// text format, to whoever reaches it. There are no names of rooms, peers or keys in it. docs/operate.md has what
+/// each metric is.
+pub const SESSIONSTORE_SERVER_METRICS: u32 = 2;
+
 /// Where to listen and what to allow. Begin with `SESSIONSTORE_SERVER_OPTIONS_INIT`; what stays 0 or
 /// NULL has its default. Texts end with NUL and are copied.
 #[repr(C)]
@@ -29,7 +34,7 @@ pub const SESSIONSTORE_SERVER_FSYNC: u32 = 1;
 pub struct sessionstore_server_options {
     /// Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
     pub struct_size: u32,
-    /// 0, or `SESSIONSTORE_SERVER_FSYNC`.
+    /// 0, or `SESSIONSTORE_SERVER_FSYNC` and `SESSIONSTORE_SERVER_METRICS` added up.
     pub flags: u32,
     /// The address to listen on. Default `127.0.0.1`: this machine only.
     pub address: *const c_char,
@@ -98,6 +103,19 @@ pub struct sessionstore_server_options {
     /// say. It is handed out to the hosted original's web client, which asks for it. NULL or empty: the host that
     /// the client's request was sent to.
     pub public_url: *const c_char,
+    /// Where it is told that rooms open and close, by signed requests: `https://` or `http://`, without a user or
+    /// password; docs/webhooks.md has what is in them. NULL or empty: nowhere.
+    pub webhook_url: *const c_char,
+    /// What they are signed with: `whsec_` and the base64 of 24 to 64 random bytes. While it is changed it may be both,
+    /// the new one first, with white space between them. Needed with `webhook_url`.
+    pub webhook_secret: *const c_char,
+    /// A file with the authorities (PEM) of the receiver's certificate. NULL or empty: those that the system trusts.
+    pub webhook_ca_file: *const c_char,
+    /// How long the receiver may take to answer, in milliseconds. Default 10,000.
+    pub webhook_timeout_ms: u32,
+    /// After about how many milliseconds a request that was not taken is sent again; then twice as long each time, up
+    /// to an hour, for a day. Default 1,000.
+    pub webhook_retry_ms: u32,
 }
 
 // SAFETY: repr(C), beginning with struct_size; integers and pointers.
@@ -115,7 +133,8 @@ pub struct sessionstore_server {
 /// Starts a server. When this returns, clients can connect. `options` may be NULL: all defaults.
 ///
 /// Errors: `ADDRESS_IN_USE`, `ADDRESS_UNAVAILABLE`, `INVALID_CONFIG`, `INVALID_ARGUMENT`,
-/// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
+/// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `TLS_FAILED` when webhooks need
+/// authorities and the system has none, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_server_start(
     options: *const sessionstore_server_options,
@@ -141,7 +160,8 @@ fn defaults() -> ServerOptions {
 /// # Safety
 /// The texts are NULL or end with NUL.
 unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, Error> {
-    check_flags::<sessionstore_server_options>(given.flags, SESSIONSTORE_SERVER_FSYNC)?;
+    let known = SESSIONSTORE_SERVER_FSYNC | SESSIONSTORE_SERVER_METRICS;
+    check_flags::<sessionstore_server_options>(given.flags, known)?;
     let mut options = defaults();
     // SAFETY: as the caller says.
     let (address, secret) = unsafe { (optional("address", given.address)?, optional("secret", given.secret)?) };
@@ -171,7 +191,17 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
     let public_url = unsafe { optional("public_url", given.public_url) }?;
     options.public_url = (!public_url.is_empty()).then(|| public_url.to_owned());
     options.data_dir = path("data_dir", given.data_dir)?;
+    // SAFETY: as the caller says.
+    let (url, secret) =
+        unsafe { (optional("webhook_url", given.webhook_url)?, optional("webhook_secret", given.webhook_secret)?) };
+    let ca = path("webhook_ca_file", given.webhook_ca_file)?;
+    if !url.is_empty() {
+        options.webhook = Some(WebhookOptions { ca, ..WebhookOptions::new(url, secret) });
+    } else if !secret.is_empty() || ca.is_some() {
+        return Err(Error::new(ErrorCode::InvalidConfig, "webhooks need webhook_url"));
+    }
     options.fsync = given.flags & SESSIONSTORE_SERVER_FSYNC != 0;
+    options.metrics = given.flags & SESSIONSTORE_SERVER_METRICS != 0;
     options.port = u16::try_from(given.port)
         .map_err(|_| Error::new(ErrorCode::InvalidArgument, "the port is larger than 65535"))?;
     let or = |given: u32, default: u64| match given {
@@ -197,6 +227,10 @@ unsafe fn convert(given: &sessionstore_server_options) -> Result<ServerOptions, 
     options.max_request_burst = given.max_request_burst;
     options.max_request_bytes_per_second = given.max_request_bytes_per_second;
     options.max_message_bytes = size(given.max_message_bytes, options.max_message_bytes);
+    if let Some(webhook) = &mut options.webhook {
+        webhook.timeout_ms = or(given.webhook_timeout_ms, webhook.timeout_ms);
+        webhook.retry_ms = or(given.webhook_retry_ms, webhook.retry_ms);
+    }
     options.ping_interval_ms = or(given.ping_interval_ms, options.ping_interval_ms);
     options.idle_timeout_ms = or(given.idle_timeout_ms, options.idle_timeout_ms);
     Ok(options)
@@ -348,4 +382,23 @@ pub unsafe extern "C" fn sessionstore_server_free(server: *mut sessionstore_serv
 unsafe fn guarded<'a>(server: *const sessionstore_server) -> Option<&'a Guarded<Server>> {
     // SAFETY: as the caller says.
     unsafe { server.as_ref() }.map(|server| &server.server)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_switch_on_what_they_are_named_after() {
+        let converted = |flags| {
+            // SAFETY: NULL and 0 are values of all fields.
+            let given = sessionstore_server_options { flags, ..unsafe { std::mem::zeroed() } };
+            // SAFETY: there are no texts.
+            let options = unsafe { convert(&given) }.expect("known flags");
+            (options.fsync, options.metrics)
+        };
+        assert_eq!(converted(0), (false, false));
+        assert_eq!(converted(SESSIONSTORE_SERVER_FSYNC), (true, false));
+        assert_eq!(converted(SESSIONSTORE_SERVER_METRICS), (false, true));
+    }
 }

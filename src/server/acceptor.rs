@@ -15,6 +15,7 @@ use crate::core::error::{Error, ErrorCode};
 
 use super::handshake::{self, Admission, Asked};
 use super::http::{BadHead, Head, Response};
+use super::metrics::{self, Refused};
 use super::options::{ACCEPT_PAUSE_MS, CLOSE_WAIT_MS, MAX_HEAD_BYTES};
 use super::shard::{Shard, Ticket, ToShard};
 use super::stream::Stream;
@@ -28,11 +29,10 @@ pub(super) async fn accept(shard: Rc<Shard>, listener: std::net::TcpListener) {
     };
     loop {
         match listener.accept().await {
-            Ok((socket, address)) => {
-                if let Some(ticket) = shard.shared.ticket(address.ip()) {
-                    spawn_local(receive(shard.clone(), socket, ticket));
-                }
-            }
+            Ok((socket, address)) => match shard.shared.ticket(address.ip()) {
+                Ok(ticket) => drop(spawn_local(receive(shard.clone(), socket, ticket))),
+                Err(code) => shard.count_refusal(Refused::Handshake, code),
+            },
             Err(error) if is_about_one_socket(&error) => {}
             Err(error) => {
                 // Out of descriptors or memory: others have to finish first.
@@ -70,6 +70,9 @@ async fn receive(shard: Rc<Shard>, socket: TcpStream, mut ticket: Ticket) {
         // Half a handshake, or none.
         Err(_) | Ok(Err(_)) => {}
         Ok(Ok((socket, Received::Answer(response)))) => {
+            if let Some(code) = response.as_ref().and_then(|response| response.reason) {
+                shard.count_refusal(Refused::Handshake, code);
+            }
             let answer = response.map_or(Vec::new(), |response| response.bytes());
             let _ = timeout(limit.min(Duration::from_millis(CLOSE_WAIT_MS)), refuse(&shard, socket, &answer)).await;
         }
@@ -112,6 +115,7 @@ async fn secure(shard: &Shard, tls: &Tls, socket: TcpStream) -> io::Result<Resul
             Err((socket, Some(Response::refusal(400, &Error::new(ErrorCode::TlsFailed, message)))))
         }
         Accepted::Refused(socket, error) => {
+            shard.count_refusal(Refused::Handshake, ErrorCode::TlsFailed);
             tracing::debug!(%error, "a TLS handshake failed");
             Err((socket, None))
         }
@@ -176,12 +180,20 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
             let (rooms, peers, connections) = (count(&shared.rooms), count(&shared.peers), count(&shared.connections));
             let body =
                 format!("{{\"status\":\"ok\",\"rooms\":{rooms},\"peers\":{peers},\"connections\":{connections}}}");
-            answer(Response { status: 200, extra: "".into(), body })
+            answer(Response::json(200, body))
         }
         Asked::Ready => answer(match shard.has_place() {
-            Ok(()) => Response { status: 200, extra: "".into(), body: "{\"status\":\"ready\"}".into() },
+            Ok(()) => Response::json(200, "{\"status\":\"ready\"}"),
             Err(error) => Response::too_much(&error),
         }),
+        // Where operators have tokens, they show one for this too.
+        #[cfg(feature = "http")]
+        Asked::Metrics if shared.options.metrics && shared.api.is_some() => Some(Received::Api(bytes.to_vec())),
+        Asked::Metrics if shared.options.metrics => {
+            let content_type = metrics::CONTENT_TYPE;
+            answer(Response { content_type, ..Response::json(200, metrics::render(shared)) })
+        }
+        Asked::Metrics => answer(handshake::nothing_here()),
         Asked::Told(response) => answer(response),
         #[cfg(feature = "http")]
         Asked::Api if shared.api.is_some() => Some(Received::Api(bytes.to_vec())),
@@ -191,7 +203,8 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
             answer(Response::refusal(404, &Error::new(ErrorCode::NotFound, message)))
         }
         Asked::Refused(response) => {
-            tracing::debug!(status = response.status, path = head.path, "a request is refused");
+            let error = response.reason.map_or("", ErrorCode::name);
+            tracing::debug!(status = response.status, path = head.path, error, "a handshake is refused");
             answer(response)
         }
         Asked::Join(admission) => match ticket.admit() {

@@ -23,6 +23,16 @@ pub(super) enum Topic {
     Groups(Rc<Concern>),
 }
 
+impl Topic {
+    /// The keys that a frame about it tells changes of.
+    pub fn keys(&self) -> &[KeySlot] {
+        match self {
+            Topic::Key(key) => std::slice::from_ref(key),
+            Topic::Groups(concern) => &concern.keys,
+        }
+    }
+}
+
 /// Keys, and the groups that listen to exactly these of what changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Concern {
@@ -65,6 +75,8 @@ pub(super) struct Batch {
     /// Peers that some frame leaves out.
     pub exceptions: Vec<PeerHandle>,
     pub answers: Vec<u8>,
+    /// Changes of keys in all frames.
+    pub changes: u64,
     /// Where in the stream the state is that was told last.
     pub last_state: Range<usize>,
 }
@@ -73,6 +85,11 @@ impl Batch {
     /// The position after the last byte.
     pub fn end(&self) -> u64 {
         self.start + self.stream.len() as u64
+    }
+
+    /// Where a position of the room's stream is in this one, or the end that is nearer.
+    pub fn place_of(&self, position: u64) -> u32 {
+        position.saturating_sub(self.start).min(self.stream.len() as u64) as u32
     }
 
     pub fn is_empty(&self) -> bool {
@@ -97,6 +114,7 @@ impl Batch {
             self.topics.len() - 1
         });
         frames::write_text(&mut self.stream, write);
+        self.changes += 1;
         self.mark(Audience::Topic(index as u32));
     }
 
@@ -104,6 +122,7 @@ impl Batch {
     pub fn push_changes(&mut self, concern: Concern, changes: &[&Arc<Change>]) {
         self.topics.push(Topic::Groups(Rc::new(concern)));
         let index = self.topics.len() - 1;
+        self.changes += changes.len() as u64;
         frames::write_text(&mut self.stream, |out| {
             wire::write_changes(out, changes.iter().map(|change| (&***change, 0)), false);
         });
@@ -138,6 +157,7 @@ impl Batch {
         self.first_news = None;
         self.last_state = 0..0;
         self.exceptions.clear();
+        self.changes = 0;
         self.answers.clear();
     }
 
@@ -150,6 +170,26 @@ impl Batch {
     pub fn marks_after(&self, from: u32) -> &[Mark] {
         let first = self.marks.partition_point(|mark| mark.end <= from);
         self.marks.get(first..).unwrap_or(&[])
+    }
+
+    /// How many changes of keys pass the filter from a place on.
+    pub fn changes_from(&self, from: u32, filter: &Filter<'_>) -> u64 {
+        if filter.passes_nothing() {
+            return 0;
+        }
+        // As a rule nobody has to walk through the frames.
+        if from == 0 && filter.passes_all_of(self) {
+            return self.changes;
+        }
+        let passed = self.marks_after(from).iter().filter(|mark| filter.passes(mark.audience));
+        passed.map(|mark| self.changes_of(mark.audience)).sum()
+    }
+
+    fn changes_of(&self, audience: Audience) -> u64 {
+        match audience {
+            Audience::Topic(index) => self.topics.get(index as usize).map_or(0, |topic| topic.keys().len() as u64),
+            Audience::Peers { .. } => 0,
+        }
     }
 
     /// Calls `each` with the ranges of the stream between two frame ends that pass the filter, as

@@ -147,7 +147,16 @@ impl Connection {
         let mut scratch = self.shard.segments.borrow_mut();
         let queue_bytes = self.shard.options().queue_bytes;
         let now = || self.shard.now();
+        let meters = self.shard.meters.as_deref();
+        let changes = meters.map_or(0, |_| outbox.changes_in(batch, filter));
         let delivery = outbox.deliver(batch, filter, &self.socket, &mut scratch, queue_bytes, now);
+        if let Some(meters) = meters {
+            match delivery {
+                Delivery::Written => meters.deliveries.add(changes),
+                Delivery::Blocked => meters.deliveries.add(outbox.take_delivered()),
+                Delivery::Nothing | Delivery::Parked | Delivery::Broken => {}
+            }
+        }
         drop((outbox, scratch));
         match delivery {
             Delivery::Blocked => drop(tokio::task::spawn_local(drain(self.clone()))),
@@ -313,7 +322,12 @@ async fn drain(connection: Rc<Connection>) {
             }
             if !parked.is_empty() {
                 match parked.write(&connection.socket, || connection.shard.now()) {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        if let Some(meters) = &connection.shard.meters {
+                            meters.deliveries.add(outbox.take_delivered());
+                        }
+                        continue;
+                    }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(_) => {
                         drop(outbox);

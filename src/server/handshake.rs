@@ -12,6 +12,7 @@ use super::connection::Dialect;
 use super::http::{Head, Response};
 use super::init::{self, Endpoint};
 use super::origin::Origins;
+use super::room_host::shown;
 use super::token::Verifier;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::{Limits, MAX_REQUEST_ID_BYTES};
@@ -24,6 +25,7 @@ use crate::core::secret::Secret;
 pub(super) enum Asked {
     Health,
     Ready,
+    Metrics,
     /// An answer that only says something.
     Told(Response),
     Join(Box<Admission>),
@@ -59,6 +61,13 @@ pub(super) struct Admission {
     pub dialect: Dialect,
 }
 
+impl Admission {
+    /// The id of the join, for the log.
+    pub fn shown_id(&self) -> impl std::fmt::Display + '_ {
+        shown(self.join.as_deref())
+    }
+}
+
 pub(super) const DEFAULT_ROLE: &str = "guest";
 
 /// The listen set that was asked for last, as it was written. As a rule everybody's program listens to
@@ -80,12 +89,13 @@ pub(super) fn read(
             Ok(response) => Asked::Told(response),
             Err(response) => Asked::Refused(response),
         },
-        "/healthz" | "/readyz" | "/ws" if head.method != "GET" => {
+        "/healthz" | "/readyz" | "/metrics" | "/ws" if head.method != "GET" => {
             let error = Error::new(ErrorCode::MalformedMessage, "only GET is possible here");
             Asked::Refused(Response::refusal(405, &error).with("Allow: GET\r\n"))
         }
         "/healthz" => Asked::Health,
         "/readyz" => Asked::Ready,
+        "/metrics" => Asked::Metrics,
         // Before the token is looked at: a page that may not connect learns nothing about one.
         "/ws" if !origins.allow(head.header_or_empty("origin")) => {
             Asked::Refused(Response::refusal(403, &ErrorCode::OriginNotAllowed.into()))
@@ -96,11 +106,14 @@ pub(super) fn read(
         },
         #[cfg(feature = "http")]
         path if api::has_path(path) => Asked::Api,
-        _ => {
-            let error = Error::new(ErrorCode::MalformedMessage, "nothing is here; the WebSocket is at /ws");
-            Asked::Refused(Response::refusal(404, &error))
-        }
+        _ => Asked::Refused(nothing_here()),
     }
+}
+
+/// The answer for a path that there is not.
+pub(super) fn nothing_here() -> Response {
+    let error = Error::new(ErrorCode::MalformedMessage, "nothing is here; the WebSocket is at /ws");
+    Response::refusal(404, &error)
 }
 
 /// The answer to the client's key.

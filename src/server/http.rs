@@ -103,19 +103,27 @@ pub(super) fn status(code: ErrorCode) -> u16 {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Response {
     pub status: u16,
+    /// Why, if it is a refusal.
+    pub reason: Option<ErrorCode>,
+    pub content_type: &'static str,
     /// Header lines beside the usual ones, each with its line end.
     pub extra: Cow<'static, str>,
     pub body: String,
 }
 
 impl Response {
+    /// A body in JSON.
+    pub fn json(status: u16, body: impl Into<String>) -> Response {
+        Response { status, reason: None, content_type: "application/json", extra: "".into(), body: body.into() }
+    }
+
     /// A refusal, with the error as its body.
     pub fn refusal(status: u16, error: &Error) -> Response {
         let mut body = serde_json::json!({"code": error.code().number(), "message": error.message()});
         if let Some(time) = error.retry_after_ms() {
             body["retry_after_ms"] = time.into();
         }
-        Response { status, extra: "".into(), body: body.to_string() }
+        Response { reason: Some(error.code()), ..Response::json(status, body.to_string()) }
     }
 
     pub fn with(self, extra: impl Into<Cow<'static, str>>) -> Response {
@@ -129,7 +137,7 @@ impl Response {
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        let Response { status, extra, body } = self;
+        let Response { status, content_type, extra, body, .. } = self;
         let reason = match status {
             200 => "OK",
             204 => "No Content",
@@ -147,7 +155,7 @@ impl Response {
         // RFC 9110, 8.6: not with a 204.
         let content = match status {
             204 => String::new(),
-            _ => format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()),
+            _ => format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len()),
         };
         format!(
             "HTTP/1.1 {status} {reason}\r\n{content}Cache-Control: no-store\r\nConnection: close\r\n{extra}\r\n{body}"

@@ -80,7 +80,7 @@ pub(super) fn read(
     match head.method {
         "GET" => {}
         "OPTIONS" => {
-            let response = Response { status: 204, extra: cors.into(), body: String::new() };
+            let response = Response::json(204, "");
             let extra = format!(
                 "{cors}Access-Control-Allow-Methods: GET\r\nAccess-Control-Allow-Headers: authorization\r\n\
                  Access-Control-Max-Age: 7200\r\n"
@@ -116,11 +116,11 @@ pub(super) fn read(
         Ok(json!({"endpoint": url, "config": {"enabledFlags": ["nonWebRTCDisableOffer"]}}))
     };
     match answer() {
-        Ok(body) => Ok(Response { status: 200, extra: cors.into(), body: body.to_string() }),
+        Ok(body) => Ok(Response::json(200, body.to_string()).with(cors)),
         Err(error) => {
             let status = http::status(error.code());
             let body = json!({"code": status, "name": error.code().name(), "message": error.message()});
-            Err(Response { status, extra: cors.into(), body: body.to_string() })
+            Err(Response { reason: Some(error.code()), ..Response::json(status, body.to_string()).with(cors) })
         }
     }
 }

@@ -414,7 +414,7 @@ fn recover(
         match room.checkpoint() {
             Some(bytes) => {
                 keeps.push(Keep { id, what: What::Checkpoint { name: name.into(), bytes } });
-                found.rooms.push(Kept { id, room });
+                found.rooms.push(Kept { id, room, is_new_session: fresh.is_some() });
             }
             None => keeps.push(Keep { id, what: What::End }),
         }

@@ -5,12 +5,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::core::error::Error;
 use crate::core::journal::{self, Origin};
 use crate::core::room::{Command, Event, Reply, Room, Time};
 
 use super::journal::Journal;
+use super::metrics::Meters;
 
 /// The records of a room may have so many bytes, or twice as many as its checkpoint, before it gets another
 /// checkpoint: so a journal has three times what its rooms have, and each byte is written twice at most.
@@ -34,10 +36,22 @@ pub(super) enum What {
     End,
 }
 
+impl What {
+    /// The bytes that are kept.
+    fn len(&self) -> usize {
+        match self {
+            What::Checkpoint { bytes, .. } | What::Record { entries: bytes, .. } => bytes.len(),
+            What::End => 0,
+        }
+    }
+}
+
 /// A room that was kept.
 pub(super) struct Kept {
     pub id: i64,
     pub room: Room,
+    /// Whether its session is another one than was kept, because the last of that may be lost.
+    pub is_new_session: bool,
 }
 
 /// What was found in a data directory.
@@ -56,6 +70,7 @@ pub(super) struct Keeper {
     turn: Cell<u64>,
     /// Lent to the command that is applied.
     entries: Cell<Vec<u8>>,
+    meters: Option<Arc<Meters>>,
 }
 
 /// What the journal has of a room; nothing of one that is not kept.
@@ -82,8 +97,8 @@ impl Entered {
 }
 
 impl Keeper {
-    pub fn new(journal: Arc<Journal>) -> Keeper {
-        Keeper { journal, keeps: RefCell::default(), turn: Cell::new(0), entries: Cell::default() }
+    pub fn new(journal: Arc<Journal>, meters: Option<Arc<Meters>>) -> Keeper {
+        Keeper { journal, keeps: RefCell::default(), turn: Cell::new(0), entries: Cell::default(), meters }
     }
 
     /// Applies a command to a room and sees to it that what it did is kept.
@@ -156,6 +171,14 @@ impl Keeper {
             return Ok(());
         }
         self.turn.set(self.turn.get() + 1);
-        self.journal.commit(&mut keeps)
+        #[cfg(feature = "otel")]
+        let _span = super::spans::journal_commit();
+        let Some(meters) = &self.meters else { return self.journal.commit(&mut keeps) };
+        meters.journal_records.add(keeps.len() as u64);
+        meters.journal_bytes.add(keeps.iter().map(|keep| keep.what.len() as u64).sum());
+        let begun = Instant::now();
+        let committed = self.journal.commit(&mut keeps);
+        meters.journal_commit.add(begun.elapsed());
+        committed
     }
 }

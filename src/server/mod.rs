@@ -26,7 +26,9 @@
 //! | `operate`, `watch` | what it asks of the loops, and what they tell it |
 //! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
+//! | `metrics`, `spans` | what is counted, and how Prometheus is told; spans for traces |
 //! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
+//! | `notice`, `webhooks` | what programs of the administrator are told of rooms, and how it gets there |
 //! | `connection`, `frames`, `stream`, `tls` | one WebSocket, its frames, the transport under it |
 
 mod acceptor;
@@ -48,7 +50,9 @@ mod journal;
 #[path = "journal_absent.rs"]
 mod journal;
 mod keeper;
+mod metrics;
 mod news;
+mod notice;
 #[cfg(feature = "http")]
 mod operate;
 mod options;
@@ -60,6 +64,8 @@ mod room_host;
 mod rules;
 mod shard;
 mod signal;
+#[cfg(feature = "otel")]
+mod spans;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
@@ -78,6 +84,11 @@ mod wal;
 pub mod wal;
 #[cfg(feature = "http")]
 mod watch;
+#[cfg(feature = "http")]
+mod webhooks;
+#[cfg(not(feature = "http"))]
+#[path = "webhooks_absent.rs"]
+mod webhooks;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -94,8 +105,8 @@ use crate::core::rules::Rules;
 #[cfg(feature = "http")]
 #[doc(hidden)]
 pub use api::openapi;
-pub use options::{ServerOptions, TlsOptions};
-use shard::{Shared, ToShard};
+pub use options::{ServerOptions, TlsOptions, WebhookOptions};
+use shard::{Running, Shared, ToShard};
 
 /// Connections that may wait to be accepted. The system caps it (4,096 on Linux).
 const BACKLOG: i32 = 4_096;
@@ -155,9 +166,18 @@ impl Server {
         #[cfg(feature = "http")]
         if let Some(inbox) = api_inbox {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let (runtime, shared) = (runtime.map_err(out_of_resources)?, server.shared.clone());
+            let runtime = runtime.map_err(out_of_resources)?;
+            let running = Running::helper(server.shared.clone());
             let thread = std::thread::Builder::new().name("sstore-http".into());
-            thread.spawn(move || api::run(runtime, shared, inbox)).map_err(out_of_resources)?;
+            thread.spawn(move || running.api(runtime, inbox)).map_err(out_of_resources)?;
+        }
+        if server.shared.webhooks.is_some() {
+            // Last: it ends when the loops have.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(out_of_resources)?;
+            let running = Running::helper(server.shared.clone());
+            let thread = std::thread::Builder::new().name("sstore-webhooks".into());
+            thread.spawn(move || running.webhooks(runtime)).map_err(out_of_resources)?;
         }
         tracing::info!(%address, threads, api = has_api, tls = server.shared.tls.is_some(), "listening");
         Ok(server)
@@ -189,7 +209,7 @@ impl Server {
     /// Waits until the server has ended: because it was stopped, or by itself, which is the error.
     pub fn wait(&self) -> Result<(), Error> {
         let mut running = self.shared.running.lock().map_err(|_| Error::from(ErrorCode::Internal))?;
-        while *running > 0 {
+        while running.any() {
             running = self.shared.ended.wait(running).map_err(|_| Error::from(ErrorCode::Internal))?;
         }
         self.failure().map_or(Ok(()), Err)
@@ -252,7 +272,7 @@ impl Server {
         let begun = Instant::now();
         let fault = |_| Error::from(ErrorCode::Internal);
         let mut running = self.shared.running.lock().map_err(fault)?;
-        while *running > 0 {
+        while running.any() {
             let Some(left) = timeout.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
                 return Err(Error::new(ErrorCode::Timeout, "the server is still stopping"));
             };

@@ -113,6 +113,43 @@ pub(super) const MAX_API_BODY_BYTES: usize = 256 * 1024;
 #[cfg(feature = "http")]
 pub(super) const API_BODY_TIMEOUT_MS: u64 = 10_000;
 
+/// Most bytes of webhooks that wait or are being sent, counted as memory: 130,000 that say that a room opened, or 900
+/// of full stores. A receiver that is away while that much happens misses the oldest.
+#[cfg(feature = "http")]
+pub(super) const MAX_WEBHOOK_BYTES: usize = 64 * 1024 * 1024;
+
+/// Webhooks that are sent at once, each of another room: at 50 ms each 320 a second, and a receiver that answers
+/// nothing is kept waiting on 16 connections.
+#[cfg(feature = "http")]
+pub(super) const WEBHOOKS_AT_ONCE: usize = 16;
+
+/// Longest pause before a webhook is sent again, in milliseconds, whatever the receiver asks for: who repairs it sees
+/// within the hour that it works.
+#[cfg(feature = "http")]
+pub(super) const MAX_WEBHOOK_RETRY_MS: u64 = 3_600_000;
+
+/// For how long a webhook is sent again, in milliseconds. In a day somebody has looked at a receiver that fails; what
+/// it missed is in memory only, and would not outlive a restart anyway.
+#[cfg(feature = "http")]
+pub(super) const WEBHOOK_TRIED_FOR_MS: u64 = 86_400_000;
+
+/// So much of an answer to a webhook is read, in bytes, so that the connection serves for the next. Its status says
+/// all that counts.
+#[cfg(feature = "http")]
+pub(super) const MAX_WEBHOOK_ANSWER_BYTES: usize = 16 * 1024;
+
+/// How often it is said that webhooks were dropped, at most, in milliseconds.
+#[cfg(feature = "http")]
+pub(super) const WEBHOOK_WARNING_MS: u64 = 10_000;
+
+/// Secrets that webhooks are signed with at once: while they are changed there are two.
+#[cfg(feature = "http")]
+pub(super) const MAX_WEBHOOK_SECRETS: usize = 4;
+
+/// What a secret of webhooks may have, in bytes: as the Standard Webhooks specification has it.
+#[cfg(feature = "http")]
+pub(super) const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
 /// Smallest queue: a notification of the largest message must fit.
 const MIN_QUEUE_BYTES: usize = 1_024;
 
@@ -143,6 +180,9 @@ pub struct ServerOptions {
     /// [`secret`](Self::secret). With it the server has an HTTP API under `/v1`, described by `/v1/openapi.json`.
     /// Default none: there is no API. Needs the feature `http`.
     pub api_secret: Option<String>,
+    /// Whether the server has a page at `/inspect/` on which people look into rooms, with a token for its HTTP API.
+    /// Needs [`api_secret`](Self::api_secret). Default false.
+    pub inspect: bool,
     /// Who may do what, by role. Default none: everybody may do everything. See
     /// [`Server::set_rules`](super::Server::set_rules) for later ones.
     pub rules: Option<Arc<Rules>>,
@@ -166,6 +206,8 @@ pub struct ServerOptions {
     /// when the machine loses power either. Each turn of a loop then takes as long as the disk does. Default `false`:
     /// when the machine stops without warning, the last changes may be lost, and sessions begin anew with the rest.
     pub fsync: bool,
+    /// Who is told when a room opens and closes. Default none. Needs the feature `http`.
+    pub webhook: Option<WebhookOptions>,
     /// The limits of each room.
     pub limits: Limits,
     /// Threads that serve rooms; a room lives on one of them. 0, the default: one per core.
@@ -204,11 +246,14 @@ pub struct ServerOptions {
     /// no limit.
     pub max_request_bytes_per_second: u32,
     /// What stopping may take: the time given to connections to take what waits for them and to
-    /// close, in milliseconds. Default 2,000.
+    /// close, in milliseconds, and after that as much again to webhooks. Default 2,000.
     pub shutdown_ms: u64,
     /// After how many milliseconds clients are told to come back when the server stops: each at another time, up to
     /// twice as late, so that they do not all come at once. About as long as a restart takes. Default 1,000.
     pub come_back_ms: u64,
+    /// Whether the server counts what it does and answers `GET /metrics`, in Prometheus' text format, to whoever
+    /// reaches its port. There are no names of rooms, peers or keys in it. Default `false`: nothing is counted.
+    pub metrics: bool,
 }
 
 /// The files a server that speaks TLS needs, all in PEM. They are read when it starts, by
@@ -232,6 +277,51 @@ pub struct TlsOptions {
     pub client_ca: Option<PathBuf>,
 }
 
+/// Where it is told that rooms open and close: `POST` requests by the Standard Webhooks specification, signed, and
+/// sent again until they are taken. docs/webhooks.md has what is in them.
+///
+/// ```
+/// use sessionstore::{ServerOptions, WebhookOptions};
+/// let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// let webhook = WebhookOptions::new("https://app.example.org/rooms", secret);
+/// let options = ServerOptions { webhook: Some(webhook), ..Default::default() };
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookOptions {
+    /// Where: `https://` or `http://`, without a user or password. Redirects are not followed.
+    pub url: String,
+    /// What requests are signed with: `whsec_` and the base64 of 24 to 64 random bytes. While it is changed it may be
+    /// both, the new one first, with white space between them: then there are two signatures.
+    pub secret: String,
+    /// A file with the authorities (PEM) of the receiver's certificate. Default none: those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// How long a receiver may take to answer, in milliseconds. Default 10,000.
+    pub timeout_ms: u64,
+    /// After about how many milliseconds a request that was not taken is sent again; then twice as long each time, up
+    /// to an hour, for a day. Default 1,000.
+    pub retry_ms: u64,
+}
+
+impl WebhookOptions {
+    /// With the defaults for everything else.
+    pub fn new(url: impl Into<String>, secret: impl Into<String>) -> WebhookOptions {
+        WebhookOptions { url: url.into(), secret: secret.into(), ca: None, timeout_ms: 10_000, retry_ms: 1_000 }
+    }
+}
+
+/// Neither the secret is shown nor the URL, which may have a token in its path or query.
+impl std::fmt::Debug for WebhookOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebhookOptions")
+            .field("url", &"(set)")
+            .field("secret", &"(set)")
+            .field("ca", &self.ca)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("retry_ms", &self.retry_ms)
+            .finish()
+    }
+}
+
 impl Default for ServerOptions {
     fn default() -> ServerOptions {
         ServerOptions {
@@ -239,12 +329,14 @@ impl Default for ServerOptions {
             port: 0,
             secret: None,
             api_secret: None,
+            inspect: false,
             rules: None,
             tls: None,
             allowed_origins: Vec::new(),
             public_url: None,
             data_dir: None,
             fsync: false,
+            webhook: None,
             limits: Limits::default(),
             threads: 0,
             ping_interval_ms: 15_000,
@@ -260,6 +352,7 @@ impl Default for ServerOptions {
             max_request_bytes_per_second: 0,
             shutdown_ms: 2_000,
             come_back_ms: 1_000,
+            metrics: false,
         }
     }
 }
@@ -272,12 +365,14 @@ impl std::fmt::Debug for ServerOptions {
             .field("port", &self.port)
             .field("secret", &self.secret.as_ref().map(|_| "(set)"))
             .field("api_secret", &self.api_secret.as_ref().map(|_| "(set)"))
+            .field("inspect", &self.inspect)
             .field("rules", &self.rules.as_ref().map(|_| "(set)"))
             .field("tls", &self.tls)
             .field("allowed_origins", &self.allowed_origins)
             .field("public_url", &self.public_url)
             .field("data_dir", &self.data_dir)
             .field("fsync", &self.fsync)
+            .field("webhook", &self.webhook)
             .field("limits", &self.limits)
             .field("threads", &self.threads)
             .field("ping_interval_ms", &self.ping_interval_ms)
@@ -293,6 +388,7 @@ impl std::fmt::Debug for ServerOptions {
             .field("max_request_bytes_per_second", &self.max_request_bytes_per_second)
             .field("shutdown_ms", &self.shutdown_ms)
             .field("come_back_ms", &self.come_back_ms)
+            .field("metrics", &self.metrics)
             .finish()
     }
 }
@@ -308,6 +404,10 @@ impl ServerOptions {
         let limits = &self.limits;
         let rules = [
             (self.secret.as_deref() != Some(""), "secret is empty; leave it out for an open server"),
+            (
+                self.api_secret.is_some() || !self.inspect,
+                "inspect is set without api_secret, with which the tokens of those who look are signed",
+            ),
             (self.data_dir.is_some() || !self.fsync, "fsync is set without data_dir"),
             (self.threads <= MAX_THREADS, "threads is more than 1,024"),
             (self.ping_interval_ms > 0, "ping_interval_ms is 0"),
@@ -319,6 +419,8 @@ impl ServerOptions {
                 self.max_request_burst == 0 || self.max_requests_per_second > 0,
                 "max_request_burst needs max_requests_per_second",
             ),
+            (self.webhook.as_ref().is_none_or(|webhook| webhook.timeout_ms > 0), "the webhooks' timeout_ms is 0"),
+            (self.webhook.as_ref().is_none_or(|webhook| webhook.retry_ms > 0), "the webhooks' retry_ms is 0"),
             (self.queue_bytes >= MIN_QUEUE_BYTES, "queue_bytes is below 1,024"),
             (limits.max_value_bytes > 0, "max_value_bytes is 0"),
             (limits.max_keys > 0, "max_keys is 0"),
@@ -378,6 +480,20 @@ mod tests {
         assert!(message(|o| o.limits.max_keys = 0).contains("max_keys"));
         assert!(message(|o| o.max_rooms = 0).contains("max_rooms"));
         assert!(message(|o| o.max_request_burst = 9).contains("max_requests_per_second"));
+        let webhook = WebhookOptions::new("https://example.org/", "whsec_");
+        let never = WebhookOptions { timeout_ms: 0, ..webhook.clone() };
+        assert!(message(|o| o.webhook = Some(never)).contains("timeout_ms"));
+        let at_once = WebhookOptions { retry_ms: 0, ..webhook };
+        assert!(message(|o| o.webhook = Some(at_once)).contains("retry_ms"));
+    }
+
+    #[cfg(not(feature = "http"))]
+    #[test]
+    fn a_build_without_http_says_so() {
+        let webhook = Some(WebhookOptions::new("https://example.org/", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
+        let options = ServerOptions { webhook, ..Default::default() };
+        let error = crate::Server::start(options).map(drop).expect_err("no HTTP");
+        assert!(error == ErrorCode::InvalidConfig && error.message().contains("has no webhooks"), "{error}");
     }
 
     #[test]
@@ -388,6 +504,9 @@ mod tests {
         }
         let secret = || Some("hunter2".to_owned());
         let options = ServerOptions { secret: secret(), api_secret: secret(), ..Default::default() };
+        assert!(!format!("{options:?}").contains("hunter2"));
+        let webhook = WebhookOptions::new("https://example.org/?token=hunter2", "whsec_hunter2");
+        let options = ServerOptions { webhook: Some(webhook), ..Default::default() };
         assert!(!format!("{options:?}").contains("hunter2"));
     }
 }

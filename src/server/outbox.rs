@@ -66,6 +66,8 @@ pub(super) struct Parked {
     begun: bool,
     /// Present from when the queue was full until everything in it is written.
     conflated: Option<Conflated>,
+    /// Changes that were written and are not counted yet.
+    delivered: u64,
     /// When the socket took something last.
     pub progress_at: Time,
 }
@@ -98,6 +100,8 @@ struct Parcel {
 enum What {
     /// Must be sent.
     Answer,
+    /// So must the newest of so many keys, which stand for what was dropped.
+    States(u32),
     /// Frames a newer one can stand for.
     Key(KeySlot),
     Keys(Rc<Concern>),
@@ -108,7 +112,7 @@ impl What {
     /// Takes note that frames are dropped; `false` for one that must be sent.
     fn drop_into(&self, conflated: &mut Conflated) -> bool {
         let keys = match self {
-            What::Answer => return false,
+            What::Answer | What::States(_) => return false,
             What::Key(key) => std::slice::from_ref(key),
             What::Keys(concern) => &concern.keys,
             What::Peers => {
@@ -118,6 +122,18 @@ impl What {
         };
         keys.iter().for_each(|key| *conflated.keys.entry(*key).or_default() += 1);
         true
+    }
+}
+
+impl What {
+    /// How many changes of keys it tells.
+    fn changes(&self) -> u64 {
+        match self {
+            What::Answer | What::Peers => 0,
+            What::States(count) => u64::from(*count),
+            What::Key(_) => 1,
+            What::Keys(concern) => concern.keys.len() as u64,
+        }
     }
 }
 
@@ -224,6 +240,16 @@ impl Outbox {
         self.inserted_bytes = 0;
     }
 
+    /// How many changes of keys a batch has for this connection.
+    pub fn changes_in(&self, batch: &Batch, filter: &Filter<'_>) -> u64 {
+        batch.changes_from(batch.place_of(self.cursor), filter)
+    }
+
+    /// How many changes of keys were written of what waited, since this was asked last.
+    pub fn take_delivered(&mut self) -> u64 {
+        self.parked.as_mut().map_or(0, |parked| std::mem::take(&mut parked.delivered))
+    }
+
     /// Writes what a batch has for this connection, or parks what the socket does not take.
     pub fn deliver(
         &mut self,
@@ -235,6 +261,7 @@ impl Outbox {
         now: impl FnOnce() -> Time,
     ) -> Delivery {
         scratch.clear();
+        let from = batch.place_of(self.cursor);
         self.collect(batch, filter, scratch);
         self.cursor = self.cursor.max(batch.end());
         if scratch.is_empty() {
@@ -259,6 +286,7 @@ impl Outbox {
         for (nth, segment) in scratch.drain(..).enumerate().skip(index) {
             parked.push(segment, if nth == index { written } else { 0 }, filter);
         }
+        parked.delivered = batch.changes_from(from, filter).saturating_sub(parked.changes());
         parked.bound(queue_bytes);
         self.parked = Some(parked);
         Delivery::Blocked
@@ -267,7 +295,7 @@ impl Outbox {
     /// The segments of a batch for this connection, in order.
     fn collect(&mut self, batch: &Rc<Batch>, filter: &Filter<'_>, segments: &mut Vec<Segment>) {
         let end = batch.stream.len() as u32;
-        let mut at = self.cursor.saturating_sub(batch.start).min(u64::from(end)) as u32;
+        let mut at = batch.place_of(self.cursor);
         let stream = |segments: &mut Vec<Segment>, from: u32, to: u32| {
             batch.select(from..to, filter, |range| {
                 let data = Data::Stream(batch.clone());
@@ -276,7 +304,7 @@ impl Outbox {
         };
         let due = self.insertions.iter().take_while(|insertion| insertion.batch <= batch.number).count();
         for insertion in self.insertions.drain(..due) {
-            let position = insertion.position.saturating_sub(batch.start).min(u64::from(end)) as u32;
+            let position = batch.place_of(insertion.position);
             if position > at {
                 stream(segments, at, position);
                 at = position;
@@ -355,7 +383,7 @@ fn taken_segments(segments: &[Segment], mut bytes: usize) -> (usize, usize) {
 
 impl Parked {
     fn new(now: Time) -> Parked {
-        Parked { queue: VecDeque::new(), bytes: 0, begun: false, conflated: None, progress_at: now }
+        Parked { queue: VecDeque::new(), bytes: 0, begun: false, conflated: None, delivered: 0, progress_at: now }
     }
 
     /// Appends what is left of a segment after `written` bytes, a stream's frame by frame.
@@ -405,10 +433,29 @@ impl Parked {
         self.queue.push_back(Parcel { segment, what });
     }
 
+    /// The bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The changes of keys that wait.
+    fn changes(&self) -> u64 {
+        self.queue.iter().map(|parcel| parcel.what.changes()).sum()
+    }
+
     /// Appends frames that must be sent.
     pub fn push_answer(&mut self, bytes: Vec<u8>) {
+        self.push_whole(bytes, What::Answer);
+    }
+
+    /// The same for the newest states of so many keys.
+    pub fn push_states(&mut self, bytes: Vec<u8>, count: usize) {
+        self.push_whole(bytes, What::States(count as u32));
+    }
+
+    fn push_whole(&mut self, bytes: Vec<u8>, what: What) {
         let segment = Segment { start: 0, end: bytes.len() as u32, data: Data::Shared(Rc::new(bytes)) };
-        self.push_parcel(segment, What::Answer, false);
+        self.push_parcel(segment, what, false);
     }
 
     /// Falls back to the newest of each key when more waits than may: frames that are not begun
@@ -480,6 +527,7 @@ impl Parked {
                 break;
             }
             taken -= parcel.segment.len();
+            self.delivered += parcel.what.changes();
             self.begun = false;
             self.queue.pop_front();
         }

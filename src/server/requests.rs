@@ -14,14 +14,18 @@ use super::budget::Budget;
 use super::connection::{Connection, Dialect, State};
 use super::handshake::Admission;
 use super::http;
+use super::metrics::Written;
 use super::options::{CLOSE_WAIT_MS, FULL_RETRY_MS, PEERS_PER_CONNECTION};
-use super::room_host::{close_code, Inner};
+use super::room_host::{close_code, shown, Inner};
 use crate::frames::{self, Decoder, Event};
 
 impl Inner {
     /// A connection has come: it is given the WebSocket, and what its query asks for.
     pub fn admit(&mut self, connection: &Rc<Connection>, admission: &Admission, now: Time) {
         self.connections += 1;
+        tracing::debug!(
+            room = %self.room.name(), peer = %self.peer_id(connection), request = %admission.shown_id(), "connected"
+        );
         self.answer_raw(connection, |out| http::write_upgrade(out, &admission.accept_key));
         if frames::ECHOES {
             return;
@@ -49,6 +53,7 @@ impl Inner {
         let peer_id = connection.identity.borrow().as_ref().map(|identity| identity.peer_id.clone());
         let command = Command::Return { peer_id: &peer_id.unwrap_or_default(), user_id: &admission.user_id };
         if let Ok(Reply::Joined { peer, .. }) = self.apply(now, command) {
+            self.take_role(peer, &admission.role, now);
             self.attach(connection, peer, now);
             self.answer_peer_list(connection);
             self.answer_snapshot(connection, peer);
@@ -101,6 +106,9 @@ impl Inner {
         if connection.state.get() != State::Open {
             return;
         }
+        if let (Event::Text(_), Some(meters)) = (&event, &self.shard.meters) {
+            meters.requests.add(1);
+        }
         let refusal = connection.spend(Budget::spend_request).and_then(Result::err);
         match (event, refusal) {
             (Event::Text(text), Some(error)) => self.request_beyond_the_rate(connection, text, &error, now),
@@ -152,8 +160,9 @@ impl Inner {
             // Refused whatever it says; it is answered below.
             let _ = self.apply_once(now, peer, request.id, Command::Refuse { peer, retry_after_ms });
         }
-        if let Some(id) = request.id {
-            self.refuse(connection, Some(id), error);
+        match request.id {
+            Some(id) => self.refuse(connection, Some(id), error),
+            None => self.note_refusal(connection, None, error),
         }
     }
 
@@ -186,10 +195,17 @@ impl Inner {
             Ok(message) => message,
             Err(error) => return self.refuse(connection, id, &error),
         };
+        tracing::trace!(
+            room = %self.room.name(), peer = %self.peer_id(connection), request = %shown(id), method = message.method(),
+            "a request"
+        );
+        #[cfg(feature = "otel")]
+        let _span = super::spans::request(self.room.name(), &self.peer_id(connection), shown(id), message.method());
         let (message, peer) = match (message, connection.peer.get()) {
             // It is back, and will not join again: its peer is gone, and so is its session.
             (ClientMessage::Tracks, None) if connection.dialect == Dialect::Original => {
                 let error = Error::from(ErrorCode::SessionLost);
+                self.note_refusal(connection, id, &error);
                 let number = connection.dialect.number(&error);
                 return self.answer(connection, |out| wire::write_connection_error(out, number, &error));
             }
@@ -212,7 +228,9 @@ impl Inner {
         };
         match message {
             ClientMessage::Set { key, value, expected } => {
-                match (self.apply_once(now, peer, id, Command::Set { peer, key: &key, value, expected }), id) {
+                let reply = self.apply_once(now, peer, id, Command::Set { peer, key: &key, value, expected });
+                self.count_write(Written::Set, &reply);
+                match (reply, id) {
                     (Ok(Reply::State(state)), Some(id)) => self.answer_set(connection, id, &state),
                     (reply, _) => self.state(connection, id, reply),
                 }
@@ -222,11 +240,14 @@ impl Inner {
                 self.state(connection, id, reply);
             }
             ClientMessage::Write { write, lock } => {
+                let what = Written::of(&write.operation);
                 let reply = self.apply_once(now, peer, id, Command::Write { peer, write, lock });
+                self.count_write(what, &reply);
                 self.state(connection, id, reply);
             }
             ClientMessage::Transact(transaction) => {
                 let reply = self.apply_once(now, peer, id, Command::Transact { peer, transaction });
+                self.count_write(Written::Transact, &reply);
                 self.state(connection, id, reply);
             }
             ClientMessage::Acquire { name, ttl_ms, wait_ms } => {
@@ -357,7 +378,12 @@ impl Inner {
     }
 
     fn state(&mut self, connection: &Rc<Connection>, id: Option<&RawValue>, reply: Result<Reply, Error>) {
-        let Some(id) = id else { return };
+        let Some(id) = id else {
+            if let Err(error) = reply {
+                self.note_refusal(connection, None, &error);
+            }
+            return;
+        };
         match reply {
             Ok(Reply::State(state)) => self.answer(connection, |out| wire::write_state_result(out, id, &state)),
             Ok(Reply::States { revision, states }) => {
@@ -366,6 +392,12 @@ impl Inner {
             Ok(Reply::Lock(lease)) => self.answer(connection, |out| wire::write_lease_result(out, id, &lease)),
             Ok(_) => self.answer(connection, |out| wire::write_empty_result(out, id)),
             Err(error) => self.refuse(connection, Some(id), &error),
+        }
+    }
+
+    fn count_write(&self, what: Written, reply: &Result<Reply, Error>) {
+        if let Some(meters) = &self.shard.meters {
+            meters.write(what, reply);
         }
     }
 
@@ -431,7 +463,19 @@ impl Inner {
             metadata: metadata.or(identity.metadata.as_deref()),
             secret: identity.secret,
         };
-        self.apply(now, Command::Join { peer, new_session_id: &new_session_id })
+        let joined = self.apply(now, Command::Join { peer, new_session_id: &new_session_id })?;
+        if let Reply::Joined { peer, returned: true } = joined {
+            self.take_role(peer, &identity.role, now);
+        }
+        Ok(joined)
+    }
+
+    /// A peer that is back has the role of the token it came back with, before it is told anything.
+    fn take_role(&mut self, peer: PeerHandle, role: &str, now: Time) {
+        if self.room.peer(peer).is_some_and(|known| *known.role != *role) {
+            // The handshake has checked the role, and the peer is there.
+            let _ = self.apply(now, Command::ChangeRole { peer, role });
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
@@ -21,7 +22,9 @@ use super::batch::{Batch, Concern};
 use super::budget::Budget;
 use super::connection::{Connection, Dialect, State};
 use super::keeper::{Entered, Kept, Ledger};
+use super::metrics::Refused;
 use super::news::News;
+use super::notice::Notice;
 use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES, MAX_POLICY_ROLES};
 use super::outbox::Conflated;
 use super::plan::{Plan, Spares};
@@ -44,6 +47,11 @@ const SMALL_PEER_LIST: usize = 8;
 
 /// The same for the keys of a snapshot.
 const SMALL_SNAPSHOT: usize = 4;
+
+/// A request's id for the log: the client's text, with nothing in it that a terminal would obey.
+pub(super) fn shown(id: Option<&RawValue>) -> impl std::fmt::Display + '_ {
+    id.map_or("", |id| id.get().trim_matches('"')).escape_debug()
+}
 
 fn write_snapshot(out: &mut Vec<u8>, room: &Room, group: GroupHandle) {
     let states: Vec<_> = room.keys_of(group).filter_map(|key| room.state_of(key)).collect();
@@ -121,6 +129,8 @@ struct Flushing {
     plan: Box<Plan>,
     next_answered: u32,
     next_visit: u32,
+    /// When it began, if it is timed.
+    begun: Option<Instant>,
 }
 
 impl Outgoing {
@@ -211,6 +221,9 @@ impl RoomHost {
         if let Some(keeper) = &self.shard.keeper {
             keeper.forget(&mut old.ledger);
         }
+        // What the fault left of the session is told, if it can be.
+        let ended = catch_unwind(AssertUnwindSafe(|| old.room.ending(self.shard.now()))).ok().flatten();
+        self.shard.note(|| ended.map(|ended| Notice::closed(&self.name, Box::new(ended))));
         inner.outgoing.next_number = old.outgoing.next_number + 1;
         inner.outgoing.next_start = old.outgoing.position();
         inner.news = old.news;
@@ -222,6 +235,13 @@ impl RoomHost {
         inner.deadline = old.deadline;
         inner.settle(self);
         old.waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// The server ends, and with it the session.
+    pub fn note_end(&self) {
+        let inner = self.inner.borrow();
+        let ended = || inner.room.ending(self.shard.now());
+        self.shard.note(|| ended().map(|ended| Notice::closed(&self.name, Box::new(ended))));
     }
 
     /// Lets go of all connections, when the loop ends.
@@ -303,6 +323,9 @@ impl Inner {
     pub fn adopt(&mut self, kept: Kept, rules: Option<Arc<Rules>>, now: Time) {
         self.ledger = Some(Box::new(Entered::of(kept.id, &kept.room)));
         self.room = kept.room;
+        if kept.is_new_session {
+            self.shard.note(|| Notice::opened(&self.room));
+        }
         if self.room.rules() != rules.as_ref() {
             self.set_rules(rules, now);
         }
@@ -329,6 +352,7 @@ impl Inner {
     }
 
     fn apply_as(&mut self, now: Time, origin: Origin, command: Command<'_>) -> Result<Reply, Error> {
+        let begun = self.shard.meters.as_ref().and_then(|meters| meters.begin_command());
         let mut events = self.shard.events.take();
         let reply = match &self.shard.keeper {
             Some(keeper) => keeper.apply(&mut self.room, &mut self.ledger, now, origin, command, &mut events),
@@ -342,6 +366,9 @@ impl Inner {
         self.shard.events.set(events);
         if self.news.due().is_some_and(|due| due <= now) {
             self.tell_news(now);
+        }
+        if let (Some(begun), Some(meters)) = (begun, &self.shard.meters) {
+            meters.end_command(begun);
         }
         reply
     }
@@ -361,8 +388,16 @@ impl Inner {
 
     fn announce(&mut self, event: Event, now: Time) {
         match event {
-            Event::SessionStarted => {}
+            Event::SessionStarted => {
+                if let Some(meters) = &self.shard.meters {
+                    meters.sessions_started.add(1);
+                }
+                self.shard.note(|| Notice::opened(&self.room));
+            }
             Event::PeerJoined(peer) => {
+                if let Some(meters) = &self.shard.meters {
+                    meters.peers_joined.add(1);
+                }
                 self.peer_list = None;
                 self.learn_role(peer);
                 // It is not a member yet, and begins after this.
@@ -382,6 +417,9 @@ impl Inner {
                 }
             }
             Event::Changed { slot, change, more } => {
+                if let Some(meters) = &self.shard.meters {
+                    meters.changes.add(1);
+                }
                 self.snapshot = None;
                 if more || !self.together.is_empty() || self.room.is_fading(slot) {
                     self.together.push((slot, change));
@@ -418,7 +456,8 @@ impl Inner {
                     self.refuse(&connection, Some(&id), &error);
                 }
             }
-            Event::SessionEnded(_) => {
+            Event::SessionEnded(ended) => {
+                self.shard.note(|| Some(Notice::closed(self.room.name(), ended)));
                 self.snapshot = None;
                 self.roles = None;
                 self.news.forget();
@@ -595,8 +634,34 @@ impl Inner {
 
     /// Answers a request with an error; without an id, what could not be understood.
     pub fn refuse(&mut self, connection: &Rc<Connection>, id: Option<&RawValue>, error: &Error) {
+        self.note_refusal(connection, id, error);
         let number = connection.dialect.number(error);
         self.answer(connection, |out| wire::write_error_as(out, id, number, error));
+    }
+
+    /// Counts a request that is refused, and says so in the log.
+    pub fn note_refusal(&self, connection: &Connection, id: Option<&RawValue>, error: &Error) {
+        self.shard.count_refusal(Refused::Request, error.code());
+        #[cfg(feature = "otel")]
+        super::spans::refused(error);
+        tracing::debug!(
+            room = %self.room.name(),
+            peer = %self.peer_id(connection),
+            request = %shown(id),
+            error = error.code().name(),
+            "a request is refused"
+        );
+    }
+
+    /// Who a connection speaks for, or will when it joins.
+    pub fn peer_id(&self, connection: &Connection) -> Arc<str> {
+        let peer = connection.peer.get().and_then(|peer| self.room.peer(peer));
+        let identity = connection.identity.borrow();
+        match (peer, identity.as_ref()) {
+            (Some(peer), _) => peer.identity.peer_id.clone(),
+            (None, Some(identity)) => identity.peer_id.as_str().into(),
+            (None, None) => "".into(),
+        }
     }
 
     /// The same for bytes that are framed already.
@@ -703,6 +768,10 @@ impl Inner {
         if connection.state.get() != State::Open {
             return;
         }
+        if let Some(meters) = &self.shard.meters {
+            meters.close(code);
+        }
+        tracing::debug!(room = %self.room.name(), peer = %self.peer_id(connection), code, reason, "a connection is closed");
         if connection.peer.get().is_some() {
             self.bring_up_to_date(connection);
             self.detach(connection, now);
@@ -714,6 +783,8 @@ impl Inner {
 
     /// Closes a connection that takes nothing: all that waits for it is dropped.
     pub fn close_slow(&mut self, connection: &Rc<Connection>, now: Time) {
+        self.shard.count_refusal(Refused::Close, ErrorCode::SlowReader);
+        tracing::debug!(room = %self.room.name(), peer = %self.peer_id(connection), "a slow connection is closed");
         self.detach(connection, now);
         let mut outbox = connection.outbox.borrow_mut();
         outbox.forget_insertions();
@@ -741,7 +812,8 @@ impl Inner {
         let Some((batch, mut plan)) = self.outgoing.open.take() else { return false };
         (self.outgoing.next_number, self.outgoing.next_start) = (batch.number + 1, batch.end());
         plan.make(&batch, &self.room, &self.members);
-        self.outgoing.flushing.push(Flushing { batch, plan, next_answered: 0, next_visit: 0 });
+        let begun = self.shard.meters.as_ref().and_then(|meters| meters.begin_batch());
+        self.outgoing.flushing.push(Flushing { batch, plan, next_answered: 0, next_visit: 0, begun });
         self.waiting.drain(..).for_each(Waker::wake);
         true
     }
@@ -752,6 +824,8 @@ impl Inner {
         if self.outgoing.flushing.is_empty() {
             self.freeze();
         }
+        #[cfg(feature = "otel")]
+        let _span = super::spans::fan_out(self.room.name());
         while let Some(flushing) = self.outgoing.flushing.first_mut() {
             // Who asked something is answered first.
             let plan = &flushing.plan;
@@ -775,6 +849,9 @@ impl Inner {
                 return true;
             }
             let done = self.outgoing.flushing.remove(0);
+            if let (Some(begun), Some(meters)) = (done.begun, &self.shard.meters) {
+                meters.end_batch(begun);
+            }
             self.shard.spares.borrow_mut().put(done.batch, done.plan);
         }
         self.queued = self.outgoing.has_output();
@@ -828,13 +905,17 @@ impl Inner {
         let states = keys.iter().filter_map(|key| Some((self.room.state_of(*key)?, replaced(key))));
         let mut states: Vec<_> = states.collect();
         states.sort_by_key(|(state, _)| state.version);
+        if let Some(meters) = &self.shard.meters {
+            let told = missed.keys.keys().filter(|key| self.room.state_of(**key).is_some()).count() as u64;
+            meters.conflated.add(missed.keys.values().sum::<u64>().saturating_sub(told));
+        }
         if !states.is_empty() || group.is_some() {
             let mut frame = Vec::new();
             frames::write_text(&mut frame, |out| {
-                let states = states.iter().map(|(state, replaced)| (&**state, *replaced));
-                wire::write_changes(out, states, group.is_some());
+                let written = states.iter().map(|(state, replaced)| (&**state, *replaced));
+                wire::write_changes(out, written, group.is_some());
             });
-            parked.push_answer(frame);
+            parked.push_states(frame, states.len());
         }
         if missed.peers {
             let own = connection.peer.get().filter(|_| !connection.sees_peers.get());

@@ -28,6 +28,8 @@ use super::http::Response;
 use super::init::Endpoint;
 use super::journal::Journal;
 use super::keeper::{Found, Keeper, Kept};
+use super::metrics::{self, Meters, Refused};
+use super::notice::Notice;
 use super::options::{
     ServerOptions, CLOSE_WAIT_MS, FULL_RETRY_MS, READ_BUFFER_BYTES, REFUSED_SOCKETS, REFUSED_SOCKETS_PER_ADDRESS,
     ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
@@ -40,6 +42,7 @@ use super::signal::Signal;
 use super::stream::{Stream, Unbound};
 use super::tls::Tls;
 use super::token::Verifier;
+use super::webhooks::Webhooks;
 use crate::frames::{self, EMPTY_PING};
 
 /// Close code of a server that goes down and comes back.
@@ -59,6 +62,8 @@ pub(super) struct Shared {
     /// Where rooms are kept, if they are.
     pub journal: Option<Arc<Journal>>,
     pub clock: Clock,
+    /// Those of each loop; none if nothing is counted.
+    pub meters: Vec<Arc<Meters>>,
     pub shards: Vec<UnboundedSender<ToShard>>,
     /// Where requests for the API are handed over, if there is one.
     #[cfg(feature = "http")]
@@ -75,9 +80,30 @@ pub(super) struct Shared {
     pub rates: Option<Rates>,
     /// Why the server stopped by itself, if it did.
     pub failure: OnceLock<Error>,
-    /// Loops that have not ended.
-    pub running: Mutex<usize>,
+    /// Who is told of sessions, if anybody is.
+    pub webhooks: Option<Arc<Webhooks>>,
+    /// Threads that have not ended.
+    pub running: Mutex<Threads>,
     pub ended: Condvar,
+}
+
+/// Something that another thread wants done on a loop.
+#[cfg(feature = "http")]
+pub(super) type Deed = Box<dyn FnOnce(&Rc<Shard>) + Send>;
+
+/// The threads of a server.
+#[derive(Default)]
+pub(super) struct Threads {
+    loops: usize,
+    /// Those that end after the loops.
+    helpers: usize,
+}
+
+impl Threads {
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        self.loops + self.helpers > 0
+    }
 }
 
 /// What a loop is told from outside.
@@ -93,7 +119,7 @@ pub(super) enum ToShard {
     Rules(Option<Arc<Rules>>),
     /// Something to do, for another thread.
     #[cfg(feature = "http")]
-    Do(Box<dyn FnOnce(&Rc<Shard>) + Send>),
+    Do(Deed),
     Stop,
 }
 
@@ -108,6 +134,7 @@ impl Shared {
         let origins = Origins::new(&options.allowed_origins)?;
         let endpoint = Endpoint::new(options.public_url.as_deref(), options.tls.is_some())?;
         let tls = options.tls.as_ref().map(|files| Tls::new(files, clock.now())).transpose()?;
+        let webhooks = Webhooks::new(&options)?.map(Arc::new);
         // Last, as it writes.
         let open = |directory| Journal::open(directory, options.fsync, clock.now(), &limits);
         let (journal, found) = match options.data_dir.as_deref().map(open).transpose()? {
@@ -123,6 +150,7 @@ impl Shared {
             journal,
             verifier: options.secret.as_deref().map(Verifier::new),
             clock,
+            meters: metrics::meters(shards.len(), options.metrics),
             hasher: RandomState::new(),
             rooms: AtomicUsize::new(0),
             peers: AtomicUsize::new(0),
@@ -131,7 +159,8 @@ impl Shared {
             addresses: Mutex::default(),
             rates: Rates::of(&options),
             failure: OnceLock::new(),
-            running: Mutex::new(shards.len()),
+            webhooks,
+            running: Mutex::new(Threads { loops: shards.len(), helpers: 0 }),
             ended: Condvar::new(),
             #[cfg(feature = "http")]
             api: None,
@@ -145,14 +174,11 @@ impl Shared {
         Ok((shared, kept))
     }
 
-    /// Makes a place where requests for the API are handed over, for one more thread.
+    /// Makes a place where requests for the API are handed over.
     #[cfg(feature = "http")]
     pub fn open_api(&mut self) -> UnboundedReceiver<super::api::ToApi> {
         let (send, inbox) = tokio::sync::mpsc::unbounded_channel();
         self.api = Some(send);
-        if let Ok(running) = self.running.get_mut() {
-            *running += 1;
-        }
         inbox
     }
 
@@ -176,8 +202,8 @@ impl Shared {
         }
     }
 
-    /// Counts a socket in; none when there are too many to even tell them.
-    pub fn ticket(self: &Arc<Self>, address: IpAddr) -> Option<Ticket> {
+    /// Counts a socket in; the reason when there are too many to even tell them.
+    pub fn ticket(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, ErrorCode> {
         let sockets = self.sockets.fetch_add(1, Ordering::Relaxed);
         let mut ticket = Ticket { shared: self.clone(), is_connection: false, address: None, is_one_too_many: false };
         let most = self.options.max_connections_per_address;
@@ -186,10 +212,13 @@ impl Shared {
             let before = self.count_address(network, |count| std::mem::replace(count, *count + 1));
             (ticket.address, ticket.is_one_too_many) = (Some(network), before >= most);
             if before >= most.saturating_add(REFUSED_SOCKETS_PER_ADDRESS) {
-                return None;
+                return Err(ErrorCode::TooManyConnections);
             }
         }
-        (sockets < self.options.max_connections.saturating_add(REFUSED_SOCKETS)).then_some(ticket)
+        match sockets < self.options.max_connections.saturating_add(REFUSED_SOCKETS) {
+            true => Ok(ticket),
+            false => Err(ErrorCode::ServerFull),
+        }
     }
 
     fn count_address<T>(&self, network: IpAddr, change: impl FnOnce(&mut usize) -> T) -> T {
@@ -272,6 +301,10 @@ pub(super) struct Shard {
     pub events: Cell<Vec<Event>>,
     pub spares: RefCell<Spares>,
     pub keeper: Option<Keeper>,
+    /// What this loop counts, if it does.
+    pub meters: Option<Arc<Meters>>,
+    /// What others are told once it is kept.
+    notices: RefCell<Vec<Notice>>,
     /// Rooms that have something to send, in the order in which they had.
     to_flush: RefCell<VecDeque<Rc<RoomHost>>>,
     flush: Signal,
@@ -287,7 +320,8 @@ impl Shard {
     fn new(shared: Arc<Shared>, index: usize) -> Shard {
         Shard {
             rules: RefCell::new(shared.options.rules.clone()),
-            keeper: shared.journal.clone().map(Keeper::new),
+            keeper: shared.journal.clone().map(|journal| Keeper::new(journal, shared.meters.get(index).cloned())),
+            meters: shared.meters.get(index).cloned(),
             shared,
             index,
             rooms: RefCell::default(),
@@ -298,6 +332,7 @@ impl Shard {
             segments: RefCell::default(),
             events: Cell::default(),
             spares: RefCell::default(),
+            notices: RefCell::default(),
             to_flush: RefCell::default(),
             flush: Signal::default(),
             deadlines: RefCell::default(),
@@ -330,6 +365,13 @@ impl Shard {
         }
     }
 
+    /// Counts that somebody or something was refused.
+    pub fn count_refusal(&self, what: Refused, code: ErrorCode) {
+        if let Some(meters) = &self.meters {
+            meters.refuse(what, code);
+        }
+    }
+
     // ------------------------------------------------------------------ rooms
 
     /// A room that was kept goes on.
@@ -343,7 +385,10 @@ impl Shard {
     ///
     /// When it cannot be kept, the server stops: what it would go on with is not what it would come back with.
     pub fn keep(&self) -> bool {
-        let Some(Err(error)) = self.keeper.as_ref().map(Keeper::commit) else { return true };
+        let Some(Err(error)) = self.keeper.as_ref().map(Keeper::commit) else {
+            self.send_notices();
+            return true;
+        };
         if !self.stopping.replace(true) {
             tracing::error!(%error, "the journal cannot be written; the server stops");
             let _ = self.shared.failure.set(error);
@@ -351,6 +396,21 @@ impl Shard {
         }
         self.all_connections().iter().for_each(|connection| connection.abort());
         false
+    }
+
+    /// Somebody outside is to know of this, once it is kept.
+    pub fn note(&self, notice: impl FnOnce() -> Option<Notice>) {
+        if self.shared.webhooks.is_some() {
+            self.notices.borrow_mut().extend(notice());
+        }
+    }
+
+    fn send_notices(&self) {
+        let notices = self.notices.take();
+        // What is not kept, nobody is told.
+        if let Some(webhooks) = self.shared.webhooks.as_ref().filter(|_| self.shared.failure.get().is_none()) {
+            webhooks.push(notices);
+        }
     }
 
     /// A room that something is known of.
@@ -407,7 +467,7 @@ impl Shard {
 
     /// Sees to it that the turn ends soon, although nobody is to be told anything.
     pub fn keep_soon(&self) {
-        if self.keeper.as_ref().is_some_and(Keeper::is_waiting) {
+        if self.keeper.as_ref().is_some_and(Keeper::is_waiting) || !self.notices.borrow().is_empty() {
             self.flush.raise();
         }
     }
@@ -456,6 +516,7 @@ impl Shard {
         for connection in self.all_connections() {
             if Rc::ptr_eq(&connection.host, host) && connection.state.get() != State::Closed {
                 connection.peer.set(None);
+                self.count_refusal(Refused::Close, ErrorCode::Internal);
                 connection.outbox.borrow_mut().forget_insertions();
                 connection.write_at_once(&frame);
                 connection.close_by.set(self.now().saturating_add(CLOSE_WAIT_MS));
@@ -488,6 +549,11 @@ impl Shard {
         if admission.join.is_some() {
             // While it is not a WebSocket yet it can be told by a status, which proxies understand too.
             if let Some(Err(error)) = host.turn(|inner| inner.check_place(&peer_id)) {
+                self.count_refusal(Refused::Handshake, error.code());
+                tracing::debug!(
+                    room = %host.name, peer = %peer_id, request = %admission.shown_id(), error = error.code().name(),
+                    "a connection is refused"
+                );
                 let (shard, limit) = (self.clone(), Duration::from_millis(CLOSE_WAIT_MS));
                 spawn_local(async move {
                     let answer = Response::too_much(&error).bytes();
@@ -512,6 +578,9 @@ impl Shard {
         if self.connections.borrow().len() == 1 {
             self.population.raise();
         }
+        if let Some(meters) = &self.meters {
+            meters.connections_opened.add(1);
+        }
         let now = self.now();
         host.turn(|inner| inner.admit(&connection, admission, now));
         spawn_local(Reader::new(connection, rest));
@@ -530,6 +599,7 @@ impl Shard {
         connections.try_remove(connection.index.get());
         if connections.is_empty() {
             self.population.raise();
+            self.count_queues(0, 0);
         }
         drop(connections);
         self.drop_if_unused(host);
@@ -539,7 +609,12 @@ impl Shard {
     fn sweep(&self) {
         let now = self.now();
         let (ping, idle) = (self.options().ping_interval_ms, self.options().idle_timeout_ms);
+        let (mut slow, mut queued) = (0, 0);
         for connection in self.all_connections() {
+            if let Some(parked) = &connection.outbox.borrow().parked {
+                slow += 1;
+                queued += parked.bytes();
+            }
             match connection.state.get() {
                 State::Open => {}
                 State::Closing | State::Ending if now >= connection.close_by.get() => {
@@ -573,6 +648,14 @@ impl Shard {
                 let ping = |out: &mut Vec<u8>| out.extend_from_slice(&EMPTY_PING);
                 connection.host.turn(|inner| inner.answer_raw(&connection, ping));
             }
+        }
+        self.count_queues(slow, queued);
+    }
+
+    fn count_queues(&self, connections: u64, bytes: usize) {
+        if let Some(meters) = &self.meters {
+            meters.slow_connections.set(connections);
+            meters.queue_bytes.set(bytes as u64);
         }
     }
 }
@@ -627,17 +710,48 @@ async fn sweeper(shard: Rc<Shard>) {
 }
 
 /// Counts a thread out, even if it panics.
-pub(super) struct Running(pub Arc<Shared>);
+pub(super) struct Running {
+    shared: Arc<Shared>,
+    is_helper: bool,
+}
+
+impl Running {
+    /// One more thread that ends after the loops.
+    pub fn helper(shared: Arc<Shared>) -> Running {
+        if let Ok(mut running) = shared.running.lock() {
+            running.helpers += 1;
+        }
+        Running { shared, is_helper: true }
+    }
+
+    /// The life of the thread of the API.
+    #[cfg(feature = "http")]
+    pub fn api(self, runtime: tokio::runtime::Runtime, inbox: UnboundedReceiver<super::api::ToApi>) {
+        super::api::run(runtime, self.shared.clone(), inbox);
+    }
+
+    /// The life of the thread that sends webhooks.
+    pub fn webhooks(self, runtime: tokio::runtime::Runtime) {
+        if let Some(webhooks) = &self.shared.webhooks {
+            webhooks.run(runtime);
+        }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Ok(mut running) = self.0.running.lock() {
-            *running -= 1;
-            if let Some(journal) = self.0.journal.as_ref().filter(|_| *running == 0) {
-                journal.close();
+        if let Ok(mut running) = self.shared.running.lock() {
+            if self.is_helper {
+                running.helpers -= 1;
+            } else {
+                running.loops -= 1;
+                if running.loops == 0 {
+                    self.shared.journal.as_ref().inspect(|journal| journal.close());
+                    self.shared.webhooks.as_ref().inspect(|webhooks| webhooks.finish());
+                }
             }
         }
-        self.0.ended.notify_all();
+        self.shared.ended.notify_all();
     }
 }
 
@@ -650,7 +764,7 @@ pub(super) fn run(
     listener: Option<std::net::TcpListener>,
     kept: Vec<Kept>,
 ) {
-    let _running = Running(shared.clone());
+    let _running = Running { shared: shared.clone(), is_helper: false };
     let local = LocalSet::new();
     let shard = Rc::new(Shard::new(shared, index));
     local.block_on(&runtime, async {
@@ -678,6 +792,11 @@ pub(super) fn run(
             let _ = acceptor.await;
         }
         shut_down(&shard).await;
+        if shard.shared.journal.is_none() {
+            // Sessions that are kept go on; others end here.
+            let hosts: Vec<Rc<RoomHost>> = shard.rooms.borrow().values().cloned().collect();
+            hosts.iter().for_each(|host| host.note_end());
+        }
         shard.keep();
     });
     // Tasks, rooms and connections hold each other.

@@ -534,11 +534,19 @@ static void servers_that_cannot_start(void) {
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
     bad.public_url = "rooms.example.org";
     START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.webhook_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.webhook_url = "https://hooks.example.org";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.webhook_url = "hooks.example.org", bad.webhook_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    START_REFUSED(SESSIONSTORE_INVALID_CONFIG, &bad);
+    bad.webhook_secret = "\xff";
+    START_REFUSED(SESSIONSTORE_INVALID_UTF8, &bad);
     bad.data_dir = "/dev/null";
     START_REFUSED(SESSIONSTORE_DATA_DIRECTORY_UNUSABLE, &bad);
     bad.data_dir = "\xff";
     START_REFUSED(SESSIONSTORE_INVALID_UTF8, &bad);
-    bad.flags = 2;
+    bad.flags = 1u << 31;
     START_REFUSED(SESSIONSTORE_UNKNOWN_OPTION, &bad);
     bad.struct_size = 0;
     START_REFUSED(SESSIONSTORE_INVALID_STRUCT_SIZE, &bad);
@@ -562,7 +570,7 @@ static void servers_that_cannot_start(void) {
     /* A program compiled before there was TLS: what lies behind its struct is not read. */
     later.options.struct_size = offsetof(sessionstore_server_options, tls_cert_file);
     later.options.tls_cert_file = later.options.tls_key_file = later.options.allowed_origins = GARBAGE(char);
-    later.options.public_url = GARBAGE(char);
+    later.options.public_url = later.options.webhook_url = later.options.webhook_secret = GARBAGE(char);
     OK(sessionstore_server_start(&later.options, &other, NULL));
     serve_no_more(other);
     check_works(ann.store);

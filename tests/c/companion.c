@@ -42,13 +42,14 @@ int main(int argc, char **argv) {
     sessionstore_store *store = NULL;
 
     harness_program = argv[0];
-    if (argc != 4) {
-        fprintf(stderr, "usage: companion URL ROOM NAME\n");
+    if (argc < 4 || argc > 5) {
+        fprintf(stderr, "usage: companion URL ROOM NAME [TOKEN]\n");
         return 1;
     }
     options.url = argv[1];
     options.room = argv[2];
     options.peer_id = options.name = argv[3];
+    if (argc == 5) options.token = argv[4];
     updates.on_peer = peer_changed;
     OK(sessionstore_client_open(&options, &updates, &client, NULL));
     OK(sessionstore_client_join_wait(client, PATIENCE, &store, NULL));

@@ -1318,6 +1318,46 @@ static void rules_are_given_and_changed(void) {
     serve_no_more(ruled);
 }
 
+/* What could be locked may no longer be: who holds the lock is told, and so is who waits for it. */
+static void a_right_to_lock_that_is_taken_away_is_told(void) {
+    static const char may[] = "[[rule]]\nroles = [\"*\"]\nkeys = [\"*\"]\nallow = [\"read\", \"lock\"]\n";
+    static const char may_not[] = "[[rule]]\nroles = [\"*\"]\nkeys = [\"*\"]\nallow = [\"read\"]\n";
+    sessionstore_server_options options = SESSIONSTORE_SERVER_OPTIONS_INIT;
+    sessionstore_lock_options brief = SESSIONSTORE_LOCK_OPTIONS_INIT, waits = SESSIONSTORE_LOCK_OPTIONS_INIT;
+    sessionstore_usage usage = SESSIONSTORE_USAGE_INIT;
+    sessionstore_lock_listener listener;
+    sessionstore_lock_result result;
+    sessionstore_lock *lock = NULL;
+    sessionstore_server *ruled;
+    locking first, second;
+    member ann, bob;
+    memset(&first, 0, sizeof first);
+    memset(&second, 0, sizeof second);
+    options.rules = may;
+    ruled = serve(&options);
+    member_join(&ann, sessionstore_server_url(ruled), "turns", "Ann");
+    member_join(&bob, sessionstore_server_url(ruled), "turns", "Bob");
+    brief.ttl_ms = 3000;
+    waits.wait_ms = 300000;
+    listener = locking_listener(&first);
+    OK(sessionstore_store_lock_wait(ann.store, "turn", TEXT, &brief, &listener, PATIENCE, &lock, NULL));
+    listener = locking_listener(&second);
+    result = locking_of(&second);
+    OK(sessionstore_store_lock(bob.store, "turn", TEXT, &waits, &listener, &result, NULL));
+    /* Bob waits by the time his next request is answered. */
+    OK(sessionstore_store_usage_wait(bob.store, PATIENCE, &usage, NULL));
+    OK(sessionstore_server_set_rules(ruled, may_not, TEXT, NULL));
+    EXPECT(SESSIONSTORE_FORBIDDEN, locking_told(&second));
+    locking_over(&second, 0);
+    locking_over(&first, 1);
+    CHECK(first.lost_code == SESSIONSTORE_FORBIDDEN, "the loss has %s", sessionstore_code_name(first.lost_code));
+    CHECK(!sessionstore_lock_is_held(lock), "a lost lock is not held");
+    sessionstore_lock_free(lock);
+    member_end(&ann);
+    member_end(&bob);
+    serve_no_more(ruled);
+}
+
 int main(int argc, char **argv) {
     server = serve(NULL);
     url = sessionstore_server_url(server);
@@ -1336,6 +1376,7 @@ int main(int argc, char **argv) {
     RUN(a_prefix_is_listened_to_and_read);
     RUN(keys_and_usage_are_asked_for);
     RUN(rules_are_given_and_changed);
+    RUN(a_right_to_lock_that_is_taken_away_is_told);
     RUN(every_new_function_takes_null);
     RUN(writes_that_are_none);
     RUN(locks_and_selectors_that_are_none);

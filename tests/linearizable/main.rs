@@ -10,6 +10,8 @@ mod checker;
 mod compiled;
 #[cfg(all(feature = "cli", unix))]
 mod faults;
+#[cfg(all(feature = "cli", unix))]
+mod holders;
 #[cfg(all(feature = "durable", feature = "cli", unix))]
 mod killed;
 #[cfg(all(feature = "cli", unix))]
@@ -55,6 +57,16 @@ struct History {
 impl History {
     fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// A lock was granted to one who is not asked by [`record`](Self::record).
+    #[cfg(all(feature = "cli", unix))]
+    fn granted(&self, token: u64, begun: u64) {
+        let (call, ended) = ((Asked::Acquire, Answer::Granted { token }), Some(self.tick()));
+        let mut calls = self.calls.lock().unwrap();
+        calls.push(Recorded { call, begun, ended });
+        let call = (Asked::LockEnds { token: Some(token) }, Answer::Unknown);
+        calls.push(Recorded { call, begun, ended: None });
     }
 
     fn record(&self, target: &mut (impl Target + ?Sized), asked: Asked) -> Answer {

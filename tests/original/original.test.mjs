@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHmac, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, request } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer as createProxy } from 'node:net';
@@ -69,8 +69,8 @@ async function serve(...settings) {
 }
 
 /** The peer in C. */
-function companion(url, room) {
-  const child = spawn(needed('COMPANION'), [url, room, 'cora'], { stdio: ['pipe', 'pipe', 'inherit'] });
+function companion(url, room, ...token) {
+  const child = spawn(needed('COMPANION'), [url, room, 'cora', ...token], { stdio: ['pipe', 'pipe', 'inherit'] });
   const lines = new Lines(child.stdout);
   return {
     says: line => child.stdin.write(`${line}\n`),
@@ -177,6 +177,12 @@ async function openPage(kind = 'open') {
   const page = await context.newPage();
   const faults = [];
   page.on('pageerror', error => faults.push(String(error)));
+  const [sent, received, sockets] = [[], [], []];
+  page.on('websocket', socket => {
+    sockets.push(socket.url());
+    socket.on('framesent', ({ payload }) => sent.push(JSON.parse(payload)));
+    socket.on('framereceived', ({ payload }) => received.push(JSON.parse(payload)));
+  });
   await page.goto(`${kind === 'secure' ? 'https' : 'http'}://localhost:${pages[kind].address().port}/`);
   await page.waitForFunction(() => window.peer !== undefined, undefined, { timeout: PATIENCE });
   return {
@@ -197,6 +203,10 @@ async function openPage(kind = 'open') {
     },
     heard: key => page.evaluate(key => window.heard.filter(([heard]) => heard === key).map(([, value]) => value), key),
     untilError: () => page.waitForFunction(() => window.errors[0], undefined, { timeout: PATIENCE }).then(handle => handle.jsonValue()),
+    /** The requests of a method that the SDK has sent, the codes it was refused with, and where it connected to. */
+    sent: method => sent.filter(message => message.method === method),
+    refusals: () => received.flatMap(message => message.error?.code ?? []),
+    sockets,
     media: () => page.evaluate(() => window.connectionsOfMedia),
     close: async () => {
       await context.close();
@@ -208,25 +218,28 @@ async function openPage(kind = 'open') {
 const plain = port => `http://localhost:${port}/#https://`;
 const person = (name, role, metadata = '', user = `u-${name}`) => ({ name, role, metadata, user });
 
-for (const kind of ['open', 'secure']) {
-  test(`two pages and a peer in C share a room (${kind})`, { timeout: 4 * PATIENCE }, async () => {
+for (const [kind, how] of [['open', 'an open server, http and ws'], ['secure', 'tokens, one allowed origin, https and wss']]) {
+  test(`two pages and a peer in C share a room: ${how}`, { timeout: 4 * PATIENCE }, async () => {
     const isSecure = kind === 'secure';
-    const server = await serve('--port', '0', '--grace', '30s',
-      ...(isSecure ? ['--tls-cert', certificate.cert, '--tls-key', certificate.key] : []));
-    const line = await cable(server.port);
     const [ada, ben] = [await openPage(kind), await openPage(kind)];
+    const server = await serve('--port', '0', '--grace', '30s',
+      ...(isSecure ? ['--tls-cert', certificate.cert, '--tls-key', certificate.key, '--allow-origin', await ada.origin()] : []),
+      { environment: isSecure ? { SSTORE_SECRET: SECRET } : {} });
+    const [line, bensLine] = [await cable(server.port), await cable(server.port)];
     const endpoint = port => (isSecure ? `https://localhost:${port}` : plain(port));
     const room = `room ${randomUUID()}`;
     // The peer in C needs no certificate of an authority: it is told to trust this one.
     process.env.SSL_CERT_FILE = certificate.cert;
-    const cora = companion(`${isSecure ? 'wss' : 'ws'}://localhost:${server.port}`, room);
+    const inC = () => companion(`${isSecure ? 'wss' : 'ws'}://localhost:${server.port}`, room, ...(isSecure ? [token(room, 'u-cora', 'guest')] : []));
+    const corasUser = isSecure ? 'u-cora' : '';
+    const cora = inC();
     await cora.hears('joined cora');
 
     assert.equal(await ada.does('join', endpoint(line.port), token(room, 'u-ada', 'host'), 'ada', '{"mood":1}'), null);
     await ada.until('isConnected', [], true);
     await cora.hears('peer joined ada {"mood":1}');
-    assert.equal(await ben.does('join', endpoint(server.port), token(room, 'u-ben', 'guest'), 'ben', ''), null);
-    const all = [person('ada', 'host', '{"mood":1}'), person('ben', 'guest'), person('cora', 'guest', '', '')];
+    assert.equal(await ben.does('join', endpoint(bensLine.port), token(room, 'u-ben', 'guest'), 'ben', ''), null);
+    const all = [person('ada', 'host', '{"mood":1}'), person('ben', 'guest'), person('cora', 'guest', '', corasUser)];
     for (const page of [ada, ben]) await page.until('peers', [], all);
 
     // Each sets, each hears all, values of every kind.
@@ -255,13 +268,14 @@ for (const kind of ['open', 'secure']) {
     await ben.does('changeName', 'benno');
     await cora.hears('peer updated benno {"hand":true}');
     cora.says('metadata {"in":"C"}');
-    const now = [all[0], person('benno', 'guest', '{"hand":true}', 'u-ben'), person('cora', 'guest', '{"in":"C"}', '')];
+    const now = [all[0], person('benno', 'guest', '{"hand":true}', 'u-ben'), person('cora', 'guest', '{"in":"C"}', corasUser)];
     for (const page of [ada, ben]) await page.until('peers', [], now);
 
     // What is refused is told by a number that the SDK takes at once, and changes nothing.
     const refused = await ada.does('set', 'pinned', 'x'.repeat(2_000));
     assert.equal(refused.error.code, 413);
     assert.equal((await ada.does('set', 'n'.repeat(300), 1)).error.code, 400);
+    assert.deepEqual(ada.refusals(), [413, 400], 'each was asked once');
     await ada.until('value', ['pinned'], { text: 'hello', at: [1, 2.5, true, null] });
 
     // The connection breaks; nobody is gone, and what happened meanwhile is told.
@@ -277,6 +291,14 @@ for (const kind of ['open', 'secure']) {
     await ada.until('peers', [], now);
     await ada.does('set', 'pinned', 'back');
     await cora.hears('change pinned "back"');
+    await bensLine.pull();
+    await ben.until('state', [], 'Reconnecting');
+    await ada.does('set', 'spotlight', 'while ben was away');
+    await cora.hears('change spotlight "while ben was away"');
+    await bensLine.mend();
+    await ben.until('state', [], 'Connected');
+    await ben.until('value', ['spotlight'], 'while ben was away');
+    await ben.until('peers', [], now);
     // Not observed any more, not heard any more; what comes behind it is.
     await ada.does('unobserve', ['pinned']);
     await ben.does('set', 'pinned', 'for others');
@@ -292,13 +314,14 @@ for (const kind of ['open', 'secure']) {
     assert.equal(await ben.does('leave'), null);
     await cora.hears('peer left benno {"hand":false}');
     await cora.leaves();
-    const again = companion(`${isSecure ? 'wss' : 'ws'}://localhost:${server.port}`, room);
+    const again = inC();
     await again.hears('joined cora');
     again.says('set fresh 1');
     await again.hears('change fresh 1');
     await again.leaves();
+    for (const socket of [...ada.sockets, ...ben.sockets]) assert.equal(new URL(socket).protocol, isSecure ? 'wss:' : 'ws:');
     for (const page of [ada, ben]) await page.close();
-    line.close();
+    for (const each of [line, bensLine]) each.close();
     assert.equal(await server.stop(), 0);
   });
 }
@@ -340,5 +363,114 @@ test('who was away for longer than the grace period is told that its session is 
   await cora.leaves();
   await page.close();
   line.close();
+  assert.equal(await server.stop(), 0);
+});
+
+/** A proxy that speaks TLS and has the server under a path, as in front of many: `/init` goes through, `/store/…` without `/store`. */
+async function proxy(port) {
+  const sockets = new Set();
+  const forward = ({ method, url, headers }) => request({ host: '127.0.0.1', port: port(), method, path: url.replace(/^\/store/, ''), headers });
+  const server = createSecureServer({ cert: await readFile(certificate.cert), key: await readFile(certificate.key) }, (asked, answer) => {
+    const far = forward(asked);
+    far.on('response', said => said.pipe(answer.writeHead(said.statusCode, said.headers)));
+    far.on('error', () => answer.destroy());
+    asked.pipe(far);
+  });
+  server.on('upgrade', (asked, near) => {
+    sockets.add(near.on('error', () => {}));
+    const far = forward(asked);
+    far.on('upgrade', (said, behind, head) => {
+      const lines = said.rawHeaders.flatMap((name, at) => (at % 2 ? [] : `${name}: ${said.rawHeaders[at + 1]}\r\n`));
+      near.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join('')}\r\n`);
+      near.write(head);
+      near.pipe(behind).pipe(near);
+      behind.on('error', () => near.destroy()).on('close', () => near.destroy());
+      near.on('close', () => behind.destroy());
+    });
+    far.on('error', () => near.destroy());
+    far.end();
+  });
+  await new Promise(listening => server.listen(0, '127.0.0.1', listening));
+  return {
+    url: `https://localhost:${server.address().port}`,
+    cut: () => sockets.forEach(socket => socket.destroy()),
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+      sockets.forEach(socket => socket.destroy());
+    },
+  };
+}
+
+test('behind a proxy that speaks TLS the page is told the public URL, and comes back by it', { timeout: 4 * PATIENCE }, async () => {
+  const page = await openPage('secure');
+  let port;
+  const front = await proxy(() => port);
+  const server = await serve('--port', '0', '--public-url', `${front.url}/store/`, '--allow-origin', await page.origin(),
+    { environment: { SSTORE_SECRET: SECRET } });
+  port = server.port;
+  const cora = companion(`ws://localhost:${port}`, 'r', token('r', 'u-cora', 'guest'));
+  await cora.hears('joined cora');
+  assert.equal(await page.does('join', front.url, token('r', 'u-ada', 'host'), 'ada', ''), null);
+  await cora.hears('peer joined ada');
+  await page.does('observe', ['spotlight']);
+  front.cut();
+  await page.until('state', [], 'Reconnecting');
+  await cora.says('set spotlight "cora"');
+  await page.until('state', [], 'Connected');
+  await page.until('value', ['spotlight'], 'cora');
+  await page.does('set', 'spotlight', null);
+  await cora.hears('change spotlight null');
+  const place = `${front.url.replace('https', 'wss')}/store/ws`;
+  assert.ok(page.sockets.length >= 2 && page.sockets.every(socket => socket.startsWith(`${place}?`)), String(page.sockets.length));
+  assert.equal(await page.does('leave'), null);
+  await cora.hears('peer left ada');
+  await cora.leaves();
+  await page.close();
+  front.close();
+  assert.equal(await server.stop(), 0);
+});
+
+test('what may pass the SDK tries again: too many requests, a room that is full', { timeout: 4 * PATIENCE }, async () => {
+  const server = await serve('--port', '0', '--max-requests-per-second', '3', '--max-request-burst', '10', '--max-peers', '2');
+  const page = await openPage();
+  const cora = companion(`ws://localhost:${server.port}`, 'r');
+  await cora.hears('joined cora');
+  assert.equal(await page.does('join', plain(server.port), token('r', 'u-ada', 'host'), 'ada', ''), null);
+  const keys = Array.from({ length: 14 }, (_, at) => `k${at}`);
+  // Too fast at first; then each is set after all, and once.
+  assert.deepEqual(await Promise.all(keys.map(key => page.does('set', key, key))), keys.map(() => null));
+  assert.ok(page.refusals().includes(429), String(page.refusals()));
+  assert.ok(page.sent('set-metadata').length > keys.length);
+
+  const other = await openPage();
+  assert.equal((await other.does('join', plain(server.port), token('r', 'u-ben', 'guest'), 'ben', '')).error.code, 503);
+  assert.deepEqual([other.sent('join').length, other.refusals()], [2, [503, 503]]);
+  await cora.leaves();
+  for (const each of [page, other]) await each.close();
+  assert.equal(await server.stop(), 0);
+});
+
+test('a server with its data is stopped and started again, and the page goes on', { timeout: 4 * PATIENCE }, async () => {
+  const data = join(directory, 'data');
+  let server = await serve('--port', '0', '--data-dir', data);
+  const { port } = server;
+  const page = await openPage();
+  const cora = companion(`ws://localhost:${port}`, 'r');
+  await cora.hears('joined cora');
+  assert.equal(await page.does('join', plain(port), token('r', 'u-ada', 'host'), 'ada', '{"mood":1}'), null);
+  await page.does('observe', ['spotlight']);
+  await page.does('set', 'spotlight', 'before');
+  assert.equal(await server.stop(), 0);
+  await page.until('state', [], 'Reconnecting');
+  server = await serve('--port', port, '--data-dir', data);
+  await page.until('state', [], 'Connected');
+  await cora.says('set spotlight "after"');
+  await page.until('value', ['spotlight'], 'after');
+  await page.until('peers', [], [person('ada', 'host', '{"mood":1}'), person('cora', 'guest', '', '')]);
+  assert.equal(await page.does('leave'), null);
+  await cora.hears('peer left ada {"mood":1}');
+  await cora.leaves();
+  await page.close();
   assert.equal(await server.stop(), 0);
 });

@@ -8,6 +8,7 @@ mod missed;
 mod model;
 mod mutants;
 mod operator;
+mod ruled;
 mod scenarios;
 mod sharing;
 mod steps;

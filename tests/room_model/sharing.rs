@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use sessionstore::core::limits::Limits;
+use sessionstore::core::limits::{Limits, LARGER_ON_THE_WAY};
 use sessionstore::core::room::{Cause, Command, Event, Introduction, PeerHandle, Reply, Room, Time};
 use sessionstore::core::write::{Check, Expiry, LockGuard, Operation, Transaction, Write};
 use sessionstore::{Error, ErrorCode, Merge, Value};
@@ -13,7 +13,9 @@ const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 const LOCKS: [&str; 2] = ["l", "m"];
 const GRACE_MS: u64 = 4_000;
 const MAX_KEYS: usize = 3;
-const MAX_VALUE_BYTES: usize = 9;
+const MAX_VALUE_BYTES: usize = 13;
+/// Held by no key.
+const NEVER: i64 = 77_777;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -24,6 +26,8 @@ enum Kind {
     SetRemove(i64),
     /// Keeps two.
     Append(i64),
+    /// Sets a member, or removes it.
+    Patch(usize, Option<i64>),
     Touch,
 }
 
@@ -42,6 +46,7 @@ enum Checking {
     Version(usize, bool),
     Exists(usize),
     Absent(usize),
+    Equals(usize, bool),
     Lock(usize, bool),
 }
 
@@ -49,20 +54,35 @@ enum Checking {
 enum Op {
     Write(Writing, Option<(usize, bool)>),
     Transact(Vec<Checking>, Vec<Writing>),
-    Acquire { lock: usize, ttl_ms: u64, wait_ms: u64 },
-    Renew { lock: usize, rightly: bool, ttl_ms: u64 },
-    Release { lock: usize, rightly: bool },
+    Acquire {
+        lock: usize,
+        ttl_ms: u64,
+        wait_ms: u64,
+    },
+    Renew {
+        lock: usize,
+        rightly: bool,
+        ttl_ms: u64,
+    },
+    Release {
+        lock: usize,
+        rightly: bool,
+    },
+    Get(usize),
+    /// A key, and whatever else is set.
+    Read(usize),
     Join,
     Leave,
     Lose,
     Pass,
 }
 
-/// A value: a number, or a list of numbers.
+/// A value: a number, a list of numbers, or an object whose members are numbers, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Held {
     Number(i64),
     List(Vec<i64>),
+    Object(Vec<(usize, i64)>),
 }
 
 impl Held {
@@ -70,6 +90,10 @@ impl Held {
         match self {
             Held::Number(number) => number.to_string(),
             Held::List(list) => format!("[{}]", list.iter().map(i64::to_string).collect::<Vec<_>>().join(",")),
+            Held::Object(members) => {
+                let members = members.iter().map(|(name, value)| format!("\"{}\":{value}", KEYS[*name]));
+                format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+            }
         }
     }
 }
@@ -225,7 +249,7 @@ impl Naive {
     }
 
     /// The entry after a write; `None` when the key is removed.
-    fn written(&self, now: Time, peer: usize, writing: &Writing) -> Result<Option<Entry>, ErrorCode> {
+    fn written(&self, now: Time, peer: usize, writing: &Writing, most: usize) -> Result<Option<Entry>, ErrorCode> {
         let before = self.keys.get(&writing.key);
         if writing.expects == Some(false) {
             return Err(ErrorCode::VersionConflict);
@@ -233,15 +257,17 @@ impl Naive {
         let list = || match before.map(|entry| &entry.value) {
             None => Ok(Vec::new()),
             Some(Held::List(list)) => Ok(list.clone()),
-            Some(Held::Number(_)) => Err(ErrorCode::WrongType),
+            Some(Held::Number(_) | Held::Object(_)) => Err(ErrorCode::WrongType),
         };
         let value = match writing.kind {
             Kind::Set(number) => Some(Held::Number(number)),
             Kind::Remove => None,
             Kind::Add(amount) => match before.map(|entry| &entry.value) {
                 None => Some(Held::Number(amount)),
-                Some(Held::Number(number)) => Some(Held::Number(number + amount)),
-                Some(Held::List(_)) => return Err(ErrorCode::WrongType),
+                Some(Held::Number(number)) => {
+                    Some(Held::Number(number.checked_add(amount).ok_or(ErrorCode::NumberOverflow)?))
+                }
+                Some(Held::List(_) | Held::Object(_)) => return Err(ErrorCode::WrongType),
             },
             Kind::SetAdd(number) => {
                 let mut list = list()?;
@@ -261,6 +287,18 @@ impl Naive {
                 let surplus = list.len().saturating_sub(2);
                 Some(Held::List(list.split_off(surplus)))
             }
+            Kind::Patch(name, value) => {
+                let mut members = match before.map(|entry| &entry.value) {
+                    Some(Held::Object(members)) => members.clone(),
+                    _ => Vec::new(),
+                };
+                match (members.iter().position(|(have, _)| *have == name), value) {
+                    (Some(place), Some(value)) => members[place].1 = value,
+                    (None, Some(value)) => members.push((name, value)),
+                    (_, None) => members.retain(|(have, _)| *have != name),
+                }
+                Some(Held::Object(members))
+            }
             Kind::Touch => Some(before.ok_or(ErrorCode::KeyAbsent)?.value.clone()),
         };
         let replaces = matches!(writing.kind, Kind::Set(_) | Kind::Remove);
@@ -277,7 +315,7 @@ impl Naive {
             None => kept.and_then(|entry| entry.owner),
         };
         let Some(value) = value else { return Ok(None) };
-        if value.json().len() > MAX_VALUE_BYTES {
+        if value.json().len() > most {
             return Err(ErrorCode::ValueTooLarge);
         }
         let version = match before {
@@ -321,7 +359,7 @@ impl Naive {
                 if guard.is_some_and(|(lock, rightly)| !self.holds(lock, rightly)) {
                     return Err(ErrorCode::LockLost);
                 }
-                let entry = self.written(now, peer, writing)?;
+                let entry = self.written(now, peer, writing, MAX_VALUE_BYTES)?;
                 let mut after = self.clone();
                 after.put(writing.key, entry.clone());
                 if after.keys.len() > MAX_KEYS && after.keys.len() > self.keys.len() {
@@ -345,6 +383,7 @@ impl Naive {
                         Checking::Version(_, false) => return Err(ErrorCode::CheckFailed),
                         Checking::Exists(key) if !self.keys.contains_key(key) => return Err(ErrorCode::CheckFailed),
                         Checking::Absent(key) if self.keys.contains_key(key) => return Err(ErrorCode::CheckFailed),
+                        Checking::Equals(_, false) => return Err(ErrorCode::CheckFailed),
                         _ => {}
                     }
                 }
@@ -352,7 +391,7 @@ impl Naive {
                 let mut named = Vec::new();
                 let mut touched = Vec::new();
                 for writing in writes {
-                    let entry = after.written(now, peer, writing)?;
+                    let entry = after.written(now, peer, writing, LARGER_ON_THE_WAY * MAX_VALUE_BYTES)?;
                     if !named.contains(&writing.key) {
                         named.push(writing.key);
                     }
@@ -367,6 +406,9 @@ impl Naive {
                     .filter(|key| touched.contains(key))
                     .filter(|key| after.keys.contains_key(key) || self.keys.contains_key(key))
                     .collect();
+                if after.keys.values().any(|entry| entry.value.json().len() > MAX_VALUE_BYTES) {
+                    return Err(ErrorCode::ValueTooLarge);
+                }
                 if after.keys.len() > MAX_KEYS && after.keys.len() > self.keys.len() {
                     return Err(ErrorCode::TooManyKeys);
                 }
@@ -414,6 +456,12 @@ impl Naive {
                 }
                 _ => Err(ErrorCode::LockLost),
             },
+            Op::Get(key) => Ok(self.shown(*key)),
+            Op::Read(key) => {
+                let others = self.keys.keys().filter(|other| *other != key);
+                let states: Vec<String> = [key].into_iter().chain(others).map(|key| self.shown(*key)).collect();
+                Ok(format!("{} {}", self.revision, states.join(", ")))
+            }
             Op::Leave => {
                 self.go(now, peer);
                 Ok("done".into())
@@ -449,6 +497,11 @@ impl Subject {
             Kind::Add(amount) => Operation::Merge(Merge::Add(number(amount))),
             Kind::SetAdd(value) => Operation::Merge(Merge::SetAdd(vec![number(value)])),
             Kind::SetRemove(value) => Operation::Merge(Merge::SetRemove(vec![number(value)])),
+            Kind::Patch(name, value) => {
+                let value = value.map_or("null".to_owned(), |value| value.to_string());
+                let patch = format!("{{\"{}\":{value}}}", KEYS[name]);
+                Operation::Merge(Merge::Patch(Value::parse(&patch).expect("a patch")))
+            }
             Kind::Append(value) => Operation::Merge(Merge::Append { values: vec![number(value)], cap: Some(2) }),
             Kind::Touch => Operation::Touch,
         };
@@ -480,6 +533,11 @@ impl Subject {
                     }
                     Checking::Exists(key) => Check::Exists { key: KEYS[key].into() },
                     Checking::Absent(key) => Check::Absent { key: KEYS[key].into() },
+                    Checking::Equals(key, rightly) => {
+                        let held = naive.keys.get(&key).map_or("null".to_owned(), |entry| entry.value.json());
+                        let value = if rightly { Value::parse(&held).expect("a value") } else { NEVER.into() };
+                        Check::Equals { key: KEYS[key].into(), value }
+                    }
                     Checking::Lock(lock, rightly) => Check::Lock(Subject::guard(naive, lock, rightly)),
                 });
                 let writes = writes.iter().map(|writing| Subject::write(naive, writing));
@@ -497,6 +555,8 @@ impl Subject {
             (Op::Release { lock, rightly }, Some(peer)) => {
                 Command::Release { peer, lock: Subject::guard(naive, *lock, *rightly) }
             }
+            (Op::Get(key), Some(peer)) => Command::Get { peer, key: KEYS[*key] },
+            (Op::Read(key), Some(peer)) => Command::Read { peer, keys: &KEYS[*key..=*key], prefixes: &[""] },
             (Op::Leave, Some(peer)) => Command::Leave { peer },
             (Op::Lose, Some(peer)) => Command::ConnectionLost { peer },
         };
@@ -560,6 +620,8 @@ fn writing() -> impl Strategy<Value = Writing> {
         4 => number.clone().prop_map(Kind::Set),
         2 => Just(Kind::Remove),
         2 => number.clone().prop_map(Kind::Add),
+        1 => prop_oneof![Just(i64::MIN), Just(i64::MAX)].prop_map(Kind::Add),
+        2 => (0..2usize, proptest::option::of(number.clone())).prop_map(|(name, value)| Kind::Patch(name, value)),
         2 => (0i64..3).prop_map(Kind::SetAdd),
         1 => (0i64..3).prop_map(Kind::SetRemove),
         2 => (0i64..2_000).prop_map(Kind::Append),
@@ -589,6 +651,7 @@ fn op() -> impl Strategy<Value = Op> {
         (0..KEYS.len(), rightly.clone()).prop_map(|(key, rightly)| Checking::Version(key, rightly)),
         (0..KEYS.len()).prop_map(Checking::Exists),
         (0..KEYS.len()).prop_map(Checking::Absent),
+        (0..KEYS.len(), rightly.clone()).prop_map(|(key, rightly)| Checking::Equals(key, rightly)),
         (0..LOCKS.len(), rightly.clone()).prop_map(|(lock, rightly)| Checking::Lock(lock, rightly)),
     ];
     // Versions change within a transaction; those of its checks do not.
@@ -602,6 +665,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..LOCKS.len(), rightly.clone(), 1_000u64..9_000)
             .prop_map(|(lock, rightly, ttl_ms)| Op::Renew { lock, rightly, ttl_ms }),
         2 => (0..LOCKS.len(), rightly).prop_map(|(lock, rightly)| Op::Release { lock, rightly }),
+        1 => (0..KEYS.len()).prop_map(Op::Get),
+        1 => (0..KEYS.len()).prop_map(Op::Read),
         3 => Just(Op::Join),
         1 => Just(Op::Leave),
         1 => Just(Op::Lose),
@@ -683,6 +748,8 @@ fn random_runs_reach_what_can_happen() {
     for wanted in [
         "VersionConflict",
         "WrongType",
+        "NumberOverflow",
+        "\\\"a\\\":",
         "ValueTooLarge",
         "TooManyKeys",
         "KeyAbsent",

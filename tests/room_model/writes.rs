@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sessionstore::core::limits::{Limits, MAX_LOCKS_PER_PEER, MAX_TRANSACTION_PARTS};
 use sessionstore::core::room::{Cause, Change, Command, Lease, PeerHandle, Reply, Time};
+use sessionstore::core::rules::{Right, Rule, Rules};
 use sessionstore::core::write::{Check, Expiry, LockGuard, Transaction, Write};
 use sessionstore::{Error, ErrorCode, Merge, Value};
 
@@ -133,6 +134,23 @@ fn the_limits_hold_for_a_transaction_as_a_whole() {
     let swap = vec![Write::set("c", 1.into()), Write::set("a", Value::null())];
     scene.transact(ada, vec![], swap).expect("fits");
     assert_eq!(scene.room.usage(), (2, 4));
+    // A value may be too large on the way, too.
+    let list = |count: usize| vec![Value::from(&*"x".repeat(500)); count];
+    let longer = Merge::Append { values: list(3), cap: None };
+    scene
+        .transact(ada, vec![], vec![Write::merge("l", longer.clone()), Write::set("c", Value::null())])
+        .expect_err("large");
+    let then_shorter = Merge::Append { values: vec![1.into()], cap: Some(2) };
+    let both = vec![Write::set("c", Value::null()), Write::merge("l", longer.clone()), Write::merge("l", then_shorter)];
+    scene.transact(ada, vec![], both).expect("fits in the end");
+    assert_eq!(scene.json("l").len(), 506);
+    // The write after which it is too large in the end is named.
+    let large = |bytes: usize| Write::set("l", Value::from(&*"x".repeat(bytes)));
+    let too_large = vec![large(2_000), Write::set("b", 2.into()), large(1_100)];
+    let error = scene.transact(ada, vec![], too_large).expect_err("too large");
+    assert_eq!((error.code(), error.write()), (ErrorCode::ValueTooLarge, Some(2)));
+    assert_eq!((scene.json("l").len(), scene.json("b").as_str()), (506, "1"));
+    scene.transact(ada, vec![], vec![Write::set("l", Value::null()), Write::set("c", 1.into())]).expect("fits");
     let many = vec![Write::set("c", 1.into()); MAX_TRANSACTION_PARTS + 1];
     assert_eq!(code(scene.transact(ada, vec![], many)), ErrorCode::InvalidArgument);
     let reserved = scene.transact(ada, vec![], vec![Write::set("$lock/a", 1.into())]).expect_err("refused");
@@ -421,4 +439,58 @@ fn one_peer_holds_and_waits_for_so_many_locks_and_no_more() {
     scene.apply(13_000, Command::Tick).expect("time passes");
     (0..most).for_each(|nth| drop(scene.lock(13_000, ada, &format!("new-{nth}"))));
     too_many(scene.acquire(13_000, ada, "one more", 0));
+}
+
+/// Rules under which these may take locks.
+fn lockers(roles: &[&str]) -> Command<'static> {
+    let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+    let rule = |name: &str, roles: Vec<String>, allow| Rule {
+        name: name.into(),
+        roles,
+        keys: vec!["*".into()],
+        allow,
+        ..Rule::default()
+    };
+    let rules = vec![rule("lockers", roles, vec![Right::Lock]), rule("readers", vec!["*".into()], vec![Right::Read])];
+    Command::SetRules { rules: Some(Arc::new(Rules::new(rules, None).expect("rules"))) }
+}
+
+#[test]
+fn who_may_no_longer_lock_waits_in_vain_and_holds_no_longer_than_its_lease() {
+    let (mut scene, ada, bob) = two();
+    let role = |peer, role| Command::ChangeRole { peer, role };
+    scene.apply(0, role(ada, "host")).expect("changed");
+    scene.apply(0, lockers(&["host", "guest"])).expect("set");
+    let first = scene.lock(0, ada, "l");
+    scene.acquire(0, bob, "l", 60_000).expect("waits");
+    scene.acquire(0, bob, "l", 60_000).expect("waits");
+    scene.story();
+    scene.apply(1, lockers(&["host"])).expect("set");
+    assert_eq!(scene.story(), ["bob gave up wait 1: FORBIDDEN (211)", "bob gave up wait 2: FORBIDDEN (211)"]);
+    scene.apply(2, role(bob, "host")).expect("changed");
+    scene.acquire(2, bob, "l", 60_000).expect("waits");
+    // Whose right is taken away goes on holding what it was granted, so that nobody else does meanwhile, but not for longer.
+    scene.apply(3, role(ada, "guest")).expect("changed");
+    scene.story();
+    let renew = Command::Renew { peer: ada, lock: held(&first), ttl_ms: 10_000 };
+    let refused = scene.apply(4, renew).expect_err("it may not");
+    assert_eq!(refused, ErrorCode::Forbidden);
+    assert!(refused.message().contains("to take this lock"), "{refused}");
+    scene.apply(9_999, Command::Tick).expect("ticked");
+    assert!(scene.story().is_empty());
+    scene.apply(10_000, Command::Tick).expect("ticked");
+    assert_eq!(scene.story()[1], "bob holds l as 2 (wait 3)");
+    // And gives it up when it likes.
+    scene.apply(10_001, role(bob, "guest")).expect("changed");
+    let second = LockGuard { name: "l".into(), token: 2 };
+    scene.apply(10_002, Command::Release { peer: bob, lock: second }).expect("released");
+    // Who may wait still does when rules change for others.
+    scene.apply(10_003, role(ada, "host")).expect("changed");
+    let third = scene.lock(10_003, ada, "l");
+    scene.apply(10_003, role(bob, "host")).expect("changed");
+    scene.acquire(10_003, bob, "l", 60_000).expect("waits");
+    scene.apply(10_004, lockers(&["host", "nobody"])).expect("set");
+    scene.story();
+    scene.apply(10_005, Command::Release { peer: ada, lock: held(&third) }).expect("released");
+    assert_eq!(scene.story()[1], "bob holds l as 5 (wait 4)");
 }

@@ -8,7 +8,7 @@ use sessionstore::core::requests::{Kind, Requests};
 use sessionstore::core::room::{Change, Time};
 use sessionstore::core::secret::Secret;
 use sessionstore::core::wire::{self, Known, ServerMessage};
-use sessionstore::core::write::{Check, LockGuard, Transaction, Write};
+use sessionstore::core::write::{Check, Expiry, LockGuard, Transaction, Write};
 use sessionstore::{Error, ErrorCode, Merge, Value};
 
 use super::server::{Connection, Hello};
@@ -22,6 +22,12 @@ pub enum Op {
     SetIf(&'static str),
     Remove(&'static str),
     Add,
+    /// For so many milliseconds.
+    SetFor(&'static str, u64),
+    /// Until this peer goes.
+    SetBound(&'static str),
+    /// Only while this client holds the lock.
+    SetLocked(&'static str),
     /// Two keys at once.
     Both(&'static str, &'static str),
     Get(&'static str),
@@ -35,6 +41,9 @@ pub struct Asked {
     /// No other request has it. What it writes is this number.
     pub number: i64,
     pub op: Op,
+    /// The version that a key must have, and the token of the lock that must be held.
+    pub expected: Option<u64>,
+    pub guard: Option<u64>,
     /// The newest version of each key that anybody had been told of when this was asked, with its session.
     pub before: BTreeMap<String, (Arc<str>, u64)>,
 }
@@ -71,6 +80,9 @@ pub struct Client {
     pub session: Arc<str>,
     /// The lock it holds, as far as it knows.
     pub lock: Option<u64>,
+    /// The request to leave that is under way; and whether it was answered.
+    leaving: Option<u64>,
+    pub has_left: bool,
     /// What it says next.
     pub out: Vec<String>,
     /// Requests that have ended.
@@ -85,10 +97,13 @@ fn text(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 impl Client {
-    pub fn new(number: usize, fault: Option<Fault>) -> Client {
+    /// One that knows nothing; `life` counts those that had this number before, which have left.
+    pub fn new(number: usize, life: u64, fault: Option<Fault>) -> Client {
+        let mut secret = [number as u8; 16];
+        secret[..8].copy_from_slice(&life.to_be_bytes());
         Client {
             peer_id: format!("peer {number}"),
-            secret: Secret::new([number as u8; 16]),
+            secret: Secret::new(secret),
             fault,
             replica: Replica::default(),
             requests: Requests::default(),
@@ -104,6 +119,8 @@ impl Client {
             newest: 0,
             session: "".into(),
             lock: None,
+            leaving: None,
+            has_left: false,
             out: Vec::new(),
             ended: Vec::new(),
             notices: Vec::new(),
@@ -136,6 +153,8 @@ impl Client {
     pub fn lost(&mut self) {
         self.connection = None;
         self.is_joined = false;
+        // It stays, or is lost for good if it has left.
+        self.leaving = None;
         self.out.clear();
         self.requests.connection_lost();
         if self.fault == Some(Fault::NotSentAgain) {
@@ -145,24 +164,49 @@ impl Client {
         }
     }
 
-    pub fn ask(&mut self, asked: Asked, deadline: Time) {
+    /// Leaves the room, if nothing is under way.
+    pub fn leave(&mut self) {
+        if self.is_joined && self.requests.is_empty() {
+            let id = self.requests.next_id();
+            self.leaving = Some(id);
+            self.out.push(String::from_utf8(text(|out| wire::write_bare(out, id, "leave"))).expect("text"));
+        }
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    pub fn ask(&mut self, mut asked: Asked, deadline: Time) {
         let id = self.requests.next_id();
         let value = Value::from(asked.number);
         let lock = self.lock;
         let change = |of_session| Kind::Change { of_session };
         let version = |key: &str| self.replica.cached(key).map_or(0, |state| state.version);
-        let write = |write: &Write<'_>| {
-            let params = text(|out| wire::write_write(out, write, None));
+        let guarded = |write: &Write<'_>, guard: Option<&LockGuard<'_>>| {
+            let params = text(|out| wire::write_write(out, write, guard));
             text(|out| wire::write_request(out, id, wire::write_method(write), &params))
         };
+        let write = |write: &Write<'_>| guarded(write, None);
         let (kind, frame) = match &asked.op {
             Op::Set(key) => (change(false), text(|out| wire::write_set(out, id, key, &value, None))),
             Op::SetIf(key) => {
                 let version = version(key);
+                asked.expected = Some(version);
                 (change(version > 0), text(|out| wire::write_set(out, id, key, &value, Some(version))))
             }
             Op::Remove(key) => (change(false), text(|out| wire::write_set(out, id, key, &Value::null(), None))),
             Op::Add => (change(false), write(&Write::merge("sum", Merge::Add(1.into())))),
+            Op::SetFor(key, ms) => {
+                let expiry = Some(Expiry::After(*ms));
+                (change(false), write(&Write { expiry, ..Write::set(key, value.clone()) }))
+            }
+            Op::SetBound(key) => (change(false), write(&Write { bound: Some(true), ..Write::set(key, value.clone()) })),
+            Op::SetLocked(key) => {
+                let guard = LockGuard { name: "turn".into(), token: lock.unwrap_or(1) };
+                asked.guard = Some(guard.token);
+                (change(true), guarded(&Write::set(key, value.clone()), Some(&guard)))
+            }
             Op::Both(first, second) => {
                 let transaction = Transaction {
                     checks: vec![Check::Exists { key: (*first).into() }],
@@ -260,6 +304,10 @@ impl Client {
             ServerMessage::Refused { id, .. } if id == Some(self.join_id) => return false,
             ServerMessage::Result { id, .. } if self.listens.front().is_some_and(|(first, _)| *first == id) => {
                 self.answered = self.listens.pop_front().map_or(self.answered, |(_, generation)| generation);
+            }
+            ServerMessage::Result { id, .. } if self.leaving == Some(id) => {
+                self.has_left = true;
+                return true;
             }
             ServerMessage::Result { id, body } => {
                 let Some(request) = self.requests.remove(id) else { return true };

@@ -1,5 +1,6 @@
-//! Clients and a server on simulated time and a simulated network, which delays messages, loses connections,
-//! tells the two sides of it at different times, and starts the server anew. The whole is deterministic: a seed
+//! Clients and a server of several rooms on simulated time and a simulated network, which delays messages, loses
+//! connections, tells the two sides of it at different times, delivers on an old connection what overtakes the new
+//! one or is overtaken by it, and starts the server anew. The whole is deterministic: a seed
 //! that fails is run again by its number.
 //!
 //! `SESSIONSTORE_SEED=17 cargo test --test simulation` runs one seed, `SESSIONSTORE_SEEDS=100000` many.
@@ -36,6 +37,16 @@ pub enum Fault {
     SameSession,
     /// The server does not remember what it refused for coming too fast.
     RefusalForgotten,
+    /// The server does not look at the version that a write expects.
+    ConditionForgotten,
+    /// The server does not look at the lock that a write requires.
+    GuardForgotten,
+    /// The server does not let a key go at its time.
+    ExpiryForgotten,
+    /// The server does not let a key go with its peer.
+    OwnerForgotten,
+    /// The server keeps a peer in the room that has left.
+    StaysAfterLeave,
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -66,6 +77,14 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
         sum.told,
         sum.net_changes,
         sum.too_fast,
+        sum.given_up,
+        sum.left,
+        sum.sessions,
+        sum.expired,
+        sum.gone_with_a_peer,
+        sum.guarded,
+        sum.conditional,
+        sum.too_many,
     ];
     assert!(counts.iter().all(|count| *count > 50) && sum.power_cuts > 20, "{sum:?}");
 }
@@ -91,6 +110,11 @@ fn every_planted_fault_is_found() {
         Fault::KeptTooLate,
         Fault::SameSession,
         Fault::RefusalForgotten,
+        Fault::ConditionForgotten,
+        Fault::GuardForgotten,
+        Fault::ExpiryForgotten,
+        Fault::OwnerForgotten,
+        Fault::StaysAfterLeave,
     ];
     for fault in faults {
         let found = (0..2_000).find_map(|seed| World::run(seed, Some(fault)).err().map(|story| (seed, story)));

@@ -38,6 +38,7 @@ struct Journal {
 }
 
 pub struct Server {
+    name: String,
     pub room: Room,
     journal: Option<Journal>,
     fault: Option<Fault>,
@@ -48,6 +49,8 @@ pub struct Server {
     together: Vec<(KeySlot, Arc<Change>)>,
     sessions: u64,
     session: Arc<str>,
+    /// Whether it has begun a session with what was kept of another, and nobody has come yet.
+    pub is_waiting: bool,
     /// Every change there was, in its order, with its session.
     pub history: Vec<(Arc<str>, Arc<Change>)>,
     /// What a new session began with, because the end of the one before is lost.
@@ -65,9 +68,10 @@ fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
 }
 
 impl Server {
-    pub fn new(limits: Limits, sessions: u64, is_durable: bool, fault: Option<Fault>) -> Server {
+    pub fn new(name: &str, limits: Limits, sessions: u64, is_durable: bool, fault: Option<Fault>) -> Server {
         Server {
-            room: Room::new("room", limits.into()),
+            name: name.to_owned(),
+            room: Room::new(name, limits.into()),
             journal: is_durable.then(Journal::default),
             fault,
             members: BTreeMap::new(),
@@ -75,6 +79,7 @@ impl Server {
             together: Vec::new(),
             sessions,
             session: "".into(),
+            is_waiting: false,
             history: Vec::new(),
             carried_over: Vec::new(),
             out: Vec::new(),
@@ -82,9 +87,13 @@ impl Server {
         }
     }
 
-    /// How many sessions there were, so that a server that is started anew gives none the same name.
-    pub fn sessions(&self) -> u64 {
-        self.sessions
+    /// The ids of the sessions there were: a server that is started anew gives none the same.
+    pub fn sessions(&self) -> impl Iterator<Item = String> + '_ {
+        (0..self.sessions).map(|number| self.session_id(number))
+    }
+
+    fn session_id(&self, number: u64) -> String {
+        format!("session {number} of {}", self.name)
     }
 
     /// Whether something has happened that is not kept yet.
@@ -108,25 +117,26 @@ impl Server {
     /// The server that is started after this one, which was killed: it knows what was kept, but for the last turns
     /// when the machine stopped with it.
     pub fn after_a_kill(self, now: Time, limits: Limits, lost: usize) -> Server {
-        let mut next = Server::new(limits.clone(), self.sessions, self.journal.is_some(), self.fault);
+        let mut next = Server::new(&self.name, limits.clone(), self.sessions, self.journal.is_some(), self.fault);
         let Some(Journal { checkpoint, mut turns, .. }) = self.journal else { return next };
         turns.truncate(turns.len() - lost.min(turns.len()));
         if let Some(checkpoint) = &checkpoint {
-            next.room = Room::restore("room", checkpoint).expect("a checkpoint");
+            next.room = Room::restore(&*next.name, checkpoint).expect("a checkpoint");
         }
         for turn in &turns {
             journal::replay(&mut next.room, turn).expect("entries of this room");
         }
-        let fresh = (lost > 0 && self.fault != Some(Fault::SameSession)).then(|| format!("session {}", next.sessions));
+        let fresh = (lost > 0 && self.fault != Some(Fault::SameSession)).then(|| next.session_id(next.sessions));
         let mut events = Vec::new();
         next.room.resume(now, limits.clone().into(), fresh.as_deref(), &mut events);
         if !next.room.is_open() {
             // Nothing is kept of a room without a session.
-            next.room = Room::new("room", limits.into());
+            next.room = Room::new(&*next.name, limits.into());
         }
         if let Some(session) = next.room.session_id() {
             next.session = session.clone();
         }
+        next.is_waiting = next.room.is_open() && (fresh.is_some() || self.is_waiting);
         if fresh.is_some() {
             next.sessions += 1;
             // What there was is there in the new session too.
@@ -145,7 +155,7 @@ impl Server {
         let secret = (self.fault != Some(Fault::NoSecrets)).then_some(hello.secret);
         let peer =
             Introduction { peer_id: &hello.peer_id, user_id: "", name: None, role: "guest", metadata: None, secret };
-        let session = format!("session {}", self.sessions);
+        let session = self.session_id(self.sessions);
         let before = self.room.peer_by_id(&hello.peer_id).and_then(|(peer, _)| self.room.group_of(peer));
         let (peer, returned) = match self.once(now, Command::Join { peer, new_session_id: &session }) {
             Ok(Reply::Joined { peer, returned }) => (peer, returned),
@@ -259,6 +269,7 @@ impl Server {
         let changes = !matches!(
             message,
             ClientMessage::Release { .. }
+                | ClientMessage::Leave
                 | ClientMessage::Answered { .. }
                 | ClientMessage::Get { .. }
                 | ClientMessage::Listen { .. }
@@ -273,9 +284,13 @@ impl Server {
         let keys = |list: &[wire::Text<'_>]| list.iter().map(|text| text.0.to_string()).collect::<Vec<_>>();
         match message {
             ClientMessage::Set { key, value, expected } => {
+                let expected = expected.filter(|_| self.fault != Some(Fault::ConditionForgotten));
                 self.change(now, connection, peer, id, Command::Set { peer, key: &key, value, expected });
             }
-            ClientMessage::Write { write, lock } => {
+            ClientMessage::Write { mut write, lock } => {
+                let lock = lock.filter(|_| self.fault != Some(Fault::GuardForgotten));
+                write.expiry = write.expiry.filter(|_| self.fault != Some(Fault::ExpiryForgotten));
+                write.bound = write.bound.filter(|_| self.fault != Some(Fault::OwnerForgotten));
                 self.change(now, connection, peer, id, Command::Write { peer, write, lock });
             }
             ClientMessage::Transact(transaction) => {
@@ -287,6 +302,12 @@ impl Server {
             }
             ClientMessage::Release { lock } => {
                 self.change(now, connection, peer, id, Command::Release { peer, lock });
+            }
+            ClientMessage::Leave => {
+                if self.fault != Some(Fault::StaysAfterLeave) {
+                    self.once(now, Command::Leave { peer }).expect("it is in the room");
+                }
+                self.answer(connection, id, Ok(Reply::Done));
             }
             ClientMessage::Answered { through, except } => {
                 let command = Command::Answered { peer, through, except: &except };

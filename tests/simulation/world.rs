@@ -2,14 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
-use std::ops::AddAssign;
+use std::ops::{AddAssign, RangeInclusive};
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sessionstore::core::limits::Limits;
 use sessionstore::core::replica::Notice;
-use sessionstore::core::room::{Change, Time};
+use sessionstore::core::room::{Cause, Change, Time};
 use sessionstore::ErrorCode;
 
 use super::client::{Asked, Client, Op, Outcome};
@@ -17,8 +17,12 @@ use super::server::{Connection, Hello, Server};
 use super::Fault;
 
 const KEYS: [&str; 5] = ["a", "b", "hand/1", "hand/2", "c"];
-/// Who acts; each with a listener that is there from the beginning, and one that comes and goes.
-const CLIENTS: usize = 3;
+const LOCK: &str = "$lock/turn";
+const ROOMS: RangeInclusive<usize> = 1..=3;
+/// Who acts in a room; each with a listener that is there from the beginning, and one that comes and goes.
+const CLIENTS: RangeInclusive<usize> = 1..=3;
+/// In a room that is small, keys are refused.
+const FEW_KEYS: usize = 3;
 /// So long users act and the network fails, in milliseconds; then all is well until all is said.
 const BUSY_MS: Time = 20_000;
 /// Far more than any request or reconnect takes.
@@ -41,6 +45,10 @@ enum Happening {
     ClientNotices(Connection),
     /// A connection breaks.
     Cut,
+    /// A client gives a connection up that is not broken yet: what it has sent arrives still, before or after
+    /// what it says on the next.
+    GiveUp,
+    Break(Connection),
     /// The server is killed and started anew: without what it knew, or with what was kept.
     Restart,
 }
@@ -68,6 +76,17 @@ pub struct Summary {
     pub unknown: u64,
     pub told: u64,
     pub net_changes: u64,
+    pub given_up: u64,
+    pub left: u64,
+    /// Sessions that began.
+    pub sessions: u64,
+    pub expired: u64,
+    pub gone_with_a_peer: u64,
+    /// Writes that were done because a lock was held, or a key had a version.
+    pub guarded: u64,
+    pub conditional: u64,
+    /// Keys that were refused because the room had enough.
+    pub too_many: u64,
 }
 
 impl AddAssign for Summary {
@@ -82,6 +101,14 @@ impl AddAssign for Summary {
         self.unknown += other.unknown;
         self.told += other.told;
         self.net_changes += other.net_changes;
+        self.given_up += other.given_up;
+        self.left += other.left;
+        self.sessions += other.sessions;
+        self.expired += other.expired;
+        self.gone_with_a_peer += other.gone_with_a_peer;
+        self.guarded += other.guarded;
+        self.conditional += other.conditional;
+        self.too_many += other.too_many;
     }
 }
 
@@ -98,8 +125,11 @@ pub struct World {
     /// The server is killed in its next turn, before that is kept.
     is_doomed: bool,
     fault: Option<Fault>,
-    server: Server,
+    /// One of each room; all are killed together.
+    servers: Vec<Server>,
+    /// Those of room r are r, r + rooms, r + 2 * rooms, and so on.
     clients: Vec<Client>,
+    lives: u64,
     links: BTreeMap<Connection, Link>,
     next_connection: Connection,
     next_number: i64,
@@ -108,13 +138,21 @@ pub struct World {
     history: Vec<(Arc<str>, Arc<Change>)>,
     states: HashMap<(Arc<str>, u64, Arc<str>), Arc<Change>>,
     ended: Vec<(usize, Asked, Outcome)>,
-    /// Of the requests that have ended.
-    numbers: HashSet<i64>,
-    /// The newest version of each key that anybody was told of, by the answer to a request, with its session.
-    answered: BTreeMap<String, (Arc<str>, u64)>,
+    /// Where the requests that have ended are in `ended`, by their numbers.
+    places: HashMap<i64, usize>,
+    /// The newest version of each key of each room that anybody was told of, by the answer to a request, with its
+    /// session.
+    answered: Vec<BTreeMap<String, (Arc<str>, u64)>>,
     /// What the listeners of each client were told last of each key.
     heard: Vec<BTreeMap<(u64, String), Arc<Change>>>,
+    /// Listeners that were told that their snapshot is complete.
+    whole: BTreeSet<(usize, u64)>,
     tokens: BTreeSet<(Arc<str>, u64)>,
+    /// The last revision of each session.
+    revisions: HashMap<Arc<str>, u64>,
+    /// What was written for a time, and until its writer goes.
+    passing: HashSet<i64>,
+    bound: HashSet<i64>,
     summary: Summary,
 }
 
@@ -133,21 +171,26 @@ impl World {
         // Sometimes peers are lost, and sometimes the whole session.
         let grace_ms = [50, 3_000, 30_000][random.random_range(0..3)];
         let calm_ms = [300, 3_000, 3_000, 3_000][random.random_range(0..4)];
-        let limits = Limits { grace_ms, ..Limits::default() };
+        let max_keys = if random.random_range(0..3) == 0 { FEW_KEYS } else { 100 };
+        let limits = Limits { grace_ms, max_keys, ..Limits::default() };
         let is_durable = random.random_bool(0.5);
+        let rooms = random.random_range(ROOMS);
+        let clients = rooms * random.random_range(CLIENTS);
+        let server = |room| Server::new(&format!("room {room}"), limits.clone(), 0, is_durable, fault);
         let mut world = World {
             random,
             now: 0,
             happenings: BinaryHeap::new(),
             next: 0,
-            server: Server::new(limits.clone(), 0, is_durable, fault),
+            servers: (0..rooms).map(server).collect(),
             limits,
             is_durable,
             is_doomed: false,
             // Some networks are hardly there at all.
             calm_ms,
             fault,
-            clients: (0..CLIENTS).map(|number| Client::new(number, fault)).collect(),
+            clients: (0..clients).map(|number| Client::new(number, 0, fault)).collect(),
+            lives: 0,
             links: BTreeMap::new(),
             next_connection: 0,
             next_number: 1,
@@ -155,10 +198,14 @@ impl World {
             history: Vec::new(),
             states: HashMap::new(),
             ended: Vec::new(),
-            numbers: HashSet::new(),
-            answered: BTreeMap::new(),
-            heard: vec![BTreeMap::new(); CLIENTS],
+            places: HashMap::new(),
+            answered: vec![BTreeMap::new(); rooms],
+            heard: vec![BTreeMap::new(); clients],
+            whole: BTreeSet::new(),
             tokens: BTreeSet::new(),
+            revisions: HashMap::new(),
+            passing: HashSet::new(),
+            bound: HashSet::new(),
             summary: Summary::default(),
         };
         world.story()?;
@@ -175,29 +222,46 @@ impl World {
         self.at(time, happening);
     }
 
+    /// The room of a client.
+    fn room_of(&self, number: usize) -> usize {
+        number % self.servers.len()
+    }
+
+    fn server_of(&mut self, connection: Connection) -> &mut Server {
+        let room = self.links.get(&connection).map_or(0, |link| self.room_of(link.client));
+        &mut self.servers[room]
+    }
+
+    /// A client begins to listen, and to connect.
+    fn begin(&mut self, number: usize) {
+        let mut notices = Vec::new();
+        let sets: [(&[&str], &[&str]); 3] = [(&KEYS[..2], &[]), (&[], &["hand/"]), (&[], &[""])];
+        let (keys, prefixes) = sets[number % 3];
+        self.clients[number].replica.add(1, keys, prefixes, &mut notices);
+        self.soon(50, Happening::Connect(number));
+    }
+
     fn story(&mut self) -> Result<(), String> {
-        for number in 0..CLIENTS {
-            let mut notices = Vec::new();
-            let (keys, prefixes): (&[&str], &[&str]) = [(&KEYS[..2], &[][..]), (&[], &["hand/"]), (&[], &[""])][number];
-            self.clients[number].replica.add(1, keys, prefixes, &mut notices);
-            self.soon(50, Happening::Connect(number));
+        for number in 0..self.clients.len() {
+            self.begin(number);
             self.soon(200, Happening::Act(number));
         }
         self.soon(self.calm_ms, Happening::Cut);
+        self.soon(2 * self.calm_ms, Happening::GiveUp);
         let restarts = if self.is_durable { 4 } else { u32::from(self.random.random_range(0..4) == 0) };
         for _ in 0..restarts {
             let time = self.random.random_range(2_000..BUSY_MS);
             self.at(time, Happening::Restart);
         }
         while self.now < BUSY_MS + CALM_MS {
-            let room = self.server.room.next_deadline();
+            let room = self.servers.iter().filter_map(|server| server.room.next_deadline()).min();
             let clients = self.clients.iter().filter_map(Client::next_deadline).min();
             let next = self.happenings.peek().map(|Reverse((time, ..))| *time);
             let Some(time) = [room, clients, next].into_iter().flatten().min() else { break };
             self.now = self.now.max(time);
-            if room.is_some_and(|room| room <= self.now) {
-                self.server.pass_time(self.now);
-            }
+            let now = self.now;
+            let is_due = |server: &&mut Server| server.room.next_deadline().is_some_and(|due| due <= now);
+            self.servers.iter_mut().filter(is_due).for_each(|server| server.pass_time(now));
             for client in &mut self.clients {
                 client.pass_time(self.now);
             }
@@ -237,14 +301,14 @@ impl World {
                 if let Some(hello) =
                     self.links.get_mut(&connection).filter(|link| !link.is_cut).and_then(|link| link.hello.take())
                 {
-                    self.server.connect(now, connection, &hello);
+                    self.server_of(connection).connect(now, connection, &hello);
                 }
             }
             Happening::ToServer(connection) => {
                 let link = self.links.get_mut(&connection).filter(|link| !link.is_cut);
                 if let Some(message) = link.and_then(|link| link.to_server.pop_front()) {
-                    let is_too_fast = self.random.random_range(0..20) == 0;
-                    self.server.receive(self.now, connection, &message, is_too_fast);
+                    let (now, is_too_fast) = (self.now, self.random.random_range(0..20) == 0);
+                    self.server_of(connection).receive(now, connection, &message, is_too_fast);
                 }
             }
             Happening::ToClient(connection) => {
@@ -259,45 +323,67 @@ impl World {
                     self.soon(1_000, Happening::Connect(number));
                 }
             }
-            Happening::ServerNotices(connection) => self.server.lost(self.now, connection),
-            Happening::ClientNotices(connection) => {
-                let number = self.links[&connection].client;
-                if self.clients[number].connection == Some(connection) {
-                    self.summary.sent_again += self.clients[number].pending() as u64;
-                    self.clients[number].lost();
-                    self.soon(1_000, Happening::Connect(number));
-                }
+            Happening::ServerNotices(connection) => {
+                let now = self.now;
+                self.server_of(connection).lost(now, connection);
             }
+            Happening::ClientNotices(connection) => self.client_notices(connection),
             Happening::Cut if !self.is_calm() => {
-                let open: Vec<Connection> =
-                    self.links.iter().filter(|(_, link)| !link.is_cut).map(|(id, _)| *id).collect();
-                if !open.is_empty() {
-                    let connection = open[self.random.random_range(0..open.len())];
+                if let Some(connection) = self.any_open() {
                     self.cut(connection);
                 }
                 self.soon(self.calm_ms, Happening::Cut);
             }
+            Happening::GiveUp if !self.is_calm() => {
+                if let Some(connection) = self.any_open() {
+                    self.summary.given_up += 1;
+                    self.client_notices(connection);
+                    self.soon(2_000, Happening::Break(connection));
+                }
+                self.soon(2 * self.calm_ms, Happening::GiveUp);
+            }
+            Happening::Break(connection) => self.cut(connection),
             Happening::Restart if self.is_durable && self.random.random_bool(0.5) => self.is_doomed = true,
-            Happening::Restart => self.restart(),
-            Happening::Act(_) | Happening::Connect(_) | Happening::Cut => {}
+            Happening::Restart => self.restart()?,
+            Happening::Act(_) | Happening::Connect(_) | Happening::Cut | Happening::GiveUp => {}
         }
         Ok(())
     }
 
+    fn any_open(&mut self) -> Option<Connection> {
+        let open: Vec<Connection> = self.links.iter().filter(|(_, link)| !link.is_cut).map(|(id, _)| *id).collect();
+        (!open.is_empty()).then(|| open[self.random.random_range(0..open.len())])
+    }
+
+    fn client_notices(&mut self, connection: Connection) {
+        let number = self.links[&connection].client;
+        if self.clients[number].connection == Some(connection) {
+            self.summary.sent_again += self.clients[number].pending() as u64;
+            self.clients[number].lost();
+            self.soon(1_000, Happening::Connect(number));
+        }
+    }
+
     /// The server is killed, and with it every connection; another begins.
-    fn restart(&mut self) {
+    fn restart(&mut self) -> Result<(), String> {
         self.is_doomed = false;
         self.summary.restarts += 1;
         self.summary.kept += u64::from(self.is_durable);
         let open: Vec<Connection> = self.links.iter().filter(|(_, link)| !link.is_cut).map(|(id, _)| *id).collect();
         open.into_iter().for_each(|connection| self.cut(connection));
-        let lost =
-            if self.is_durable && self.random.random_range(0..8) == 0 { self.random.random_range(1..30) } else { 0 };
-        self.summary.power_cuts += u64::from(lost > 0);
-        let next = Server::new(self.limits.clone(), 0, false, None);
-        let server = std::mem::replace(&mut self.server, next);
-        self.server = server.after_a_kill(self.now, self.limits.clone(), lost);
-        self.collect_history();
+        let power_fails = self.is_durable && self.random.random_range(0..8) == 0;
+        self.summary.power_cuts += u64::from(power_fails);
+        for server in std::mem::take(&mut self.servers) {
+            let lost = if power_fails { self.random.random_range(1..30) } else { 0 };
+            let mut next = server.after_a_kill(self.now, self.limits.clone(), lost);
+            if let Some(session) = next.room.session_id().filter(|_| next.is_waiting) {
+                self.revisions.insert(session.clone(), next.room.revision());
+            }
+            // What should have happened while it was away, or did in a turn that nobody has heard of.
+            next.pass_time(self.now);
+            self.servers.push(next);
+        }
+        self.collect_history()
     }
 
     /// A connection breaks: what is under way on it is lost, and each side notices in its own time.
@@ -324,7 +410,10 @@ impl World {
         let key = KEYS[self.random.random_range(0..KEYS.len())];
         let other = KEYS[self.random.random_range(0..KEYS.len())];
         let holds = self.clients[number].lock.is_some();
-        let op = match self.random.random_range(0..16) {
+        if self.clients[number].is_leaving() {
+            return;
+        }
+        let op = match self.random.random_range(0..22) {
             0..=3 => Op::Set(key),
             4 => Op::SetIf(key),
             5 | 6 => Op::Remove(key),
@@ -342,46 +431,122 @@ impl World {
                     self.clients[number].notices.append(&mut notices);
                 }
                 self.heard[number].retain(|(listener, _), _| *listener != 2);
+                self.whole.remove(&(number, 2));
                 return self.clients[number].speak();
             }
+            13 => return self.clients[number].leave(),
+            14 => Op::SetFor(key, self.random.random_range(50..5_000)),
+            15 | 16 => Op::SetBound(key),
+            17 | 18 => Op::SetLocked(key),
+            19 => Op::SetIf(key),
             _ => Op::Get(key),
         };
-        let asked = Asked { number: self.next_number, op, before: self.answered.clone() };
+        match &op {
+            Op::SetFor(..) => drop(self.passing.insert(self.next_number)),
+            Op::SetBound(_) => drop(self.bound.insert(self.next_number)),
+            _ => {}
+        }
+        let before = self.answered[self.room_of(number)].clone();
+        let asked = Asked { number: self.next_number, op, expected: None, guard: None, before };
         self.next_number += 1;
         self.asked += 1;
         // A burst now and then, more than is told as answered at once.
         let deadline = self.now + self.random.random_range(200..8_000);
         self.clients[number].ask(asked, deadline);
+        let client = number;
         if self.random.random_range(0..100) == 0 {
             for _ in 0..60 {
-                let asked = Asked { number: self.next_number, op: Op::Add, before: BTreeMap::new() };
+                let (number, before) = (self.next_number, BTreeMap::new());
+                let asked = Asked { number, op: Op::Add, expected: None, guard: None, before };
                 self.next_number += 1;
                 self.asked += 1;
-                self.clients[number].ask(asked, deadline);
+                self.clients[client].ask(asked, deadline);
             }
         }
     }
 
-    fn collect_history(&mut self) {
-        for (session, state) in self.server.carried_over.drain(..) {
+    fn collect_history(&mut self) -> Result<(), String> {
+        for mut server in std::mem::take(&mut self.servers) {
+            let kept = self.keep_history(&mut server);
+            self.servers.push(server);
+            kept?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of what was: each change has the next revision of its session, or that of the change with it.
+    fn keep_history(&mut self, server: &mut Server) -> Result<(), String> {
+        for (session, state) in server.carried_over.drain(..) {
             self.states.insert((session, state.version, state.key.clone()), state);
         }
-        for (session, change) in self.server.history.drain(..) {
-            self.states.insert((session.clone(), change.version, change.key.clone()), change.clone());
+        for (session, change) in server.history.drain(..) {
+            let last = self.revisions.entry(session.clone()).or_default();
+            let is_next = change.version == *last || change.version == *last + 1;
+            hold!(is_next, "{session}: {change:?} after revision {last}");
+            *last = change.version;
+            hold!(change.updated_at <= self.now, "{session}: {change:?} at {}", self.now);
+            match change.cause {
+                Cause::Expired => self.summary.expired += 1,
+                Cause::PeerLeft => self.summary.gone_with_a_peer += 1,
+                _ => hold!(change.author.is_some(), "{session}: {change:?} by nobody"),
+            }
+            let place = (session.clone(), change.version, change.key.clone());
+            let before = self.states.insert(place, change.clone());
+            hold!(before.is_none(), "{session}: {change:?} in the revision of {before:?}");
             self.history.push((session, change));
         }
+        Ok(())
+    }
+
+    /// What must hold of each room at any time.
+    fn check_rooms(&mut self) -> Result<(), String> {
+        for server in &mut self.servers {
+            let room = &server.room;
+            let name = room.name();
+            server.is_waiting &= room.is_open() && room.peer_count() == 0;
+            let is_right = room.is_open() == (room.peer_count() > 0 || server.is_waiting);
+            hold!(is_right, "{name}: open: {}, with {} peers", room.is_open(), room.peer_count());
+            let (mut keys, mut bytes) = (0, 0);
+            for state in room.entries() {
+                hold!(!state.value.is_null() && state.version <= room.revision(), "{name} holds {state:?}");
+                let is_due = state.expires_at != 0 && state.expires_at <= self.now;
+                hold!(!is_due, "{name} holds {state:?} at {}", self.now);
+                let is_here = |author: &str| room.peer_by_id(author).is_some();
+                let author = state.author.as_ref().map_or("", |author| &author.peer_id);
+                if *state.key == *LOCK {
+                    let (holder, token) = holder(state);
+                    hold!(is_here(&holder) && token == state.version, "{name}: the lock is {state:?}");
+                    continue;
+                }
+                keys += 1;
+                bytes += state.key.len() + state.value.json().len();
+                let number = state.value.as_integer().unwrap_or(0);
+                if *state.key != *"sum" {
+                    let passes = state.expires_at != 0;
+                    hold!(self.passing.contains(&number) == passes, "{name} holds {state:?}, written otherwise");
+                    let stays = !self.bound.contains(&number) || is_here(author);
+                    hold!(stays, "{name} holds {state:?} of a peer that is gone");
+                }
+            }
+            hold!(room.usage() == (keys, bytes), "{name}: {:?} is not {keys} keys, {bytes} bytes", room.usage());
+            let fits = keys <= self.limits.max_keys && bytes <= self.limits.max_store_bytes;
+            hold!(fits, "{name} has {keys} keys, {bytes} bytes");
+        }
+        Ok(())
     }
 
     /// Puts what was said on its way, and looks at what was told.
     fn settle(&mut self) -> Result<(), String> {
-        if self.is_doomed && self.server.is_in_turn() {
+        if self.is_doomed && self.servers.iter().any(Server::is_in_turn) {
             // Nobody has heard of this turn, and nobody will.
-            self.restart();
+            self.restart()?;
         }
         let checkpoint = self.is_durable && self.random.random_range(0..100) == 0;
-        self.server.keep(checkpoint);
-        self.collect_history();
-        for (connection, message) in std::mem::take(&mut self.server.out) {
+        self.servers.iter_mut().for_each(|server| server.keep(checkpoint));
+        self.collect_history()?;
+        self.check_rooms()?;
+        let said: Vec<_> = self.servers.iter_mut().flat_map(|server| std::mem::take(&mut server.out)).collect();
+        for (connection, message) in said {
             if self.fault == Some(Fault::LosesMessages) && self.random.random_range(0..50) == 0 {
                 continue;
             }
@@ -390,11 +555,12 @@ impl World {
                 self.deliver(connection, 1, Happening::ToClient(connection));
             }
         }
-        for connection in std::mem::take(&mut self.server.closed) {
+        let closed: Vec<_> = self.servers.iter_mut().flat_map(|server| std::mem::take(&mut server.closed)).collect();
+        for connection in closed {
             // Its client has another by now, or hears of it.
             self.soon(100, Happening::ClientNotices(connection));
         }
-        for number in 0..CLIENTS {
+        for number in 0..self.clients.len() {
             let client = &mut self.clients[number];
             let (out, notices, ended) = (
                 std::mem::take(&mut client.out),
@@ -415,27 +581,60 @@ impl World {
             for (asked, outcome) in ended {
                 self.ended(number, asked, outcome)?;
             }
+            if self.clients[number].has_left {
+                self.left(number)?;
+            }
         }
+        Ok(())
+    }
+
+    /// A client is told that it has left; after a while another comes in its place.
+    fn left(&mut self, number: usize) -> Result<(), String> {
+        let room = &self.servers[self.room_of(number)].room;
+        let is_there = room.peer_by_id(&self.clients[number].peer_id).is_some();
+        hold!(!is_there, "client {number} has left and is in the room");
+        self.summary.left += 1;
+        self.lives += 1;
+        if let Some(link) = self.clients[number].connection.and_then(|connection| self.links.get_mut(&connection)) {
+            link.is_cut = true;
+        }
+        self.clients[number] = Client::new(number, self.lives, self.fault);
+        self.heard[number].clear();
+        self.whole.retain(|(client, _)| *client != number);
+        self.begin(number);
         Ok(())
     }
 
     /// Whether a key had this state in a session.
     fn was(&self, session: &Arc<str>, state: &Change) -> bool {
         let was = self.states.get(&(session.clone(), state.version, state.key.clone()));
-        was.is_some_and(|was| (&was.value, was.updated_at) == (&state.value, state.updated_at))
+        was.is_some_and(|was| {
+            let author = |of: &Change| of.author.as_ref().map(|author| author.peer_id.clone());
+            (&was.value, was.updated_at, author(was)) == (&state.value, state.updated_at, author(state))
+        })
     }
 
     /// What a listener is told was so, and is newer than what it was told before.
     fn heard(&mut self, number: usize, notice: Notice) -> Result<(), String> {
-        let Notice::Changed { listener, event } = notice else { return Ok(()) };
+        let (listener, event) = match notice {
+            Notice::Changed { listener, event } => (listener, event),
+            Notice::SnapshotEnd { listener } => {
+                let is_first = self.whole.insert((number, listener));
+                hold!(is_first, "client {number} was told twice that its snapshot is complete");
+                return Ok(());
+            }
+        };
+        let is_whole = self.whole.contains(&(number, listener));
+        hold!(event.snapshot != is_whole, "client {number} was told {event:?}; its snapshot is complete: {is_whole}");
         self.summary.told += 1;
         let session = self.clients[number].session.clone();
         let change = event.change;
         if change.version > 0 {
             // Who begins to listen is told what the client knows, which may be of the session before until the
             // snapshot of this one is here.
-            let was_once = |nth| self.was(&format!("session {nth}").into(), &change);
-            let was = self.was(&session, &change) || (event.snapshot && (0..self.server.sessions()).any(was_once));
+            let was_once = |session: String| self.was(&session.into(), &change);
+            let mut sessions = self.servers[self.room_of(number)].sessions();
+            let was = self.was(&session, &change) || (event.snapshot && sessions.any(was_once));
             hold!(was, "client {number} was told what never was: {change:?} in {session}");
         }
         let place = (listener, change.key.to_string());
@@ -464,6 +663,10 @@ impl World {
                 self.summary.too_fast += 1;
                 &[]
             }
+            Outcome::Refused(ErrorCode::TooManyKeys) => {
+                self.summary.too_many += 1;
+                &[]
+            }
             _ => &[],
         };
         for state in states {
@@ -472,7 +675,8 @@ impl World {
                 let is_older = *of == session && state.version < *version && !state.value.is_null();
                 hold!(!is_older, "a read of {key} gave {state:?}, older than {version} that was known before it");
             }
-            let known = self.answered.entry(state.key.to_string()).or_insert((session.clone(), 0));
+            let room = self.room_of(number);
+            let known = self.answered[room].entry(state.key.to_string()).or_insert((session.clone(), 0));
             if known.0 != session {
                 *known = (session.clone(), 0);
             }
@@ -482,7 +686,8 @@ impl World {
             hold!(self.tokens.insert((session, token)), "the grant {token} was told to two requests");
         }
         hold!(!matches!(outcome, Outcome::Forgotten), "the answer to {asked:?} of client {number} was forgotten");
-        hold!(self.numbers.insert(asked.number), "the request {asked:?} ended twice");
+        let before = self.places.insert(asked.number, self.ended.len());
+        hold!(before.is_none(), "the request {asked:?} ended twice");
         self.ended.push((number, asked, outcome));
         Ok(())
     }
@@ -490,11 +695,13 @@ impl World {
     fn check_end(&mut self) -> Result<(), String> {
         hold!(self.ended.len() as u64 == self.asked, "{} of {} requests ended", self.ended.len(), self.asked);
         self.check_applied()?;
+        self.check_conditions()?;
+        self.summary.sessions = self.servers.iter().map(|server| server.sessions().count() as u64).sum();
         for (number, client) in self.clients.iter().enumerate() {
             hold!(client.is_joined, "client {number} is not in the room in the end");
-            for key in KEYS.iter().chain(&["sum", "$lock/turn"]) {
+            for key in KEYS.iter().chain(&["sum", LOCK]) {
                 let Some(known) = client.replica.cached(key) else { continue };
-                let is = self.server.room.state(key);
+                let is = self.servers[self.room_of(number)].room.state(key);
                 hold!(known.value == is.value, "client {number} ends with {known:?} where the room has {is:?}");
                 for ((_, _), told) in self.heard[number].iter().filter(|((_, heard), _)| heard == key) {
                     hold!(told.value == is.value, "a listener of client {number} ends with {told:?}, not {is:?}");
@@ -512,7 +719,13 @@ impl World {
         for (session, change) in &self.history {
             match (&*change.key, change.value.as_integer()) {
                 ("sum", _) => *sums.entry(session).or_default() += 1,
-                (_, Ok(number)) => drop(applied.entry(number).or_default().insert((session, change.version))),
+                (_, Ok(number)) => {
+                    let asked = self.ended.get(self.places.get(&number).copied().unwrap_or(usize::MAX));
+                    let author = change.author.as_ref().map_or("", |author| &author.peer_id);
+                    let is_its = asked.is_some_and(|(client, ..)| *author == *self.clients[*client].peer_id);
+                    hold!(is_its, "{change:?} is not of who asked for it: {asked:?}");
+                    applied.entry(number).or_default().insert((session, change.version));
+                }
                 _ => {}
             }
         }
@@ -526,7 +739,7 @@ impl World {
                     possible += i64::from(is_unknown);
                     continue;
                 }
-                Op::Set(_) | Op::SetIf(_) | Op::Both(..) => {}
+                Op::Set(_) | Op::SetIf(_) | Op::SetFor(..) | Op::SetBound(_) | Op::SetLocked(_) | Op::Both(..) => {}
                 _ => continue,
             }
             let times = applied.get(&asked.number);
@@ -553,4 +766,50 @@ impl World {
         hold!(fits, "{applied} additions were applied, {certain} acknowledged, {possible} unknown");
         Ok(())
     }
+
+    /// What was done on a condition was done while that held.
+    fn check_conditions(&mut self) -> Result<(), String> {
+        // Each key's states in each session, in their order; those a session began with are among them.
+        let mut states: BTreeMap<(&str, &str), BTreeMap<u64, &Change>> = BTreeMap::new();
+        for ((session, version, key), state) in &self.states {
+            states.entry((session, key)).or_default().insert(*version, state);
+        }
+        let before = |session: &str, key: &str, version: u64| -> Option<&Change> {
+            let (_, state) = states.get(&(session, key))?.range(..version).next_back()?;
+            Some(*state).filter(|state| !state.value.is_null())
+        };
+        for (session, change) in &self.history {
+            let Ok(number) = change.value.as_integer() else { continue };
+            if *change.key == *"sum" {
+                continue;
+            }
+            let Some((_, asked, _)) = self.places.get(&number).map(|place| &self.ended[*place]) else { continue };
+            if let Some(expected) = asked.expected {
+                let was = before(session, &change.key, change.version).map_or(0, |state| state.version);
+                // A key that the client knows to be gone is expected to be absent, whatever the version of that.
+                let is_met = was == expected || (was == 0 && self.was_removed(session, &change.key, expected));
+                hold!(is_met, "{change:?} was written on version {expected}, over {was}");
+                self.summary.conditional += 1;
+            }
+            if let Some(guard) = asked.guard {
+                let lock = before(session, LOCK, change.version).map(holder);
+                let is_held = lock.as_ref().is_some_and(|(_, token)| *token == guard);
+                hold!(is_held, "{change:?} was written with the token {guard} while the lock was {lock:?}");
+                self.summary.guarded += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn was_removed(&self, session: &Arc<str>, key: &Arc<str>, version: u64) -> bool {
+        let state = self.states.get(&(session.clone(), version, key.clone()));
+        state.is_some_and(|state| state.value.is_null())
+    }
+}
+
+/// Who holds a lock, by its state, and under which token.
+fn holder(lock: &Change) -> (String, u64) {
+    let shown: serde_json::Value = serde_json::from_str(lock.value.json()).expect("JSON");
+    let holder = shown["holder"].as_str().expect("an id").to_owned();
+    (holder, shown["token"].as_u64().expect("a token"))
 }

@@ -68,6 +68,25 @@ pub fn allow_descriptors(needed: u64) -> u64 {
     }
 }
 
+/// How often threads of this name have gone to sleep; `None` if there is none.
+#[cfg(target_os = "linux")]
+pub fn sleeps(thread: &str) -> Option<u64> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("this process has threads");
+    let mut found = None;
+    for task in tasks.flatten() {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        // The system keeps the first 15 bytes of a name.
+        if name.trim_end() != &thread[..thread.len().min(15)] {
+            continue;
+        }
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let count: u64 = line.expect("the system counts switches").trim().parse().expect("a number");
+        *found.get_or_insert(0) += count;
+    }
+    found
+}
+
 /// Looks until something holds; for what is not told by an event.
 pub fn patient(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + SAFETY;

@@ -2274,6 +2274,20 @@ struct server_options {
     /** Where clients reach this server, when that is not where it listens, such as `"https://rooms.example.org"`; it is
      * handed out to the hosted original's web client. Empty: the host that its request was sent to. */
     std::string public_url;
+    /** Whether the server counts what it does and answers `GET /metrics` at its port, in Prometheus' text format. */
+    bool metrics = false;
+    /** Where it is told that rooms open and close, by signed requests; docs/webhooks.md has what is in them. Empty:
+     * nowhere. */
+    std::string webhook_url;
+    /** What they are signed with: `whsec_` and the base64 of 24 to 64 random bytes. */
+    std::string webhook_secret;
+    /** A file with the authorities (PEM) of the receiver's certificate. Empty: those that the system trusts. */
+    std::string webhook_ca_file;
+    /** How long the receiver may take to answer. Default 10,000 ms. */
+    std::optional<milliseconds> webhook_timeout;
+    /** After about what time a request that was not taken is sent again; then twice as long each time, up to an hour,
+     * for a day. Default 1,000 ms. */
+    std::optional<milliseconds> webhook_retry;
 };
 
 /** How much there is on a server. */
@@ -2295,6 +2309,7 @@ public:
         sessionstore_server_options own = SESSIONSTORE_SERVER_OPTIONS_INIT;
         detail::option_reader read;
         if (options.fsync) own.flags |= std::uint32_t{SESSIONSTORE_SERVER_FSYNC};
+        if (options.metrics) own.flags |= std::uint32_t{SESSIONSTORE_SERVER_METRICS};
         own.address = read.text("address", options.address);
         own.secret = read.text("secret", options.secret);
         own.port = options.port;
@@ -2322,6 +2337,11 @@ public:
         own.max_request_bytes_per_second = options.max_request_bytes_per_second;
         own.max_message_bytes = options.max_message_bytes;
         own.public_url = read.text("public_url", options.public_url);
+        own.webhook_url = read.text("webhook_url", options.webhook_url);
+        own.webhook_secret = read.text("webhook_secret", options.webhook_secret);
+        own.webhook_ca_file = read.text("webhook_ca_file", options.webhook_ca_file);
+        own.webhook_timeout_ms = read.time("webhook_timeout", options.webhook_timeout);
+        own.webhook_retry_ms = read.time("webhook_retry", options.webhook_retry);
         if (read.wrong()) return *read.wrong();
         sessionstore_server* started = nullptr;
         detail::failure failed;

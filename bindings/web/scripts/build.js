@@ -1,6 +1,6 @@
 // Builds dist: one minified module, and its types.
 import { execFileSync } from "node:child_process";
-import { rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { minify } from "terser";
@@ -21,3 +21,5 @@ const { outputFiles } = await build({
 });
 const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: { passes: 3, sequences: false, unsafe_arrows: true, unsafe_methods: true, keep_fargs: false, pure_getters: true } });
 writeFileSync("dist/sessionstore.js", code);
+// What is packed must have its licence.
+copyFileSync("../../LICENSE", "LICENSE");

@@ -15,7 +15,7 @@ import type { Peer } from "./values.js";
  */
 export class Client {
   /** The store of the room. It may be used at once: until the room is joined, requests wait. */
-  readonly store: Store;
+  declare readonly store: Store;
   readonly #core: Core;
 
   /**

@@ -195,13 +195,12 @@ const badUrl = () => fault("INVALID_URL", "it looks like ws://host:port or wss:/
 
 /** Where the server is, without a query. */
 function address(url: string): string {
-  let parsed: URL | undefined;
   try {
-    parsed = new URL(url);
+    const parsed = new URL(url);
+    if (parsed.pathname === "/") parsed.pathname = "/ws";
+    if (/^wss?:[^?#@]+$/.test(parsed.href)) return parsed.href;
   } catch {}
-  if (!parsed || !/^wss?:[^?#@]+$/.test(parsed.href)) throw badUrl();
-  if (parsed.pathname === "/") parsed.pathname = "/ws";
-  return parsed.href;
+  throw badUrl();
 }
 
 /** The life of one client: joining, requests, listeners, coming back. */
@@ -484,7 +483,7 @@ export function makeCore(options: ClientOptions) {
 
   /** Sends what waits: the listen set if it changed, then the requests in their order. */
   function flush(): void {
-    if (!current || state !== "connected") return;
+    if (state !== "connected") return;
     const generation = replica._generation;
     if (generation !== sentListen && !listenPauses) {
       sentListen = generation;
@@ -500,7 +499,7 @@ export function makeCore(options: ClientOptions) {
       }
       if (request._stage === Stage.Sent) continue;
       request._stage = Stage.Sent;
-      current.send(request._frame);
+      current!.send(request._frame);
     }
     acknowledge(TOLD_AT_ONCE);
   }
@@ -569,7 +568,7 @@ export function makeCore(options: ClientOptions) {
       ...(listening && { listen: named, prefixes: covered, session: since === undefined ? since : replica._sessionId, since }),
     };
     for (const [parameter, value] of Object.entries(query)) {
-      if (value !== undefined && value !== "") url.searchParams.set(parameter, String(value));
+      if ((value ?? "") !== "") url.searchParams.set(parameter, String(value));
     }
     answeredListen = sentListen = listening ? replica._generation : 0;
     let socket: WebSocketLike;
@@ -587,7 +586,7 @@ export function makeCore(options: ClientOptions) {
     };
     socket.onclose = ({ code }) => {
       const told = code === 1012 ? "SHUTTING_DOWN" : nameOf(code - 4000);
-      lost(fault(told !== "UNKNOWN" ? told : state === "connected" ? "CONNECTION_LOST" : "CONNECTION_FAILED"));
+      lost(fault(told ?? (state === "connected" ? "CONNECTION_LOST" : "CONNECTION_FAILED")));
     };
     // It is closed next. The package `ws` says with which HTTP status the server refused; browsers do not.
     socket.onerror = ({ message }) => {
@@ -656,8 +655,7 @@ export function makeCore(options: ClientOptions) {
     try {
       const { id, method, params, result, error } = parseMessage(data as string);
       if (method !== undefined) notified(method, params);
-      else if (error !== undefined) answered(Number(id), undefined, readError(error));
-      else answered(Number(id), result);
+      else answered(Number(id), result, error && readError(error));
     } catch {
       // A message that this version cannot read is skipped: what it needs of later servers, it asks for by requests, and
       // those are answered or time out.

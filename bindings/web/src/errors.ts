@@ -9,11 +9,11 @@ ADDRESS_UNAVAILABLE QUEUE_FULL! IDLE_TIMEOUT! SLOW_READER! OUTCOME_UNKNOWN PEER_
 DATA_DIRECTORY_UNUSABLE! DATA_DAMAGED DATA_NEWER 200 UNAUTHORIZED TOKEN_EXPIRED VALUE_TOO_LARGE TOO_MANY_KEYS
 STORE_FULL VERSION_CONFLICT MESSAGE_TOO_LARGE TOO_MANY_LISTENED_KEYS ROOM_FULL! SERVER_FULL! PEER_MISMATCH
 FORBIDDEN CHECK_FAILED LOCK_HELD! LOCK_LOST NUMBER_OVERFLOW RESERVED_KEY KEY_ABSENT TOO_MANY_LOCKS!
-ORIGIN_NOT_ALLOWED RATE_LIMITED! TOO_MANY_CONNECTIONS! TOO_MANY_ROOMS! KICKED ROOM_CLOSED ROOM_OPEN NOT_FOUND 900 INTERNAL PANIC OUT_OF_RESOURCES!
-999 UNKNOWN`;
+ORIGIN_NOT_ALLOWED RATE_LIMITED! TOO_MANY_CONNECTIONS! TOO_MANY_ROOMS! KICKED ROOM_CLOSED ROOM_OPEN NOT_FOUND
+900 INTERNAL PANIC OUT_OF_RESOURCES! 999 UNKNOWN`;
 
 /** The name of an error code, such as `"VERSION_CONFLICT"`. */
-export type ErrorName = 
+export type ErrorName =
   | "NULL_ARGUMENT"
   | "INVALID_ARGUMENT"
   | "INVALID_UTF8"
@@ -92,21 +92,19 @@ export type ErrorName =
  */
 export const ErrorCode = {} as { readonly [Name in ErrorName]: number };
 
-const names: Record<number, ErrorName> = {};
-const retryable = new Set<number>();
+/** The words of the table by their numbers. */
+const words: string[] = [];
 let number = 0;
 for (const word of table.split(/\s/)) {
-  if (+word) number = +word - 1;
+  if (+word) number = +word;
   else {
-    const name = word.replace("!", "") as ErrorName;
-    (ErrorCode as Record<ErrorName, number>)[name] = ++number;
-    names[number] = name;
-    if (name !== word) retryable.add(number);
+    (ErrorCode as Record<string, number>)[word.replace("!", "")] = number;
+    words[number++] = word;
   }
 }
 
-/** The name of a number, `UNKNOWN` for one that this version does not know. */
-export const nameOf = (code: number): ErrorName => names[code] ?? "UNKNOWN";
+/** The name of a number, undefined for one that this version does not know. */
+export const nameOf = (code: number) => words[code]?.replace("!", "") as ErrorName | undefined;
 
 /** What may come with an error. */
 interface Details {
@@ -116,13 +114,16 @@ interface Details {
   retryAfterMs?: number | undefined;
 }
 
-/** What to do, beside trying again; a refusal by the room brings its own sentence. */
+/** What to do, unless it is to try again; a refusal by the room brings its own sentence. */
 const advice: Partial<Record<ErrorName, string>> = {
   CLOSED: "open a new client",
   CONNECTION_FAILED: "check address, token and allowed origins",
   SESSION_LOST: "this is a new peer; look at the current state",
   REPLACED: "give each client its own peer id",
   UNAUTHORIZED: "get a valid token",
+  TOKEN_EXPIRED: "get a valid token",
+  KICKED: "an operator removed this peer",
+  ROOM_CLOSED: "an operator closed the room, joining begins a new session",
   OUTCOME_UNKNOWN: "it may have been applied; look at the current state",
   LOCK_LOST: "take the lock again",
 };
@@ -160,8 +161,9 @@ export class SessionStoreError extends Error {
   /** @internal */
   constructor(name: ErrorName, message?: string, details: Details = {}) {
     const code = ErrorCode[name];
-    super(message ?? `${name.toLowerCase().replaceAll("_", " ")}; ${advice[name] ?? "try again later"}`);
-    Object.assign(this, details, { name, code, retryable: retryable.has(code) });
+    const retryable = words[code]!.endsWith("!");
+    super(message ?? `${name.toLowerCase().replaceAll("_", " ")}; ${advice[name] ?? (retryable ? "try again later" : "report this")}`);
+    Object.assign(this, details, { name, code, retryable });
   }
 }
 

@@ -9,7 +9,7 @@ import { fault } from "./errors.js";
  */
 export class JsonText {
   /** The text. */
-  readonly text: string;
+  declare readonly text: string;
 
   /** @throws `INVALID_JSON` for what is none. */
   constructor(text: string) {
@@ -22,11 +22,8 @@ export class JsonText {
   }
 }
 
-const tokens = /\s*("[^"\\]*(?:\\.[^"\\]*)*"|[[\]{},:]|[^\s[\]{},:"]+)\s*/y;
-
-const fail = (): never => {
-  throw new SyntaxError();
-};
+/** The tokens of a text that is JSON: what separates them need not be looked at. */
+const tokens = /[\s,:]*("[^"\\]*(?:\\.[^"\\]*)*"|[[\]{}]|[^\s[\]{},:"]+)/y;
 
 /**
  * Reads JSON whose integers keep every digit: those that a number cannot hold exactly become a `bigint`. Nothing of it can
@@ -37,41 +34,30 @@ const fail = (): never => {
  * @throws SyntaxError
  */
 export function parse(text: string, data?: (json: string) => unknown): any {
-  let at = 0;
-  const next = (): string => {
-    tokens.lastIndex = at;
-    const found = tokens.exec(text)?.[1] ?? fail();
-    at = tokens.lastIndex;
-    return found;
-  };
+  // Whether it is JSON, the language itself knows.
+  JSON.parse(text);
+  tokens.lastIndex = 0;
+  const next = (): string => tokens.exec(text)![1]!;
   const list = <T>(end: string, item: (first: string) => T): T[] => {
     const items: T[] = [];
-    let found = next();
-    if (found === end) return items;
-    for (;;) {
-      items.push(item(found));
-      found = next();
-      if (found === end) return items;
-      if (found !== ",") fail();
-      found = next();
-    }
+    for (let found; (found = next()) !== end; ) items.push(item(found));
+    return items;
   };
   const value = (found: string): unknown => {
     if (found === "[") return Object.freeze(list("]", value));
     if (found !== "{") return /^-?\d{16,}$/.test(found) && !Number.isSafeInteger(+found) ? BigInt(found) : JSON.parse(found);
     const member = (quoted: string): [string, unknown] => {
       const name: string = JSON.parse(quoted);
-      if (next() !== ":") fail();
-      if (!data) return [name, value(next())];
-      const start = at;
+      const start = tokens.lastIndex;
       const read = value(next());
-      return [name.replace(/_./g, ([, letter]) => letter!.toUpperCase()), name === "data" ? data(text.slice(start, at).trim()) : read];
+      if (!data) return [name, read];
+      const written = text.slice(start, tokens.lastIndex).replace(/^[\s:]+/, "");
+      return [name.replace(/_./g, ([, letter]) => letter!.toUpperCase()), name === "data" ? data(written) : read];
     };
     // Own members whatever their names: `__proto__` is one like any other.
     return Object.freeze(Object.fromEntries(list("}", member)));
   };
-  const result = value(next());
-  return at < text.length ? fail() : result;
+  return value(next());
 }
 
 /** So many random digits that nobody guesses them. */
@@ -89,7 +75,7 @@ const mark = random();
 export function stringify(value: unknown): string {
   const texts: string[] = [];
   const marked = (_: string, part: unknown) => {
-    if (typeof part === "number" && !Number.isFinite(part)) fail();
+    if (typeof part === "number" && !Number.isFinite(part)) throw part;
     if (typeof part === "bigint") part = new JsonText(String(part));
     return part instanceof JsonText ? mark + (texts.push(part.text) - 1) : part;
   };

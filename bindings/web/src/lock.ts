@@ -18,18 +18,18 @@ const RETRIES_PER_LEASE = 30;
  */
 export class Lock {
   /** The lock's name. */
-  readonly name: string;
+  declare readonly name: string;
   /** The fencing token of this grant: larger than that of every grant before it in the session. */
-  readonly token: number;
+  declare readonly token: number;
   /**
-   * Aborted when the lock is lost, with the reason: `LOCK_LOST` when it could not be renewed in time, `SESSION_LOST`,
-   * `CLOSED`. Not when it is released.
+   * Aborted when the lock is lost, with the reason: `LOCK_LOST` when it could not be renewed in time, `FORBIDDEN` when the
+   * rules do not allow it any more, `SESSION_LOST`, `CLOSED`. Not when it is released.
    *
    * ```ts
    * lock.signal.addEventListener("abort", () => stopPresenting());
    * ```
    */
-  readonly signal: AbortSignal;
+  declare readonly signal: AbortSignal;
   readonly #core: Core;
   readonly #lose: (error: SessionStoreError) => void;
   /** By when the server surely still holds it for us; 0 once it is released or lost. */

@@ -45,7 +45,7 @@ export class Replica {
   _generation = 0;
   /** The keys and the prefixes to listen to. */
   _listenSet: { keys: string[]; prefixes: string[] } = { keys: [], prefixes: [] };
-  _sessionId: string | undefined;
+  declare _sessionId: string | undefined;
   readonly _listeners = new Set<Listening>();
   private _named = new Set<string>();
   private readonly _tracked = new Map<string, Tracked>();
@@ -56,7 +56,7 @@ export class Replica {
   /** The newest revision that was told. */
   private _told = 0;
   /** The generation of the listen set that the last snapshot was of. */
-  private _whole: number | undefined;
+  declare private _whole: number | undefined;
 
   private _meaning(key: string): Listening[] {
     const means = ({ _keys, _prefixes }: Listening) => _keys.includes(key) || _prefixes.some((prefix) => beginsWith(key, prefix));

@@ -121,13 +121,10 @@ export interface Peer {
 
 const encoder = new TextEncoder();
 
-/** How many bytes of UTF-8 a text has. */
-export const bytes = (text: string): number => encoder.encode(text).length;
-
 /** Checks a text that the server would refuse, and with it perhaps the whole connection. */
 export function check(error: ErrorName, text = "", least: number, most: number): string {
-  const size = bytes(text);
-  if (size < least || size > most || /[\p{Cc}\p{Cs}]/u.test(text)) {
+  const { length } = encoder.encode(text);
+  if (length < least || length > most || /[\p{Cc}\p{Cs}]/u.test(text)) {
     throw fault(error, `it has ${least} to ${most} bytes of UTF-8, and no control characters`);
   }
   return text;
@@ -160,7 +157,10 @@ export const makeState = (fields: Partial<State> & { key: string }): State =>
 
 /** A value as text, on its way to being read. */
 class Raw {
-  constructor(readonly _json: string) {}
+  declare _json: string;
+  constructor(json: string) {
+    this._json = json;
+  }
 }
 
 /** A message whose values are still texts. Every member may be missing, or anything else: what reads them says so. */
@@ -171,7 +171,7 @@ const unwrap = (value: any, read: (json: string) => unknown): any => (value inst
 
 /** A text, a version: what is something else, or missing, makes a message one that this version cannot read. */
 export const must = <T extends string | number>(value: T, like: T): T => {
-  if (typeof value !== typeof like || Number.isNaN(value)) throw new TypeError();
+  if (typeof value !== typeof like) throw new TypeError();
   return value;
 };
 
@@ -207,5 +207,5 @@ export const readPeers = ({ peers }: any): Peer[] => Object.values(peers).map((p
 export const readError = ({ code, message, data, retryAfterMs }: any): SessionStoreError => {
   const details = { retryAfterMs, ...unwrap(data, parseMessage) };
   if (details.current) details.current = readState(details.current);
-  return new SessionStoreError(nameOf(code), must(message, ""), details);
+  return new SessionStoreError(nameOf(code) ?? "UNKNOWN", must(message, ""), details);
 };

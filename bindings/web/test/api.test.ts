@@ -130,6 +130,22 @@ test("typed keys, an update until nobody was faster, and a loop over values", ()
     assert.equal(store.cached(stakes), undefined, "the listener ended with the loop");
   }));
 
+test("an update whose writer is always late gives up when its time is over, and changes nothing", () =>
+  Room.with([], async (room) => {
+    const { store } = await room.join("ada");
+    const late = await room.join("bob", { requestTimeoutMs: 1_500 });
+    let made = 0;
+    const always = late.store.update("raced", async () => {
+      await store.add("raced", 1);
+      made++;
+      return "never";
+    });
+    const error = await failure(always);
+    assert.deepEqual([error.name, error.current?.value], ["VERSION_CONFLICT", made]);
+    assert.ok(made > 1, "it tried again before it gave up");
+    assert.equal((await store.get("raced")).value, made);
+  }));
+
 test("a slow loop misses older states of a key, never the newest, and is told how many", () =>
   Room.with([], async (room) => {
     const { store } = await room.join("ada");
@@ -234,6 +250,38 @@ test("tokens: wrong ones end the client, one that expires is renewed", () =>
       await ada.renewToken(token(secret, { ...claims, exp: now + 3600 }));
       assert.equal((await failure(ada.renewToken("nonsense"))).name, "UNAUTHORIZED");
       assert.equal((await ada.store.set("k", 1)).author!.userId, "u1");
+    });
+  }));
+
+test("a fresh token with a lesser role ends the listeners that it may not have, and no others", () =>
+  inDirectory(async (directory) => {
+    const secret = "0123456789abcdef0123456789abcdef";
+    const rules = '[[rule]]\nroles = ["host"]\nkeys = ["*"]\nallow = ["read", "write", "create"]\n[[rule]]\nroles = ["guest"]\nkeys = ["open"]\nallow = ["read"]\n';
+    const settings = ["--secret-file", write(directory, "secret", secret), "--rules", write(directory, "rules.toml", rules)];
+    await Room.with(settings, async (room) => {
+      const exp = Math.floor(Date.now() / 1000) + 3600;
+      const as = (role: string, user: string) => token(secret, { room_id: "room", user_id: user, role, exp });
+      const ada = await room.join("ada", { token: as("host", "u1") });
+      const [open, closed] = [new Watch(), new Watch()];
+      ada.store.listen("open", open);
+      ada.store.listen("closed", closed);
+      for (const watch of [open, closed]) {
+        await watch.until(null);
+        assert.equal(await watch.take(), "snapshot_end");
+      }
+      const loop = ada.store.states("closed");
+      assert.equal((await loop.next()).value!.value, null);
+      await ada.renewToken(as("guest", "u1"));
+      const told = await closed.take("the refusal");
+      assert.equal((told as { refused: SessionStoreError }).refused.name, "FORBIDDEN");
+      assert.equal(await closed.take(), "dropped");
+      assert.equal((await failure(loop.next())).name, "FORBIDDEN");
+      assert.equal((await failure(ada.store.set("open", 1))).name, "FORBIDDEN");
+      const bob = await room.join("bob", { token: as("host", "u2") });
+      await bob.store.set("closed", 1);
+      await bob.store.set("open", 2);
+      assert.equal((await open.state()).value, 2);
+      assert.equal(closed.peek(), undefined);
     });
   }));
 

@@ -252,6 +252,7 @@ test("whatever a server says does no harm", () => {
     '{"method":"on-token-expiring","params":{"expires_at":"now"}}', Buffer.from([1, 2, 3]),
     '{"method":"on-peer-join","params":{"peer_id":"data","info":{"data":"\\u0041"}}}',
     '{"method":"on-metadata-change","params":{"values":[{"key":"k","data":{"__proto__":1},"change_version":9}]}}',
+    ' {"method" : "on-metadata-change" , "params" : {"values" : [ { "key":"k","data" :  { "a, b" : [ 1 , "x: y" ] } , "change_version" : 10 } ] } } ',
   ];
   const snapshot = '{"method":"on-metadata-change","params":{"snapshot":true,"values":[{"key":"k","data":null,"change_version":0}]}}';
   return scripted(
@@ -265,6 +266,9 @@ test("whatever a server says does no harm", () => {
       const { value, json } = await watch.state();
       assert.equal(json, '{"__proto__":1}');
       assert.deepEqual(Object.keys(value), ["__proto__"], "a member like any other");
+      const spaced = await watch.state();
+      assert.equal(spaced.json, '{ "a, b" : [ 1 , "x: y" ] }', "as it was written");
+      assert.deepEqual({ ...spaced.value }, { "a, b": [1, "x: y"] });
       assert.equal(client.state, "connected");
       assert.deepEqual(client.peers().map(({ id, metadata }) => [id, metadata]), [["data", "A"]]);
       client.close();
@@ -296,16 +300,50 @@ test("an answer that cannot be read is an error, and one that never comes a brok
   );
 });
 
-test("after a server that closes with a code the client knows why, and whether to come back", () =>
-  scripted(
-    (socket) => socket.close(4108),
-    async (url) => {
-      const client = new Client({ url, room: "room", WebSocket });
-      const closed = new Channel<SessionStoreError | undefined>();
-      client.listen({ onState: (state, error) => state === "closed" && closed.put(error) });
-      assert.equal((await closed.take())?.name, "REPLACED");
-      await assert.rejects(async () => {
-        for await (const _ of client.store.states("k")) assert.fail("nothing comes");
-      }, { name: "CLOSED" });
-    },
-  ));
+/** What a server closes a connection with for good, and what the client says of it. */
+const final: [number, string, RegExp][] = [
+  [4108, "REPLACED", /its own peer id/],
+  [4223, "KICKED", /operator removed this peer/],
+  [4224, "ROOM_CLOSED", /operator closed the room/],
+];
+
+for (const [code, name, says] of final) {
+  test(`after a server that closes with ${code} the client is closed, and everybody who waits knows why: ${name}`, () => {
+    let connections = 0;
+    return scripted(
+      (socket) => {
+        connections++;
+        socket.on("message", (text) => {
+          const { id, method } = JSON.parse(String(text));
+          if (method === "lock-acquire") socket.send(JSON.stringify({ id, result: { name: "l", token: 1 } }));
+          else if (method === "set-metadata") socket.close(code, "never shown");
+        });
+      },
+      async (url) => {
+        const client = new Client({ url, room: "room", reconnectMinMs: 1, WebSocket });
+        const told = new Channel<[string, SessionStoreError | undefined] | "dropped">();
+        client.listen({ onState: (state, error) => told.put([state, error]), onDropped: () => told.put("dropped") });
+        const watch = new Watch();
+        client.store.listen("k", watch);
+        const loop = client.store.states("k").next();
+        await within("joins", client.join());
+        assert.deepEqual(await told.take(), ["connected", undefined]);
+        const lock = await client.store.lock("l");
+        const read = failure(client.store.get("k"));
+        const written = failure(client.store.set("k", 1));
+        const looped = failure(loop);
+        const [state, error] = (await told.take("the end")) as [string, SessionStoreError];
+        assert.deepEqual([state, error.name, error.code, error.retryable], ["closed", name, code - 4000, false]);
+        assert.match(error.message, says);
+        assert.equal(await told.take(), "dropped");
+        assert.equal(await watch.take(), "dropped");
+        assert.equal((await written).name, "OUTCOME_UNKNOWN", "it was sent");
+        for (const ended of [read, looped, failure(client.join())]) assert.equal((await ended).name, name);
+        assert.deepEqual([lock.signal.reason.name, lock.isHeld], [name, false]);
+        assert.equal((await failure(client.store.set("k", 2))).name, "CLOSED");
+        assert.equal(client.error, error);
+        assert.equal(connections, 1, "it does not come back");
+      },
+    );
+  });
+}

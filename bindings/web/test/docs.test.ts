@@ -1,9 +1,14 @@
 // The program of docs/web.md: its types are checked as it stands there, it is run, and what it prints is compared.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
 import { test } from "node:test";
-import { Room, inDirectory, read, write } from "./support.js";
+import { chromium } from "playwright-core";
+import { BROWSER_ARGUMENTS, Room, SAFETY, inDirectory, read, write } from "./support.js";
 
 test("the program of docs/web.md does what the page says", () =>
   inDirectory((directory) =>
@@ -18,8 +23,9 @@ test("the program of docs/web.md does what the page says", () =>
       for (const name of ["ws", "@types"]) execFileSync("ln", ["-s", join(own, "node_modules", name), join(directory, "node_modules", name)]);
       write(directory, "package.json", '{"type":"module"}');
       write(directory, "page.ts", blocks.join("\n"));
+      write(directory, "readme.ts", /^```ts\n([\s\S]*?)^```$/m.exec(read("bindings/web/README.md"))![1]!);
       const compilerOptions = { strict: true, module: "NodeNext", target: "ES2022", lib: ["ES2023", "DOM"], types: ["node"] };
-      write(directory, "tsconfig.json", JSON.stringify({ compilerOptions, files: ["page.ts"] }));
+      write(directory, "tsconfig.json", JSON.stringify({ compilerOptions, files: ["page.ts", "readme.ts"] }));
       const checked = spawnSync(join(own, "node_modules/.bin/tsc"), ["--project", directory], { encoding: "utf8" });
       assert.equal(checked.status, 0, checked.stdout);
       const ran = spawnSync(process.execPath, ["page.js"], {
@@ -32,3 +38,32 @@ test("the program of docs/web.md does what the page says", () =>
       assert.equal(ran.stdout, prints);
     }),
   ));
+
+test("the shortest page of docs/web.md shows what is pinned", () =>
+  Room.with([], async (room) => {
+    const block = /^```html\n([\s\S]*?)^```$/m.exec(read("docs/web.md"))![1]!;
+    const here = block.replace("ws://127.0.0.1:7350", room.server.url);
+    assert.notEqual(here, block);
+    const web = createServer(({ url }, response) => {
+      const isModule = url === "/sessionstore.js";
+      response.writeHead(200, { "content-type": isModule ? "text/javascript" : "text/html" });
+      response.end(isModule ? readFileSync("dist/sessionstore.js") : here);
+    });
+    web.listen(0, "127.0.0.1");
+    await once(web, "listening");
+    const executablePath = execFileSync("sh", ["-c", "command -v chromium"], { encoding: "utf8" }).trim();
+    const browser = await chromium.launch({ executablePath, args: BROWSER_ARGUMENTS });
+    try {
+      const page = await browser.newPage();
+      page.setDefaultTimeout(SAFETY);
+      await page.goto(`http://127.0.0.1:${(web.address() as AddressInfo).port}/`);
+      const shows = (text: string) => page.locator("#pinned").filter({ hasText: text }).waitFor();
+      await shows("Nothing is pinned.");
+      const { store } = await room.join("ben", { room: "lobby" });
+      await store.set("pinned", "<b>Welcome!</b>");
+      await shows("<b>Welcome!</b>");
+    } finally {
+      await browser.close();
+      web.close();
+    }
+  }));

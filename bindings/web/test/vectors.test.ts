@@ -37,6 +37,7 @@ test("errors are those of the table, and no others", () => {
     const error = new Made(name);
     assert.deepEqual([error.name, error.code, error.retryable], [name, number, retryable]);
     assert.ok(error.message && error instanceof Error && error.stack);
+    if (!retryable) assert.doesNotMatch(error.message, /try again/);
   }
 });
 

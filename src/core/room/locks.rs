@@ -105,6 +105,8 @@ impl Room {
         names::check_lock(&lock.name)?;
         check_ttl(ttl_ms)?;
         let slot = session.held_by(peer, lock)?;
+        // Who may not take it any more keeps what it was granted, so that nobody else has it meanwhile, but no longer.
+        session.check_right(peer, Right::Lock, &lock.name)?;
         let expires_at = now.saturating_add(ttl_ms);
         session.set_deadline(slot, expires_at);
         Ok(Reply::Lock(Lease { name: (&*lock.name).into(), token: lock.token, expires_at }))
@@ -268,17 +270,39 @@ impl Session {
 
     /// The time of one who waits is over.
     pub(super) fn give_up_waiting(&mut self, slot: KeySlot, wait: u64, events: &mut Vec<Event>) {
+        let mut error = Error::new(ErrorCode::LockHeld, "the lock was held for as long as was waited for it");
+        if let Some(state) = &self.keys[slot.index as usize].state {
+            error = error.with_current(state.clone());
+        }
+        self.refuse_wait(slot, wait, error, events);
+    }
+
+    /// Whoever may by now not take the lock it waits for waits no more.
+    pub(super) fn refuse_waits(&mut self, events: &mut Vec<Event>) {
+        if self.waiting == 0 {
+            return;
+        }
+        let own = &*self;
+        let waits = own.key_index.iter().flat_map(|(key, slot)| {
+            let name = key.strip_prefix(LOCK_KEY_PREFIX).unwrap_or_default();
+            let queue = own.keys[slot.index as usize].lock.iter().flat_map(|lock| &lock.queue);
+            queue.filter_map(move |waiter| {
+                let error = own.check_right(waiter.peer, Right::Lock, name).err()?;
+                Some((*slot, waiter.number, error))
+            })
+        });
+        for (slot, wait, error) in waits.collect::<Vec<_>>() {
+            self.refuse_wait(slot, wait, error, events);
+        }
+    }
+
+    fn refuse_wait(&mut self, slot: KeySlot, wait: u64, error: Error, events: &mut Vec<Event>) {
         self.timers.retain(|(_, due)| *due != Due::Wait(slot, wait));
-        let key = &mut self.keys[slot.index as usize];
-        let Some(queue) = key.lock.as_mut().map(|lock| &mut lock.queue) else { return };
+        let lock = self.keys[slot.index as usize].lock.as_mut();
+        let Some(queue) = lock.map(|lock| &mut lock.queue) else { return };
         let Some(place) = queue.iter().position(|waiter| waiter.number == wait) else { return };
-        if let Some(waiter) = queue.remove(place) {
+        if let Some(Waiter { peer, .. }) = queue.remove(place) {
             self.waiting -= 1;
-            let peer = waiter.peer;
-            let mut error = Error::new(ErrorCode::LockHeld, "the lock was held for as long as was waited for it");
-            if let Some(state) = &key.state {
-                error = error.with_current(state.clone());
-            }
             self.count_for(peer, |peer| peer.waits -= 1);
             self.wait_ended(peer, wait, Err(error.clone()));
             events.push(Event::LockRefused { wait, peer, error });

@@ -233,7 +233,8 @@ pub enum Command<'a> {
         /// How long to wait for it behind those who came before, in milliseconds; 0: `LOCK_HELD` at once.
         wait_ms: u64,
     },
-    /// Holds a lock for longer. `LOCK_LOST` if this peer does not hold it with this token.
+    /// Holds a lock for longer. `LOCK_LOST` if this peer does not hold it with this token, `FORBIDDEN` if it may not
+    /// take it any more.
     Renew {
         /// Who holds it.
         peer: PeerHandle,
@@ -276,7 +277,7 @@ pub enum Command<'a> {
         prefixes: &'a [&'a str],
     },
     /// From now on these rules are in force, or none. Whoever may no longer read what it listens to hears
-    /// of it no more: [`Event::ListeningChanged`].
+    /// of it no more ([`Event::ListeningChanged`]), and waits no more for a lock that it may no longer take.
     SetRules {
         /// The rules; `None`: everybody may do everything.
         rules: Option<Arc<Rules>>,
@@ -399,13 +400,13 @@ pub enum Event {
         /// The grant.
         lease: Lease,
     },
-    /// A peer has waited for as long as it wanted to.
+    /// A peer has waited for as long as it wanted to, or may not have the lock any more.
     LockRefused {
         /// The number of the wait.
         wait: u64,
         /// Who.
         peer: PeerHandle,
-        /// `LOCK_HELD`, with what shows the holder.
+        /// `LOCK_HELD`, with what shows the holder, or `FORBIDDEN`.
         error: Error,
     },
     /// The session is over and its store is gone.
@@ -621,6 +622,7 @@ impl Room {
                     session.rules = self.rules.clone();
                     session.rules_generation = session.rules_generation.wrapping_add(1);
                     session.regroup_all(events);
+                    session.refuse_waits(events);
                 }
                 Ok(Reply::Done)
             }
@@ -631,6 +633,7 @@ impl Room {
                     session.peers[peer.slot as usize].role = role.into();
                     events.push(Event::PeerUpdated(peer));
                     session.regroup(peer.slot, events);
+                    session.refuse_waits(events);
                 }
                 Ok(Reply::Done)
             }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::*;
-use crate::core::limits::{MAX_TRANSACTION_PARTS, MAX_TTL_MS};
+use crate::core::limits::{LARGER_ON_THE_WAY, MAX_TRANSACTION_PARTS, MAX_TTL_MS};
 use crate::core::merge::{self, Merge};
 use crate::core::write::{Check, Expiry, Operation};
 
@@ -34,6 +34,8 @@ struct Part<'a> {
     staged: Staged,
     /// Whether any write changed something.
     changed: bool,
+    /// The number of the last write.
+    nth: usize,
 }
 
 impl Room {
@@ -65,8 +67,8 @@ impl Room {
         if write.expected.is_some_and(|expected| expected != current.version) {
             return Err(session.conflict(Actor::Peer(peer), &before.unwrap_or_else(absent)));
         }
-        let owner = Actor::Peer(peer);
-        let Some(staged) = stage(now, owner, write.operation, write.expiry, write.bound, &current, limits)? else {
+        let (actor, most) = (Actor::Peer(peer), limits.max_value_bytes);
+        let Some(staged) = stage(now, actor, write.operation, write.expiry, write.bound, &current, most)? else {
             return Ok(Reply::State(before.unwrap_or_else(absent)));
         };
         let freed = before.as_ref().map_or(0, |before| before.value.json().len() + write.key.len());
@@ -103,7 +105,8 @@ impl Room {
         for (nth, write) in writes.into_iter().enumerate() {
             let place = places.get(&write.key).copied();
             let so_far = place.and_then(|place| parts.get(place));
-            let (key, part) = session.stage_part(now, actor, write, so_far, &limits).map_err(|e| e.at_write(nth))?;
+            let (key, part) =
+                session.stage_part(now, actor, nth, write, so_far, &limits).map_err(|e| e.at_write(nth))?;
             match place {
                 Some(place) => parts[place] = Part { changed: parts[place].changed || part.changed, ..part },
                 None => {
@@ -116,6 +119,7 @@ impl Room {
         parts.iter_mut().for_each(|part| part.changed &= !part.staged.value.is_null() || session.is_set(&part.key));
         let (mut stored, mut bytes) = (session.stored, session.bytes);
         for part in parts.iter().filter(|part| part.changed) {
+            check_size(&part.staged.value, limits.max_value_bytes).map_err(|error| error.at_write(part.nth))?;
             if let Some(before) = session.state(&part.key) {
                 stored -= 1;
                 bytes -= part.key.len() + before.value.json().len();
@@ -192,8 +196,18 @@ fn check_room_for(stored: usize, bytes: usize, limits: &Limits) -> Result<(), Er
     Ok(())
 }
 
-/// What a key becomes by a write; `None` when that is what it is already, which only a set that stores
-/// something never says.
+/// Removing must work however small the limits: its `null` is not kept.
+fn check_size(value: &Value, most: usize) -> Result<(), Error> {
+    let size = value.json().len();
+    if size > most && !value.is_null() {
+        let message = format!("the value has {size} bytes; at most {most} are allowed");
+        return Err(Error::new(ErrorCode::ValueTooLarge, message));
+    }
+    Ok(())
+}
+
+/// What a key becomes by a write, of at most so many bytes; `None` when that is what it is already, which only a
+/// set that stores something never says.
 fn stage(
     now: Time,
     actor: Actor<'_>,
@@ -201,7 +215,7 @@ fn stage(
     expiry: Option<Expiry>,
     bound: Option<bool>,
     current: &Current<'_>,
-    limits: &Limits,
+    most: usize,
 ) -> Result<Option<Staged>, Error> {
     let replaces = matches!(operation, Operation::Set(_));
     let value = match operation {
@@ -220,15 +234,10 @@ fn stage(
         None if replaces => 0,
         None => current.deadline,
     };
+    check_size(&value, most)?;
     if value.is_null() {
-        // Removing must work however small the limits: its `null` is not kept.
         let staged = Staged { value, cause: Cause::Written, deadline: 0, owner: None };
         return Ok(current.value.map(|_| staged));
-    }
-    let (size, most) = (value.json().len(), limits.max_value_bytes);
-    if size > most {
-        let message = format!("the value has {size} bytes; at most {most} are allowed");
-        return Err(Error::new(ErrorCode::ValueTooLarge, message));
     }
     let owner = match bound {
         Some(true) => Some(actor.peer()?),
@@ -307,6 +316,7 @@ impl Session {
         &self,
         now: Time,
         actor: Actor<'_>,
+        nth: usize,
         write: Write<'a>,
         so_far: Option<&Part<'_>>,
         limits: &Limits,
@@ -342,7 +352,8 @@ impl Session {
             let state = state.unwrap_or_else(|| Arc::new(Change::absent((&*write.key).into())));
             return Err(self.conflict(actor, &state));
         }
-        let staged = stage(now, actor, write.operation, write.expiry, write.bound, &current, limits)?;
+        let most = limits.max_value_bytes.saturating_mul(LARGER_ON_THE_WAY);
+        let staged = stage(now, actor, write.operation, write.expiry, write.bound, &current, most)?;
         let changed = staged.is_some();
         let staged = staged.unwrap_or_else(|| Staged {
             value: current.value.cloned().unwrap_or(Value::null()),
@@ -350,7 +361,7 @@ impl Session {
             deadline: current.deadline,
             owner: current.owner,
         });
-        Ok((write.key.clone(), Part { key: write.key, staged, changed }))
+        Ok((write.key.clone(), Part { key: write.key, staged, changed, nth }))
     }
 
     /// Gives a key its new state, in the current revision.

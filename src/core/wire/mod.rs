@@ -18,7 +18,7 @@ use crate::core::limits::MAX_REQUEST_ID_BYTES;
 use crate::core::names;
 use crate::core::room::{Author, Cause, Change, Peer, PeerHandle, Room, Time};
 use crate::core::value::Value;
-use crate::core::write::{LockGuard, Transaction, Write};
+use crate::core::write::{LockGuard, Operation, Transaction, Write};
 
 /// Writes a literal or a field's text, then whatever a writer adds.
 macro_rules! put {
@@ -157,6 +157,38 @@ pub enum ClientMessage<'a> {
     Tracks,
     /// Something else it says of its media, which does not concern the store.
     Ignored,
+}
+
+impl ClientMessage<'_> {
+    /// The method, as it is on the wire; `""` for one that does not concern the store.
+    pub fn method(&self) -> &'static str {
+        match self {
+            ClientMessage::Join { .. } => "join",
+            ClientMessage::Leave => "leave",
+            ClientMessage::Set { .. } => "set-metadata",
+            ClientMessage::Write { write, .. } => match write.operation {
+                Operation::Set(_) => "set-metadata",
+                Operation::Merge(_) => "merge-metadata",
+                Operation::Touch => "touch-metadata",
+            },
+            ClientMessage::Transact(_) => "transact",
+            ClientMessage::Acquire { .. } => "lock-acquire",
+            ClientMessage::Renew { .. } => "lock-renew",
+            ClientMessage::Release { .. } => "lock-release",
+            ClientMessage::Read { .. } => "read-metadata",
+            ClientMessage::Keys { .. } => "key-list",
+            ClientMessage::Usage => "usage",
+            ClientMessage::RenewToken { .. } => "renew-token",
+            ClientMessage::Answered { .. } => "answered",
+            ClientMessage::Get { .. } => "get-metadata",
+            ClientMessage::Listen { .. } => "listen-metadata-change",
+            ClientMessage::PeerUpdate { .. } => "peer-update",
+            ClientMessage::PeerList => "peer-list",
+            ClientMessage::Ping { .. } => "ping",
+            ClientMessage::Tracks => "track-update",
+            ClientMessage::Ignored => "",
+        }
+    }
 }
 
 /// A string borrowed from the message where it has no escapes.

@@ -8,10 +8,12 @@
 //! | `caller` | tokens and their scopes |
 //! | `answer` | bodies that are read and written, refusals |
 //! | `rooms`, `keys`, `watch` | the handlers |
+//! | `inspector` | the page for people |
 //! | `socket` | a connection as hyper wants it |
 
 mod answer;
 mod caller;
+mod inspector;
 mod keys;
 mod rooms;
 mod socket;
@@ -24,7 +26,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::{header, HeaderName, HeaderValue};
 use axum::middleware::{from_fn, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,13 +39,15 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::metrics;
 use super::options::{ServerOptions, MAX_API_CONNECTIONS, MAX_HEAD_BYTES};
-use super::shard::{Running, Shared, Ticket};
+use super::shard::{Shared, Ticket};
 use super::stream::{Stream, Unbound};
 use super::token::Verifier;
 use crate::core::error::{Error, ErrorCode};
 use crate::core::room::Time;
 use answer::Refusal;
+use caller::{Caller, Scope};
 use socket::Socket;
 
 /// What the thread is told from outside.
@@ -60,9 +64,9 @@ pub(super) enum ToApi {
 /// Where connections are handed over.
 pub(super) type Handle = UnboundedSender<ToApi>;
 
-/// Whether this is for the API.
+/// Whether this is for the API, or its page.
 pub(super) fn has_path(path: &str) -> bool {
-    path == "/v1" || path.starts_with("/v1/")
+    path == "/v1" || path.starts_with("/v1/") || inspector::has_path(path)
 }
 
 /// Refuses options that make no sense; returns whether there is an API.
@@ -148,11 +152,25 @@ async fn document(State(context): Shown) -> Json<Document> {
     Json(context.document.clone())
 }
 
+/// What Prometheus reads; no part of the document, as it is not JSON and has its own.
+async fn metrics(State(context): Shown, caller: Caller) -> Result<Response, Refusal> {
+    if caller.needs_scope(Scope::Metrics).is_err() {
+        caller.needs_scope(Scope::Read)?;
+    }
+    let text = metrics::render(&context.shared);
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
 fn router(shared: Arc<Shared>, stopping: tokio::sync::watch::Receiver<bool>) -> Router {
     let secret = shared.options.api_secret.clone().unwrap_or_default();
     let (router, document) = routes();
+    let inspector = if shared.options.inspect { inspector::routes() } else { Router::new() };
     let context =
         Context { verifier: Verifier::new(&secret), started_at: shared.clock.now(), shared, stopping, document };
+    let router = match context.shared.options.metrics {
+        true => router.route("/metrics", axum::routing::get(metrics)),
+        false => router,
+    };
     router
         .fallback(|| async { Refusal::new(404, ErrorCode::NotFound, "nothing is here; see /v1/openapi.json") })
         .method_not_allowed_fallback(|| async {
@@ -160,6 +178,7 @@ fn router(shared: Arc<Shared>, stopping: tokio::sync::watch::Receiver<bool>) -> 
         })
         .layer(from_fn(stamp))
         .with_state(Arc::new(context))
+        .merge(inspector)
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -184,7 +203,7 @@ async fn stamp(request: Request, next: Next) -> Response {
     // Set by browsers alone, and no page can change it (Fetch Metadata).
     let is_foreign = request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     let mut response = match is_foreign {
-        true => axum::response::IntoResponse::into_response(Refusal::from(Error::from(ErrorCode::OriginNotAllowed))),
+        true => Refusal::from(Error::from(ErrorCode::OriginNotAllowed)).into_response(),
         false => next.run(request).await,
     };
     tracing::debug!(
@@ -203,7 +222,6 @@ async fn stamp(request: Request, next: Next) -> Response {
 
 /// The life of the thread.
 pub(super) fn run(runtime: tokio::runtime::Runtime, shared: Arc<Shared>, mut inbox: UnboundedReceiver<ToApi>) {
-    let _running = Running(shared.clone());
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let shutdown = Duration::from_millis(shared.options.shutdown_ms);
     let handshake = Duration::from_millis(shared.options.handshake_timeout_ms);

@@ -33,8 +33,8 @@ public final class Lock: Sendable {
     }
 
     /// Waits until the lock is not held any more. Nil when it was released; otherwise why it is lost:
-    /// ``SessionStoreError/Code/lockLost`` when it could not be renewed in time, ``SessionStoreError/Code/sessionLost``, or what
-    /// the client ended with.
+    /// ``SessionStoreError/Code/lockLost`` when it could not be renewed in time, ``SessionStoreError/Code/forbidden`` when the rules
+    /// do not allow it any more, ``SessionStoreError/Code/sessionLost``, or what the client ended with.
     ///
     /// Throws `CancellationError` when the waiting task is cancelled.
     public func end() async throws -> SessionStoreError? {

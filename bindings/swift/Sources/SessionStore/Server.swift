@@ -44,6 +44,17 @@ public struct ServerOptions: Sendable {
     /// Where clients reach this server, when that is not where it listens: `https://rooms.example.org` behind a proxy,
     /// say. It is handed out to the hosted original's web client. Default: the host that its request was sent to.
     public var publicURL: String?
+    /// Where it is told that rooms open and close, by signed requests; docs/webhooks.md has what is in them. Default: nowhere.
+    public var webhookURL: String?
+    /// What webhooks are signed with: `whsec_` and the base64 of 24 to 64 random bytes. Needed with `webhookURL`.
+    public var webhookSecret: String?
+    /// The authorities of the receiver's certificate: a file in PEM. Nil: those that the system trusts.
+    public var webhookCAFile: String?
+    /// How long the receiver of a webhook may take to answer. Default 10 s.
+    public var webhookTimeout: Duration?
+    /// After about what time a webhook that was not taken is sent again; then twice as long each time, up to an hour, for a day.
+    /// Default 1 s.
+    public var webhookRetry: Duration?
     /// After how much silence a connection is pinged. Default 15 s.
     public var pingInterval: Duration?
     /// After how much silence a connection is closed. Default 45 s.
@@ -69,13 +80,15 @@ public struct ServerOptions: Sendable {
     /// With `dataDirectory`: wait for the disk before anybody is told anything, so that nothing is lost when the machine loses power
     /// either.
     public var fsync = false
+    /// Whether the server counts what it does and answers `GET /metrics` at its port, in Prometheus' text format.
+    public var metrics = false
 
     public init() {}
 
     fileprivate func use<R>(_ body: (UnsafePointer<sessionstore_server_options>) throws -> R) throws -> R {
         let texts = Texts()
         var options = sessionstore_server_options.sized()
-        options.flags = fsync ? UInt32(SESSIONSTORE_SERVER_FSYNC) : 0
+        options.flags = (fsync ? UInt32(SESSIONSTORE_SERVER_FSYNC) : 0) | (metrics ? UInt32(SESSIONSTORE_SERVER_METRICS) : 0)
         options.address = try texts.terminated(address, "address")
         options.secret = try texts.terminated(secret, "secret")
         options.port = UInt32(port ?? 0)
@@ -103,6 +116,11 @@ public struct ServerOptions: Sendable {
         options.max_request_bytes_per_second = try plain(maxRequestBytesPerSecond, "maxRequestBytesPerSecond")
         options.max_message_bytes = try orZero(maxMessageBytes, "maxMessageBytes")
         options.public_url = try texts.terminated(publicURL, "publicURL")
+        options.webhook_url = try texts.terminated(webhookURL, "webhookURL")
+        options.webhook_secret = try texts.terminated(webhookSecret, "webhookSecret")
+        options.webhook_ca_file = try texts.terminated(webhookCAFile, "webhookCAFile")
+        options.webhook_timeout_ms = try orZero(webhookTimeout, "webhookTimeout")
+        options.webhook_retry_ms = try orZero(webhookRetry, "webhookRetry")
         return try withExtendedLifetime(texts) { try body(&options) }
     }
 }

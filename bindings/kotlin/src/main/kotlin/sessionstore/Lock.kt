@@ -40,8 +40,8 @@ public class Lock internal constructor(internal val handle: Handle, private val 
     /**
      * Waits until the lock is not held any more.
      *
-     * @return why it was lost: [ErrorCode.LOCK_LOST] when it could not be renewed in time, [ErrorCode.SESSION_LOST], or
-     *   what the client ended with; null when it was released
+     * @return why it was lost: [ErrorCode.LOCK_LOST] when it could not be renewed in time, [ErrorCode.FORBIDDEN] when the
+     *   rules do not allow it any more, [ErrorCode.SESSION_LOST], or what the client ended with; null when it was released
      */
     public suspend fun awaitEnd(): SessionStoreException? = end.reason.await()
 

@@ -193,6 +193,27 @@ public class ServerOptions internal constructor() {
      * It is handed out to the hosted original's web client. Default: the host that its request was sent to.
      */
     public var publicUrl: String? = null
+
+    /** Whether the server counts what it does and answers `GET /metrics` at its port, in Prometheus' text format. */
+    public var metrics: Boolean = false
+
+    /** Where it is told that rooms open and close; docs/webhooks.md has what is in it. Default: nowhere. */
+    public var webhookUrl: String? = null
+
+    /** What webhooks are signed with: `whsec_` and the base64 of 24 to 64 random bytes. Needed with [webhookUrl]. */
+    public var webhookSecret: String? = null
+
+    /** The authorities (a file in PEM) of the receiver's certificate. Default: those that the system trusts. */
+    public var webhookCaFile: String? = null
+
+    /** How long the receiver of a webhook may take to answer. Default 10 s. */
+    public var webhookTimeout: Duration? = null
+
+    /**
+     * After about what time a webhook that was not taken is sent again; then twice as long each time, up to an hour, for a
+     * day. Default 1 s.
+     */
+    public var webhookRetry: Duration? = null
 }
 
 /** On which condition a key is written, and how long it stays. What is not said stays as it is, but a set forgets it. */

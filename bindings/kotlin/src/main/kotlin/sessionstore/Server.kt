@@ -126,7 +126,7 @@ public class Server private constructor(private val handle: Handle) : AutoClosea
         }
 
         private fun struct(options: ServerOptions) = ServerOptionsStruct().apply {
-            if (options.fsync) flags = 1
+            flags = (if (options.fsync) 1 else 0) or (if (options.metrics) 2 else 0)
             address = optionText(options.address)
             secret = optionText(options.secret)
             port = options.port
@@ -155,6 +155,11 @@ public class Server private constructor(private val handle: Handle) : AutoClosea
             max_request_bytes_per_second = optionNumber(options.maxRequestBytesPerSecond)
             max_message_bytes = optionNumber(options.maxMessageBytes)
             public_url = optionText(options.publicUrl)
+            webhook_url = optionText(options.webhookUrl)
+            webhook_secret = optionText(options.webhookSecret)
+            webhook_ca_file = optionText(options.webhookCaFile)
+            webhook_timeout_ms = optionMilliseconds(options.webhookTimeout)
+            webhook_retry_ms = optionMilliseconds(options.webhookRetry)
         }
     }
 }

@@ -36,7 +36,8 @@ internal abstract class SizedStruct : Structure() {
     "max_keys", "max_store_bytes", "max_listened_keys", "max_peers", "max_connections", "ping_interval_ms",
     "idle_timeout_ms", "rules", "tls_cert_file", "tls_key_file", "tls_client_ca_file", "allowed_origins", "data_dir",
     "max_connections_per_address", "max_rooms", "max_requests_per_second", "max_request_burst",
-    "max_request_bytes_per_second", "max_message_bytes", "public_url",
+    "max_request_bytes_per_second", "max_message_bytes", "public_url", "webhook_url", "webhook_secret",
+    "webhook_ca_file", "webhook_timeout_ms", "webhook_retry_ms",
 )
 internal class ServerOptionsStruct : SizedStruct() {
     @JvmField var address: Pointer? = null
@@ -66,6 +67,11 @@ internal class ServerOptionsStruct : SizedStruct() {
     @JvmField var max_request_bytes_per_second: Int = 0
     @JvmField var max_message_bytes: Int = 0
     @JvmField var public_url: Pointer? = null
+    @JvmField var webhook_url: Pointer? = null
+    @JvmField var webhook_secret: Pointer? = null
+    @JvmField var webhook_ca_file: Pointer? = null
+    @JvmField var webhook_timeout_ms: Int = 0
+    @JvmField var webhook_retry_ms: Int = 0
 
     init {
         sized()
