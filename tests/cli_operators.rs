@@ -7,11 +7,12 @@ mod process;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
 
 use certificates::Authority;
 use jsonwebtoken::{encode, EncodingKey, Header};
-use process::{run, sstore, Ended, Running, Serving};
+use process::{run, sstore, Ended, Running, Serving, PATIENCE};
 use serde_json::{json, Value};
 
 const SECRET: &str = "an API secret for tests";
@@ -214,14 +215,21 @@ fn a_lock_is_taken_from_its_holder() {
     assert!(shown.lines().last().is_some_and(|line| line.ends_with("  Ana   job")), "{shown}");
     assert_eq!(server.output(&["unlock", "r", "job"]), "");
     watching.stdout.with("$lock/job = null");
-    let ended = holder.end();
-    assert!(ended.code() == 1 && ended.stderr.contains("LOCK_LOST"), "{ended:?}");
+    holder.stderr.with("LOCK_LOST (214)");
+    assert_eq!(holder.end().code(), 1);
     told(&server.run(&["unlock", "r", "job"]), 1, "sstore: NOT_FOUND (226): ");
 }
 
 /// Each subcommand of operators, with arguments that it takes.
-const ALL: [&[&str]; 6] =
-    [&["rooms"], &["room", "r"], &["prepare", "r"], &["kick", "r", "p"], &["close", "r"], &["unlock", "r", "l"]];
+const ALL: [&[&str]; 7] = [
+    &["rooms"],
+    &["room", "r"],
+    &["prepare", "r"],
+    &["kick", "r", "p"],
+    &["close", "r"],
+    &["unlock", "r", "l"],
+    &["top"],
+];
 
 #[test]
 fn without_a_good_token_nothing_is_done() {
@@ -247,7 +255,7 @@ fn without_a_good_token_nothing_is_done() {
     }
     let metrics = token(&["--scope", "metrics"]);
     let reads = token(&["--scope", "read"]);
-    for (arguments, scope) in ALL.iter().zip(["read", "read", "write", "manage", "manage", "manage"]) {
+    for (arguments, scope) in ALL.iter().zip(["read", "read", "write", "manage", "manage", "manage", "read"]) {
         let ended = with(arguments, if scope == "read" { &metrics } else { &reads });
         told(&ended, 1, "sstore: FORBIDDEN (211): ");
         assert!(ended.stderr.contains(scope), "{ended:?}");
@@ -293,7 +301,8 @@ fn urls_and_servers_that_are_wrong_are_said() {
 }
 
 /// Something that answers each request with this, and then closes.
-fn answering(answer: &'static str) -> String {
+fn answering(answer: &str) -> String {
+    let answer = answer.to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     std::thread::spawn(move || {
@@ -322,10 +331,9 @@ fn other_servers_and_none_at_all_are_told_from_refusals() {
     // What was sent may have been done.
     let gone = answering("");
     told(&ask(&["close", "r"], &gone), 3, "sstore: OUTCOME_UNKNOWN (115): ");
-    let hostile = answering(
-        "HTTP/1.1 403 Forbidden\r\nContent-Length: 60\r\nConnection: close\r\n\r\n\
-         {\"code\":211,\"name\":\"FORBIDDEN\",\"message\":\"\\u001b[2Jx\\u202ey\"}",
-    );
+    let refusal = r#"{"code":211,"name":"FORBIDDEN","message":"\u001b[2Jx\u202ey"}"#;
+    let head = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", refusal.len());
+    let hostile = answering(&(head + refusal));
     let ended = ask(&["rooms"], &hostile);
     assert!(ended.code() == 1 && !ended.stderr.contains('\u{1b}'), "{ended:?}");
     assert!(ended.stderr.contains("\\u001b[2Jx\\u202ey"), "{ended:?}");
@@ -382,4 +390,200 @@ fn hostile_names_do_not_steer_the_terminal() {
     let parsed: Value = serde_json::from_str(&shown[2]).expect("JSON");
     assert_eq!(parsed["room"], room, "the JSON is the same");
     drop(peer.stdin.take());
+}
+
+// ------------------------------------------------------------------ top
+
+/// A program in a terminal of its own, 60 columns wide and 15 lines high.
+struct Screen {
+    child: Child,
+    stdin: ChildStdin,
+    shown: Arc<(Mutex<Shown>, Condvar)>,
+}
+
+/// What is on that terminal.
+struct Shown {
+    terminal: vt100::Parser,
+    /// All that was ever written to it.
+    written: Vec<u8>,
+    has_ended: bool,
+}
+
+impl Screen {
+    /// `sstore top`. Its process id is the first line.
+    fn top(server: &Operated) -> Screen {
+        let program = env!("CARGO_BIN_EXE_sstore");
+        let shell = format!("stty rows 15 cols 60; echo id $$; exec {program} top --interval 100ms");
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--flush", "--command", &shell, "/dev/null"]);
+        command.env("SHELL", "/bin/sh").env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        command.env("SSTORE_API_URL", &server.url).env("SSTORE_API_TOKEN", &server.token);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script, of util-linux, is installed");
+        let (stdin, mut stdout) = (child.stdin.take().expect("stdin"), child.stdout.take().expect("stdout"));
+        let terminal = vt100::Parser::new(15, 60, 0);
+        let shown = Shown { terminal, written: Vec::new(), has_ended: false };
+        let shown = Arc::new((Mutex::new(shown), Condvar::new()));
+        let kept = shown.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0u8; 4_096];
+            loop {
+                let count = stdout.read(&mut buffer).unwrap_or(0);
+                let bytes = &buffer[..count];
+                let Ok(mut shown) = kept.0.lock() else { return };
+                shown.terminal.process(bytes);
+                shown.written.extend_from_slice(bytes);
+                shown.has_ended = count == 0;
+                kept.1.notify_all();
+                if count == 0 {
+                    return;
+                }
+            }
+        });
+        Screen { child, stdin, shown }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.stdin.write_all(keys.as_bytes()).expect("a terminal");
+    }
+
+    /// Waits until this holds, and gives what is on the terminal then.
+    fn until(&self, what: &str, holds: impl Fn(&Shown) -> bool) -> String {
+        let shown = self.shown.0.lock().expect("shown");
+        let (shown, waited) =
+            self.shown.1.wait_timeout_while(shown, PATIENCE, |shown| !holds(shown) && !shown.has_ended).expect("shown");
+        let (contents, holds, timed_out) = (shown.terminal.screen().contents(), holds(&shown), waited.timed_out());
+        drop(shown);
+        assert!(holds, "there is no {what} (timed out: {timed_out}) on the screen:\n{contents}");
+        contents
+    }
+
+    /// Waits until this is on the screen that the program has taken.
+    fn expect(&self, part: &str) -> String {
+        self.until(part, |shown| {
+            let screen = shown.terminal.screen();
+            screen.alternate_screen() && screen.contents().contains(part)
+        })
+    }
+
+    /// The program's process.
+    fn id(&self) -> String {
+        let first = self.until("id", |shown| shown.written.contains(&b'\n'));
+        first.lines().next().and_then(|line| line.strip_prefix("id ")).expect("an id").to_owned()
+    }
+
+    /// Waits for the program's end: its exit code, what is on the terminal then, and all that was written.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        let contents = self.until("end", |shown| shown.has_ended);
+        let shown = self.shown.0.lock().expect("shown");
+        let screen = shown.terminal.screen();
+        assert!(!screen.alternate_screen() && !screen.hide_cursor(), "the terminal was not given back: {contents}");
+        let written = String::from_utf8_lossy(&shown.written).into_owned();
+        drop(shown);
+        (self.child.wait().expect("a status").code(), contents, written)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn top_shows_rooms_and_looks_into_one_in_a_terminal() {
+    let server = operated(&[]);
+    let room = "lobby\u{202e}";
+    let _ana = server.peer(room, "Ana");
+    let mut screen = Screen::top(&server);
+    let shown = screen.expect("lobby\\u202e");
+    assert!(shown.contains("rooms 1  peers 1") && shown.contains("CHANGES/S"), "{shown}");
+    screen.press("\r");
+    screen.expect("live");
+    let shown = screen.expect("PEERS 1");
+    assert!(shown.contains("Ana"), "{shown}");
+    server.as_peer(&["set", "k", "\"at once\"", "--room", room, "--name", "Ben"]);
+    screen.expect("\"at once\"");
+    screen.press("\u{1b}");
+    screen.expect("CHANGES/S");
+    screen.press("/other");
+    screen.expect("filter: other");
+    screen.until("empty list", |shown| !shown.terminal.screen().contents().contains("lobby"));
+    screen.press("\u{1b}");
+    screen.expect("lobby");
+    screen.press("q");
+    let (code, shown, written) = screen.end();
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(!written.contains('\u{202e}'), "{written:?}");
+}
+
+#[test]
+fn top_says_that_the_server_is_gone_and_goes_on_when_it_is_back() {
+    let first = operated(&[]);
+    let (url, token) = (first.url.clone(), first.token.clone());
+    let port = url.rsplit(':').next().expect("a port").to_owned();
+    let ana = first.peer("lobby", "Ana");
+    let mut screen = Screen::top(&first);
+    screen.expect("lobby");
+    screen.press("\r");
+    screen.expect("live");
+    drop(ana);
+    assert_eq!(first.server.stop().code(), 0);
+    let shown = screen.expect("the server cannot be reached");
+    assert!(shown.contains("lost; trying again"), "{shown}");
+    let mut again = sstore(&["serve", "--port", &port]);
+    again.env("SSTORE_API_SECRET", SECRET);
+    let again = Operated { server: Serving::command(again), url, token };
+    screen.expect("no session");
+    let _ben = again.peer("lobby", "Ben");
+    screen.expect("live");
+    screen.expect("Ben");
+    screen.press("\u{3}");
+    assert_eq!(screen.end().0, Some(0));
+}
+
+#[test]
+fn top_gives_the_terminal_back_when_it_is_ended() {
+    let server = operated(&[]);
+    let screen = Screen::top(&server);
+    let id = screen.id();
+    screen.expect("rooms 0");
+    let killed = Command::new("kill").args(["-TERM", &id]).status().expect("kill");
+    assert!(killed.success());
+    let (code, shown, _) = screen.end();
+    assert_eq!((code, shown.trim_end()), (Some(0), &*format!("id {id}")));
+}
+
+#[test]
+fn top_ends_when_its_token_no_longer_counts() {
+    let first = operated(&[]);
+    let screen = Screen::top(&first);
+    screen.expect("rooms 0");
+    let port = first.url.rsplit(':').next().expect("a port").to_owned();
+    assert_eq!(first.server.stop().code(), 0);
+    screen.expect("the server cannot be reached");
+    let mut other = sstore(&["serve", "--port", &port]);
+    other.env("SSTORE_API_SECRET", "another API secret for tests");
+    let _other = Serving::command(other);
+    let (code, shown, _) = screen.end();
+    assert_eq!(code, Some(4), "{shown}");
+    assert!(shown.contains("sstore: UNAUTHORIZED (200): "), "{shown}");
+}
+
+#[test]
+fn top_without_a_terminal_prints_one_snapshot() {
+    let server = operated(&[]);
+    for (room, keys) in [("small", &["a=1"][..]), ("large", &["a=1", "b=2"])] {
+        server.output(&[&["prepare", room], keys].concat());
+    }
+    let printed = server.output(&["top", "--interval", "100ms", "--sort", "keys"]);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines[0].starts_with(&format!("sstore top  {}  ", server.url)), "{printed}");
+    assert!(lines[1].starts_with("rooms 2  peers 0  changes/s 0"), "{printed}");
+    assert_eq!(lines[3], "CHANGES/S  PEERS  KEYS  BYTES  AGE  ROOM");
+    assert!(lines[4].ends_with("  large") && lines[5].ends_with("  small"), "{printed}");
+    assert_eq!(lines.len(), 6, "{printed}");
+    told(&server.run(&["top", "--interval", "1ms"]), 2, "100ms at least");
 }

@@ -8,10 +8,11 @@
 //! | `store` | `merge`, `touch`, `transact`, `keys`, `usage` |
 //! | `rooms`, `operate` | `rooms`, `room`; `prepare`, `kick`, `close`, `unlock`: for operators, by the HTTP API |
 //! | `write` | what those that write have in common |
+//! | `top` | `sstore top` |
 //! | `token` | `sstore token` |
 //! | `made` | `completions`, and the manual pages |
 //! | `connection` | how those reach a room, as peers |
-//! | `api` | how operators reach a server |
+//! | `api`, `events` | how operators reach a server, and watch a room |
 //! | `exit` | exit codes and the line an error is told with |
 //! | `output`, `span`, `signals` | lines and JSON, times as people write them, SIGINT and SIGTERM |
 
@@ -22,6 +23,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 mod api;
 pub mod bench;
 mod connection;
+mod events;
 mod exit;
 mod get;
 mod lock;
@@ -39,6 +41,7 @@ mod signals;
 mod span;
 mod store;
 mod token;
+mod top;
 #[cfg(feature = "otel")]
 mod traces;
 #[cfg(not(feature = "otel"))]
@@ -78,6 +81,7 @@ enum Command {
     Kick(operate::KickArguments),
     Close(operate::CloseArguments),
     Unlock(operate::UnlockArguments),
+    Top(top::Arguments),
     Token(token::Arguments),
     /// Measure a server against a floor without a store, in one run.
     Bench(bench::Arguments),
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Kick(arguments) => operate::kick(&arguments),
         Command::Close(arguments) => operate::close(&arguments),
         Command::Unlock(arguments) => operate::unlock(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Token(arguments) => token::run(&arguments, matches.subcommand_matches("token")),
         Command::Bench(arguments) => return bench::run(&arguments),
         Command::Completions(arguments) => made::completions(&arguments, &Arguments::command()),
