@@ -3,6 +3,8 @@
 //! Redirects are answers like any other: a request goes only where it was told to. A connection is kept for a while
 //! for the next request to the same place. Everything happens on the runtime that [`HttpClient::send`] is called on.
 
+use std::error::Error as Cause;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use tokio::time::{timeout_at, Instant};
 
 use crate::tls;
@@ -53,6 +55,17 @@ pub(crate) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
+/// Why there is no answer, or not all of it. As text it is the end of a sentence, with nothing of the request in it.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// Nothing came in time, in milliseconds.
+    TimedOut(u128),
+    /// No connection was made, so that nothing was sent.
+    Unreached(Box<dyn Cause + Send + Sync>),
+    /// The connection broke, or what came is no answer.
+    Broken(Box<dyn Cause + Send + Sync>),
+}
+
 /// The beginning of an answer.
 pub(crate) struct Answer {
     pub status: StatusCode,
@@ -63,10 +76,16 @@ pub(crate) struct Answer {
 
 impl HttpClient {
     /// For requests to this URL, and others with the same scheme. With the authorities of a file, or those that the
-    /// system trusts; `option` names the option that has the file.
+    /// system trusts; `option` names the option that has the file. `identity` is the certificate to show to a server
+    /// that asks for one, and its key.
     ///
     /// Errors: `INVALID_CONFIG` with the file and the reason; `TLS_FAILED` when the system has no authorities.
-    pub fn new(url: &Uri, ca: Option<&Path>, option: &str) -> Result<HttpClient, Error> {
+    pub fn new(
+        url: &Uri,
+        ca: Option<&Path>,
+        identity: Option<(&Path, &Path)>,
+        option: &str,
+    ) -> Result<HttpClient, Error> {
         let invalid = |message: String| Error::new(ErrorCode::InvalidConfig, message);
         let roots = match ca {
             Some(path) => tls::authorities(path).map_err(invalid)?,
@@ -74,11 +93,7 @@ impl HttpClient {
             // A system without authorities can do without TLS.
             None => RootCertStore::empty(),
         };
-        let config = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| invalid(format!("TLS cannot be set up: {error}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = tls::client_config(roots, identity).map_err(invalid)?;
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.enforce_http(false);
@@ -96,38 +111,73 @@ impl HttpClient {
     }
 
     /// Sends a request and waits for the head of its answer, whatever its status; the rest of the answer has the
-    /// time that is left. The failure is the end of a sentence, with nothing of the request in it.
-    pub async fn send(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Answer, String> {
+    /// time that is left.
+    pub async fn send(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Answer, Unanswered> {
         let deadline = Instant::now() + timeout;
         match timeout_at(deadline, self.client.request(request)).await {
             Ok(Ok(answer)) => {
                 let (head, body) = answer.into_parts();
                 Ok(Answer { status: head.status, headers: head.headers, body, deadline })
             }
-            Ok(Err(error)) => Err(cause(&error)),
-            Err(_) => Err(format!("nothing was answered within {} ms", timeout.as_millis())),
+            Ok(Err(error)) if error.is_connect() => Err(Unanswered::Unreached(error.into())),
+            Ok(Err(error)) => Err(Unanswered::Broken(error.into())),
+            Err(_) => Err(Unanswered::TimedOut(timeout.as_millis())),
         }
     }
 }
 
 impl Answer {
     /// The rest of the answer, if it has at most so many bytes. Once it was read, the connection serves again.
-    pub async fn body(self, most: usize) -> Result<Bytes, String> {
+    pub async fn body(self, most: usize) -> Result<Bytes, Unanswered> {
         match timeout_at(self.deadline, Limited::new(self.body, most).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) => Err(cause(&*error)),
-            Err(_) => Err("the answer did not end in time".into()),
+            Ok(Err(error)) => Err(Unanswered::Broken(error)),
+            Err(_) => Err(Unanswered::Broken("the answer did not end in time".into())),
+        }
+    }
+
+    /// The next bytes of an answer that goes on, however long it takes until they come; `None` at its end.
+    #[cfg(feature = "cli")]
+    pub async fn more(&mut self) -> Result<Option<Bytes>, Unanswered> {
+        loop {
+            match self.body.frame().await {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => return Ok(Some(bytes)),
+                    // What may come behind the body says nothing here.
+                    Err(_) => continue,
+                },
+                Some(Err(error)) => return Err(Unanswered::Broken(error.into())),
+                None => return Ok(None),
+            }
         }
     }
 }
 
-/// What is at the bottom of an error; what is above it says that something failed.
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+impl Unanswered {
+    /// What went wrong, if it is more than that nothing came.
+    #[cfg(feature = "cli")]
+    pub fn cause(&self) -> Option<&(dyn Cause + 'static)> {
+        match self {
+            Unanswered::TimedOut(_) => None,
+            Unanswered::Unreached(cause) | Unanswered::Broken(cause) => Some(&**cause),
+        }
     }
-    cause.to_string()
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unanswered::TimedOut(ms) => write!(f, "nothing was answered within {ms} ms"),
+            Unanswered::Unreached(cause) | Unanswered::Broken(cause) => {
+                // What is above the last cause says that something failed.
+                let mut cause: &(dyn Cause + 'static) = &**cause;
+                while let Some(deeper) = cause.source() {
+                    cause = deeper;
+                }
+                fmt::Display::fmt(cause, f)
+            }
+        }
+    }
 }
 
 #[cfg(test)]

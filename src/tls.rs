@@ -8,6 +8,8 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+#[cfg(any(feature = "client", feature = "http"))]
+use rustls::ClientConfig;
 use rustls::RootCertStore;
 
 #[cfg(any(feature = "client", feature = "http"))]
@@ -72,6 +74,26 @@ pub(crate) fn system_authorities(option: &str) -> Result<RootCertStore, Error> {
         return Err(Error::new(ErrorCode::TlsFailed, message));
     }
     Ok(roots)
+}
+
+/// How a client speaks TLS: whom it trusts, and with which certificate and key it shows who it is. Errors are sentences
+/// with the files and the reason.
+#[cfg(any(feature = "client", feature = "http"))]
+pub(crate) fn client_config(roots: RootCertStore, identity: Option<(&Path, &Path)>) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = identity else { return Ok(builder.with_no_client_auth()) };
+    builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?).map_err(|error| {
+        let (certificate, key) = (certificate.display(), key.display());
+        match error {
+            rustls::Error::InconsistentKeys(_) => {
+                format!("the key in {key} is not that of the first certificate in {certificate}")
+            }
+            error => format!("the certificate in {certificate} with the key in {key} cannot be used: {error}"),
+        }
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use super::output::printable;
 use crate::{Error, ErrorCode};
 
 /// What the exit code of a subcommand says. The numbers are for scripts and never change.
@@ -88,8 +89,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // One line, whatever the parts of it brought along.
         let mut lines = self.text.lines().map(str::trim).filter(|line| !line.is_empty());
-        f.write_str(lines.next().unwrap_or(""))?;
-        lines.try_for_each(|line| write!(f, " {line}"))
+        // And nothing that steers the terminal: a server may say anything.
+        f.write_str(&printable(lines.next().unwrap_or("")))?;
+        lines.try_for_each(|line| write!(f, " {}", printable(line)))
     }
 }
 
@@ -130,6 +132,7 @@ mod tests {
     #[test]
     fn a_failure_is_one_line() {
         assert_eq!(Failure::usage("one\n  two\n\nthree\n").to_string(), "one two three");
+        assert_eq!(Failure::usage("a\u{1b}[2J\nb").to_string(), "a\\u001b[2J b");
     }
 
     #[test]

@@ -6,10 +6,13 @@
 //! | `serve`, `settings`, `logs` | `sstore serve`: the server, what it is told, what it says |
 //! | `get`, `set`, `remove`, `watch`, `lock`, `peers` | one subcommand each |
 //! | `store` | `merge`, `touch`, `transact`, `keys`, `usage` |
+//! | `rooms`, `operate` | `rooms`, `room`; `prepare`, `kick`, `close`, `unlock`: for operators, by the HTTP API |
 //! | `write` | what those that write have in common |
+//! | `top` | `sstore top` |
 //! | `token` | `sstore token` |
 //! | `made` | `completions`, and the manual pages |
-//! | `connection` | how those reach a room |
+//! | `connection` | how those reach a room, as peers |
+//! | `api`, `events` | how operators reach a server, and watch a room |
 //! | `exit` | exit codes and the line an error is told with |
 //! | `output`, `span`, `signals` | lines and JSON, times as people write them, SIGINT and SIGTERM |
 
@@ -17,16 +20,20 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod api;
 pub mod bench;
 mod connection;
+mod events;
 mod exit;
 mod get;
 mod lock;
 mod logs;
 mod made;
+mod operate;
 mod output;
 mod peers;
 mod remove;
+mod rooms;
 mod serve;
 mod set;
 mod settings;
@@ -34,6 +41,7 @@ mod signals;
 mod span;
 mod store;
 mod token;
+mod top;
 #[cfg(feature = "otel")]
 mod traces;
 #[cfg(not(feature = "otel"))]
@@ -67,6 +75,13 @@ enum Command {
     Usage(store::UsageArguments),
     Watch(watch::Arguments),
     Peers(peers::Arguments),
+    Rooms(rooms::ListArguments),
+    Room(rooms::ShowArguments),
+    Prepare(operate::PrepareArguments),
+    Kick(operate::KickArguments),
+    Close(operate::CloseArguments),
+    Unlock(operate::UnlockArguments),
+    Top(top::Arguments),
     Token(token::Arguments),
     /// Measure a server against a floor without a store, in one run.
     Bench(bench::Arguments),
@@ -105,6 +120,13 @@ pub fn main() -> ExitCode {
         Command::Usage(arguments) => store::usage(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
+        Command::Rooms(arguments) => rooms::list(&arguments),
+        Command::Room(arguments) => rooms::show(&arguments),
+        Command::Prepare(arguments) => operate::prepare(&arguments),
+        Command::Kick(arguments) => operate::kick(&arguments),
+        Command::Close(arguments) => operate::close(&arguments),
+        Command::Unlock(arguments) => operate::unlock(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Token(arguments) => token::run(&arguments, matches.subcommand_matches("token")),
         Command::Bench(arguments) => return bench::run(&arguments),
         Command::Completions(arguments) => made::completions(&arguments, &Arguments::command()),

@@ -114,8 +114,8 @@ pub(super) fn event_line(event: &KeyEvent) -> String {
     };
     let value = printable(change.value.json());
     // Writing into a String cannot fail.
-    let _ = write!(line, "{FAINT}{time:<24}  {version:>5}{FAINT:#}  {AUTHOR}{author}{AUTHOR:#}");
-    let _ = write!(line, "  {KEY}{}{KEY:#} = {value}", change.key);
+    let _ = write!(line, "{FAINT}{time:<24}  {version:>5}{FAINT:#}  {AUTHOR}{}{AUTHOR:#}", printable(author));
+    let _ = write!(line, "  {KEY}{}{KEY:#} = {value}", printable(&change.key));
     if let Some(reason) = wire::reason(change.cause) {
         let _ = write!(line, "  {FAINT}({reason}){FAINT:#}");
     }
@@ -134,18 +134,47 @@ pub(super) fn time(ms: u64) -> String {
     }
 }
 
-/// JSON with its control characters escaped: what others wrote must not steer this terminal.
-/// Inside JSON they stand in strings only, so the value stays the same.
-pub(super) fn printable(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for character in json.chars() {
-        if character.is_control() {
-            let _ = write!(text, "\\u{:04x}", u32::from(character));
+/// JSON, or any text, with its control characters escaped: what others wrote must not steer this terminal, nor
+/// rearrange its lines. Inside JSON they stand in strings only, so the value stays the same.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() || is_invisible(character) {
+            let _ = write!(shown, "\\u{:04x}", u32::from(character));
         } else {
-            text.push(character);
+            shown.push(character);
         }
     }
-    text
+    shown
+}
+
+/// What is not seen but changes how the rest is: line separators, and the marks that turn the direction of writing.
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A cell of a table.
+pub(super) fn cell(text: &str) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        printable(text)
+    }
+}
+
+/// Rows under a header, in straight columns.
+pub(super) fn table<const COLUMNS: usize>(
+    header: [&str; COLUMNS],
+    rows: impl IntoIterator<Item = [String; COLUMNS]>,
+) -> String {
+    let rows: Vec<_> = std::iter::once(header.map(String::from)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints a line on stdout. That nobody reads it any more is no failure: `sstore ... | head -1`.
@@ -209,6 +238,7 @@ mod tests {
     fn what_others_wrote_does_not_steer_the_terminal() {
         let line = plain(&event("\"a\u{9b}31mb\u{7f}\"", 1));
         assert!(line.ends_with("= \"a\\u009b31mb\\u007f\""), "{line}");
+        assert_eq!(printable("a\u{202e}b\u{1b}[2J\u{2028}ë\u{1f600}"), "a\\u202eb\\u001b[2J\\u2028ë\u{1f600}");
     }
 
     #[test]

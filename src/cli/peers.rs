@@ -35,20 +35,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn table(peers: &[&PeerInfo]) -> String {
-    let header = ["JOINED", "ROLE", "PEER", "USER", "NAME"].map(String::from);
     let rows = peers.iter().map(|peer| {
-        let text = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
         let joined = output::time(peer.joined_at);
-        [joined, text(&peer.role), text(&peer.peer_id), text(&peer.user_id), text(&peer.name)]
+        let [role, id, user, name] =
+            [&peer.role, &peer.peer_id, &peer.user_id, &peer.name].map(|text| output::cell(text));
+        [joined, role, id, user, name]
     });
-    let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
-    let line = |row: &[String; 5]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    output::table(["JOINED", "ROLE", "PEER", "USER", "NAME"], rows)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! `sstore merge`, `touch`, `transact`, `keys` and `usage`: what can be asked of a store beyond setting
 //! and getting one key.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::api::read_file;
 use super::connection::ConnectionArguments;
 use super::exit::Failure;
 use super::output;
@@ -133,12 +133,7 @@ pub(super) struct TransactArguments {
 }
 
 pub(super) fn transact(arguments: &TransactArguments) -> Result<(), Failure> {
-    let mut text = String::new();
-    let read = match &*arguments.file {
-        path if path.as_os_str() == "-" => std::io::stdin().read_to_string(&mut text),
-        path => std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)),
-    };
-    read.map_err(|error| Failure::usage(format!("{}: {error}", arguments.file.display())))?;
+    let text = read_file(&arguments.file)?;
     let transaction = wire::parse_transaction(&text).map_err(|error| error.with_code(ErrorCode::InvalidArgument))?;
     let done = arguments.connection.once(|room| room.store.transact(transaction).wait(room.time_left()))?;
     done.states.iter().try_for_each(|state| output::print_state(state))

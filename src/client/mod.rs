@@ -57,6 +57,9 @@ mod tls;
 mod transport;
 mod update;
 
+#[cfg(feature = "cli")]
+pub(crate) use tls::explain as explain_tls;
+
 #[cfg(feature = "server")]
 pub(crate) use dispatch::may_wait;
 

@@ -41,7 +41,7 @@ impl Trust {
         let invalid = |message: String| Error::new(ErrorCode::InvalidArgument, message);
         let identity = match (&options.client_cert_file, &options.client_key_file) {
             (None, None) => None,
-            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(certificate), Some(key)) => Some((certificate.as_path(), key.as_path())),
             _ => {
                 let message = "a client certificate needs both files, client_cert_file and client_key_file";
                 return Err(Error::new(ErrorCode::InvalidArgument, message));
@@ -57,27 +57,7 @@ impl Trust {
             Some(path) => tls::authorities(path).map_err(invalid)?,
             None => tls::system_authorities("ca_file; sstore: --ca-file")?,
         };
-        let builder = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| invalid(format!("TLS cannot be set up: {error}")))?
-            .with_root_certificates(roots);
-        let mut config = match identity {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = tls::certificates(certificate).map_err(invalid)?;
-                builder.with_client_auth_cert(chain, tls::private_key(key).map_err(invalid)?).map_err(|error| {
-                    let (certificate, key) = (certificate.display(), key.display());
-                    invalid(match error {
-                        rustls::Error::InconsistentKeys(_) => {
-                            format!("the key in {key} is not that of the first certificate in {certificate}")
-                        }
-                        error => {
-                            format!("the certificate in {certificate} with the key in {key} cannot be used: {error}")
-                        }
-                    })
-                })?
-            }
-        };
+        let mut config = tls::client_config(roots, identity).map_err(invalid)?;
         config.alpn_protocols = vec![tls::PROTOCOL.to_vec()];
         if !by_system {
             config.resumption = Resumption::in_memory_sessions(REMEMBERED_SERVERS);
@@ -104,12 +84,8 @@ impl Trust {
 }
 
 /// Why TLS failed, if it is that.
-pub(crate) fn explain(error: &io::Error) -> Option<Error> {
-    let cause = error.get_ref().and_then(|inner| {
-        let inner: &(dyn std::error::Error + 'static) = inner;
-        inner.downcast_ref::<rustls::Error>().or_else(|| inner.source()?.downcast_ref())
-    })?;
-    let message = match cause {
+pub(crate) fn explain(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let message = match root(error)? {
         rustls::Error::InvalidCertificate(what) => certificate(what),
         rustls::Error::NoCertificatesPresented => "the server has no certificate".into(),
         rustls::Error::AlertReceived(alert) => match alert {
@@ -131,11 +107,28 @@ pub(crate) fn explain(error: &io::Error) -> Option<Error> {
             alert => format!("the server broke the TLS handshake off ({alert:?})"),
         },
         rustls::Error::InvalidMessage(_) => {
-            "what answers at this address does not speak TLS; write ws:// instead of wss://, or check the port".into()
+            "what answers at this address does not speak TLS; write ws:// instead of wss:// (http:// instead of \
+             https://), or check the port"
+                .into()
         }
         other => format!("no secure connection can be made: {other}"),
     };
     Some(Error::new(ErrorCode::TlsFailed, message))
+}
+
+/// What TLS says at the bottom of an error, below whatever passed it on.
+fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut error = error;
+    loop {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        error = match error.downcast_ref::<io::Error>() {
+            // Its source would be that of what it holds.
+            Some(holder) => holder.get_ref()?,
+            None => error.source()?,
+        };
+    }
 }
 
 /// What is wrong with the server's certificate, and what to do.

@@ -1,7 +1,5 @@
 //! In the place of `tls` in builds without it: `wss://` is refused with a sentence.
 
-use std::io;
-
 use tokio::net::TcpStream;
 
 use super::options::ClientOptions;
@@ -24,6 +22,6 @@ impl Trust {
     }
 }
 
-pub(crate) fn explain(_: &io::Error) -> Option<Error> {
+pub(crate) fn explain(_: &(dyn std::error::Error + 'static)) -> Option<Error> {
     None
 }

@@ -87,7 +87,7 @@ impl Webhooks {
         };
         Ok(Some(Webhooks {
             signer: Signer::new(&webhook.secret)?,
-            client: HttpClient::new(&url, webhook.ca.as_deref(), "webhook.ca; sstore serve: --webhook-ca")?,
+            client: HttpClient::new(&url, webhook.ca.as_deref(), None, "webhook.ca; sstore serve: --webhook-ca")?,
             url,
             timeout: Duration::from_millis(webhook.timeout_ms),
             shutdown: Duration::from_millis(options.shutdown_ms),
@@ -203,7 +203,7 @@ impl Webhooks {
                 let _ = head.body(MAX_WEBHOOK_ANSWER_BYTES).await;
                 answer
             }
-            Err(why) => Answer::NotNow { why, retry_after_ms: None },
+            Err(why) => Answer::NotNow { why: why.to_string(), retry_after_ms: None },
         }
     }
 }
