@@ -190,9 +190,9 @@ fn draw_room(frame: &mut Frame<'_>, area: Rect, top: &Top, open: &mut Open, now:
     let peers = open.peers.iter().map(|peer| {
         let name = fit(&cell(&peer.name), name_width);
         let (role, user) = (fit(&cell(&peer.role), AUTHOR_WIDTH), cell(&peer.user_id));
-        let away = if peer.connected { "" } else { "  (connection lost)" };
+        let lost = if peer.connected { "" } else { "lost" };
         let age = age(time, peer.joined_at);
-        let line = Line::from(format!("  {name} {role} {age:>4}  {}  {user}{away}", cell(&peer.peer_id)));
+        let line = Line::from(format!("  {name} {role} {age:>4} {lost:<4} {}  {user}", cell(&peer.peer_id)));
         if peer.connected {
             line
         } else {
@@ -324,9 +324,9 @@ mod tests {
             [
                 "sstore top  http://127.0.0.1:7350  0.1.0  up 16m",
                 "rooms 2  peers 5  changes/s 1236  connections 4  sockets 5",
-                "ROOM                CHANGES/S▼  PEERS   KEYS     BYTES  AGE",
-                "quiz                      1234      2      7      1024  16m",
-                "lobby                      2.0      3      2        51  16m",
+                "ROOM                 CHANGES/S▼  PEERS   KEYS     BYTES  AGE",
+                "quiz                       1234      2      7      1024  16m",
+                "lobby                       2.0      3      2        51  16m",
                 "",
                 "",
                 "q quit  ↑↓ select  enter open  s sort  / filter",
@@ -361,13 +361,13 @@ mod tests {
                 "live  sstore top  http://127.0.0.1:7350  0.1.0  up 16m",
                 "lobby  peers 3/1000  keys 2/100  bytes 51/65536  changes/s 2",
                 "PEERS 2",
-                "  Ana                  host         1m  p-1  u-1",
-                "  -                    host         1m  p-1  u-1  (connectio",
+                "  Ana             host         1m      p-1  u-1",
+                "  -               host         1m lost p-1  u-1",
                 "LOCKS 1",
-                "  turn                 Ana          0s left  token 7",
+                "  turn            Ana          0s left  token 7",
                 "KEYS 2",
-                "  long                 Ana          3s v9     \"xxxxxxxxxxxx…",
-                "  n                    Ana          3s v12    42",
+                "  long            Ana          3s v9     \"xxxxxxxxxxxxxxxxx…",
+                "  n               Ana          3s v12    42",
                 "",
                 "",
                 "",
