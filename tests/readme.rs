@@ -210,7 +210,8 @@ fn the_settings_of_the_manual_are_those_of_the_program() {
 #[test]
 fn the_requests_of_the_page_about_the_http_api_are_answered_as_it_says() {
     let page = include_str!("../docs/http-api.md");
-    let script = page.split("\n```sh\n").nth(2).and_then(|block| block.split("\n```").next()).expect("the second block");
+    let script =
+        page.split("\n```sh\n").nth(2).and_then(|block| block.split("\n```").next()).expect("the second block");
     let secret = ("SSTORE_API_SECRET", "a secret of the test");
     let mut serve = sstore(&["serve", "--port", "0"]);
     serve.env(secret.0, secret.1);

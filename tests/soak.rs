@@ -32,7 +32,7 @@ fn round(server: &Server, nth: usize) {
     let room = format!("room {}", nth % 3);
     let cable = Cable::to(server.local_addr());
     let open = |number: usize| {
-        let url = if number % 2 == 0 { server.url() } else { cable.url() };
+        let url = if number.is_multiple_of(2) { server.url() } else { cable.url() };
         let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(url, &room) };
         let client = Client::open(options, ()).expect("opens");
         let store = client.join_wait(SAFETY).expect("joins");

@@ -42,7 +42,7 @@ pub(super) unsafe fn read<T: Sized32>(source: *const T) -> Result<Read<T>, Error
     // SAFETY: the first field is there in any version.
     let size = unsafe { source.cast::<u32>().read_unaligned() } as usize;
     // A struct of more than a page is a mistake, not a later version; and none ends within a pointer.
-    if !(T::FIRST_SIZE..=4_096).contains(&size) || size % align_of::<T>() != 0 {
+    if !(T::FIRST_SIZE..=4_096).contains(&size) || !size.is_multiple_of(align_of::<T>()) {
         let message = format!(
             "the {} has struct_size {size}, which no version of the library has; initialize it with its _INIT macro",
             T::NAME

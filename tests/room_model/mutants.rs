@@ -118,7 +118,7 @@ impl Subject for Mutant {
         match self.fault {
             Fault::DropsEverySeventhEvent => events.retain(|_| {
                 self.events += 1;
-                self.events % 7 != 0
+                !self.events.is_multiple_of(7)
             }),
             Fault::RepeatsAnEvent => {
                 if let Some(event @ Event::Changed { .. }) = events.last().cloned() {

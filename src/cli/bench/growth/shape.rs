@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn ten_percent_of_noise_is_no_shape() {
-        let noisy = |x: f64| (9.0 + 5.0 * x) * if (x as u64) % 4 == 0 { 1.1 } else { 0.9 };
+        let noisy = |x: f64| (9.0 + 5.0 * x) * if (x as u64).is_multiple_of(4) { 1.1 } else { 0.9 };
         assert!(Shape::of(Expected::Linear, &points(noisy)).holds());
     }
 }
