@@ -694,6 +694,14 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     stream.read_to_string(&mut answer).expect("answered and closed");
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     let _ann = Client::join(&server, "r", "ann");
+    let mut stream = reach(&server);
+    let token = everything(&server).token;
+    let head = format!("PUT /v1/rooms/r/keys/a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n");
+    let rest = "Content-Type: application/json\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{\"data\"";
+    stream.write_all((head + rest).as_bytes()).expect("sent");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 408");
 }
 
 #[test]

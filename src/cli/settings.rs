@@ -207,7 +207,7 @@ settings! {
     /// After how much silence a connection is closed
     #[arg(long, env = "SSTORE_IDLE_TIMEOUT", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().idle_timeout_ms))]
     idle_timeout: Span,
-    /// How long a new connection may take to ask for its room
+    /// How long a new connection may take to ask for its room, and a request to the HTTP API for its body
     #[arg(long, env = "SSTORE_HANDSHAKE_TIMEOUT", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().handshake_timeout_ms))]
     handshake_timeout: Span,
     /// How long connections are given to take what waits for them when the server stops

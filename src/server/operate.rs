@@ -119,19 +119,11 @@ pub(super) async fn in_room<T: Send + 'static>(
     room: String,
     act: impl FnOnce(&mut Inner, Time) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let shard = shared.shard_of(&room);
-    ask(shared, shard, move |shard| {
-        let not_found = || Error::new(ErrorCode::NotFound, "nobody is in this room");
-        let host = shard.existing_room(&room).ok_or_else(not_found)?;
-        let act = |inner: &mut Inner| match inner.room.is_open() {
-            true => act(inner, shard.now()),
-            false => Err(not_found()),
-        };
-        let result = host.turn(act).unwrap_or_else(|| Err(ErrorCode::Internal.into()));
-        shard.drop_if_unused(&host);
-        result
-    })
-    .await?
+    let act = |inner: &mut Inner, now| match inner.room.is_open() {
+        true => act(inner, now),
+        false => Err(Error::new(ErrorCode::NotFound, "nobody is in this room")),
+    };
+    in_any_room(shared, room, act).await
 }
 
 /// The same with a room that need not have one.
@@ -145,8 +137,7 @@ pub(super) async fn in_any_room<T: Send + 'static>(
         if shard.is_stopping() {
             return Err(ErrorCode::ShuttingDown.into());
         }
-        let host = shard.room(&room);
-        let now = shard.now();
+        let (host, now) = (shard.room(&room), shard.now());
         let result = host.turn(|inner| act(inner, now)).unwrap_or_else(|| Err(ErrorCode::Internal.into()));
         shard.drop_if_unused(&host);
         result

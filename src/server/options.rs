@@ -109,10 +109,6 @@ pub(super) const MAX_API_CONNECTIONS: usize = 256;
 #[cfg(feature = "http")]
 pub(super) const MAX_API_BODY_BYTES: usize = 256 * 1024;
 
-/// How long a body may take, in milliseconds: the largest over a slow line.
-#[cfg(feature = "http")]
-pub(super) const API_BODY_TIMEOUT_MS: u64 = 10_000;
-
 /// Most bytes of webhooks that wait or are being sent, counted as memory: 130,000 that say that a room opened, or 900
 /// of full stores. A receiver that is away while that much happens misses the oldest.
 #[cfg(feature = "http")]
@@ -217,7 +213,8 @@ pub struct ServerOptions {
     /// A connection that was silent, or took nothing of what waits for it, for so many
     /// milliseconds is closed. Default 45,000: three pings.
     pub idle_timeout_ms: u64,
-    /// How long a new connection may take for its request head, in milliseconds. Default 10,000.
+    /// How long a new connection may take for its request head, and a request to the HTTP API for its body, in
+    /// milliseconds. Default 10,000.
     pub handshake_timeout_ms: u64,
     /// Largest message of a client, in bytes. Default 64 KiB: a listen set of 200 of the longest
     /// keys.

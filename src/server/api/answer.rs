@@ -24,7 +24,7 @@ use crate::core::room::{Change, Time};
 use crate::core::wire;
 use crate::server::http::status;
 use crate::server::operate::{LockView, PeerView, RoomView, States};
-use crate::server::options::{API_BODY_TIMEOUT_MS, MAX_API_BODY_BYTES};
+use crate::server::options::MAX_API_BODY_BYTES;
 
 // ------------------------------------------------------------------ refusals
 
@@ -105,7 +105,7 @@ pub(super) struct SentText(pub String);
 impl FromRequest<Arc<Context>> for SentText {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, _: &Arc<Context>) -> Result<SentText, Refusal> {
+    async fn from_request(request: Request, context: &Arc<Context>) -> Result<SentText, Refusal> {
         let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
         // Pages of other origins cannot send this without asking first.
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
@@ -113,7 +113,8 @@ impl FromRequest<Arc<Context>> for SentText {
             return Err(Refusal::new(415, ErrorCode::MalformedMessage, message));
         }
         let body = Limited::new(request.into_body(), MAX_API_BODY_BYTES).collect();
-        let Ok(read) = tokio::time::timeout(Duration::from_millis(API_BODY_TIMEOUT_MS), body).await else {
+        let limit = Duration::from_millis(context.shared.options.handshake_timeout_ms);
+        let Ok(read) = tokio::time::timeout(limit, body).await else {
             return Err(Refusal::new(408, ErrorCode::Timeout, "the body did not come in time"));
         };
         let bytes = read.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
