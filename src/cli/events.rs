@@ -189,6 +189,24 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_alike_in_any_pieces(
+            bytes in proptest::collection::vec(proptest::sample::select(b"event: data\r\n\xc3\xa9{}0".to_vec()), 0..200),
+            piece in 1..40usize,
+        ) {
+            let read = |piece: usize| {
+                let (mut reader, mut known) = (Reader::default(), Known::default());
+                bytes.chunks(piece).for_each(|bytes| reader.take(bytes).expect("short enough"));
+                let events: Vec<_> = std::iter::from_fn(|| reader.next()).collect();
+                // What it means is nothing or an error, and never a fault.
+                events.iter().for_each(|(name, data)| drop(understand(name, data, &mut known)));
+                events
+            };
+            proptest::prop_assert_eq!(read(piece), read(bytes.len().max(1)));
+        }
+    }
+
     #[test]
     fn an_event_without_an_end_is_not_kept() {
         let mut reader = Reader::default();
