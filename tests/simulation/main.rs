@@ -59,7 +59,7 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
         return World::run(seed, None).map(|summary| println!("{summary:?}")).unwrap_or_else(|fault| panic!("{fault}"));
     }
     let mut sum = world::Summary::default();
-    for seed in 0..number("SESSIONSTORE_SEEDS").unwrap_or(300) {
+    for seed in 0..number("SESSIONSTORE_SEEDS").unwrap_or(100) {
         match World::run(seed, None) {
             Ok(summary) => sum += summary,
             Err(fault) => panic!("seed {seed}: {fault}"),
