@@ -57,8 +57,8 @@ pub(crate) enum Event<'a> {
     Binary(&'a [u8]),
     Ping(&'a [u8]),
     Pong,
-    /// With its code, if it gave one.
-    Close(Option<u16>),
+    /// With its code, if it gave one, and its reason, which may be empty.
+    Close(Option<u16>, &'a str),
 }
 
 /// Why a connection cannot go on: a close code and a sentence.
@@ -248,7 +248,10 @@ impl Decoder {
             }
             PING => each(Event::Ping(payload)),
             PONG => each(Event::Pong),
-            CLOSE => each(Event::Close(close_code(payload)?)),
+            CLOSE => {
+                let (code, reason) = close(payload)?;
+                each(Event::Close(code, reason))
+            }
             _ => return Err(BINARY_MESSAGE),
         })
     }
@@ -319,15 +322,15 @@ fn text(payload: &[u8]) -> Result<&str, Violation> {
     std::str::from_utf8(payload).map_err(|_| NOT_UTF8)
 }
 
-fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
+fn close(payload: &[u8]) -> Result<(Option<u16>, &str), Violation> {
     let (code, reason) = match payload {
-        [] => return Ok(None),
+        [] => return Ok((None, "")),
         [_] => return Err(broken("half a close code")),
         [a, b, reason @ ..] => (u16::from_be_bytes([*a, *b]), reason),
     };
-    text(reason)?;
+    let reason = text(reason)?;
     match code {
-        1000..=1003 | 1007..=1014 | 3000..=4999 => Ok(Some(code)),
+        1000..=1003 | 1007..=1014 | 3000..=4999 => Ok((Some(code), reason)),
         _ => Err(broken("a close code that must not be sent")),
     }
 }
@@ -488,7 +491,7 @@ mod tests {
         ]
         .concat();
         let seen = decode(&[&bytes], 1_000);
-        assert_eq!(seen.messages, ["Text(\"one\")", "Ping([112])", "Text(\"twö\")", "Close(Some(1000))"]);
+        assert_eq!(seen.messages, ["Text(\"one\")", "Ping([112])", "Text(\"twö\")", "Close(Some(1000), \"x\")"]);
         assert_eq!(seen.violation, None);
     }
 

@@ -80,8 +80,8 @@ pub(crate) struct Socket {
 pub(crate) enum Ended {
     /// The stream broke, or the server sent what no server may.
     Broken,
-    /// The server closed, with its code if it gave one.
-    Closed(Option<u16>),
+    /// The server closed, with its code if it gave one, and its reason.
+    Closed(Option<u16>, String),
 }
 
 impl Socket {
@@ -181,8 +181,8 @@ impl Socket {
                 Event::Text(text) => return each(text),
                 Event::Ping(payload) => self.queue(|out| frames::write_pong(out, payload)),
                 Event::Binary(_) | Event::Pong => {}
-                Event::Close(code) => {
-                    closed = Some(code);
+                Event::Close(code, reason) => {
+                    closed = Some((code, reason.to_owned()));
                     return ControlFlow::Break(());
                 }
             }
@@ -190,7 +190,7 @@ impl Socket {
         });
         self.decoder = decoder;
         match (decoded, closed) {
-            (_, Some(code)) => Err(Ended::Closed(code)),
+            (_, Some((code, reason))) => Err(Ended::Closed(code, reason)),
             (Err(_), None) => Err(Ended::Broken),
             (Ok(_), None) => Ok(()),
         }

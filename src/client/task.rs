@@ -88,7 +88,7 @@ impl From<Ended> for End {
     fn from(ended: Ended) -> End {
         End::Lost(match ended {
             Ended::Broken => ErrorCode::ConnectionLost.into(),
-            Ended::Closed(code) => transport::closed_because(code),
+            Ended::Closed(code, reason) => transport::closed_because(code, &reason),
         })
     }
 }

@@ -203,8 +203,8 @@ fn refusal(response: &Response<Option<Vec<u8>>>) -> Error {
     }
 }
 
-/// What a close code says, if it says something a client must know.
-pub(crate) fn closed_because(code: Option<u16>) -> Error {
+/// What a close frame says, if it says something a client must know. The reason counts where a person gave it.
+pub(crate) fn closed_because(code: Option<u16>, reason: &str) -> Error {
     let code = match code {
         Some(1012) => ErrorCode::ShuttingDown,
         Some(number @ 4000..=4999) => {
@@ -212,7 +212,12 @@ pub(crate) fn closed_because(code: Option<u16>) -> Error {
         }
         _ => ErrorCode::ConnectionLost,
     };
-    code.into()
+    match code {
+        ErrorCode::Kicked | ErrorCode::RoomClosed if !reason.is_empty() => {
+            Error::new(code, format!("{} The reason given: {reason}", code.advice()))
+        }
+        code => code.into(),
+    }
 }
 
 /// Whether trying again cannot help.

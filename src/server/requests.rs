@@ -99,7 +99,7 @@ impl Inner {
     }
 
     fn event(&mut self, connection: &Rc<Connection>, event: Event<'_>, now: Time) {
-        if let Event::Close(code) = event {
+        if let Event::Close(code, _) = event {
             return self.close_frame(connection, code, now);
         }
         // Nothing else counts of a connection that was sent its close frame.
@@ -114,7 +114,7 @@ impl Inner {
             (Event::Text(text), Some(error)) => self.request_beyond_the_rate(connection, text, &error, now),
             // Who has asked too much is alive all the same. It counts, so that it comes to an end.
             (Event::Ping(payload), _) => self.answer_raw(connection, |out| frames::write_pong(out, payload)),
-            (Event::Pong | Event::Close(_), _) | (_, Some(_)) => {}
+            (Event::Pong | Event::Close(..), _) | (_, Some(_)) => {}
             (Event::Text(text), None) if frames::ECHOES => {
                 self.answer(connection, |out| out.extend_from_slice(text.as_bytes()));
             }

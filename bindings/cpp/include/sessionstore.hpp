@@ -2289,8 +2289,8 @@ struct server_options {
      * for a day. Default 1,000 ms. */
     std::optional<milliseconds> webhook_retry;
     /** The secret that the tokens of operators and back ends are signed with, another than `secret`. With it the server
-     * has an HTTP API under `/v1`; docs/http-api.md. Default: none. */
-    std::optional<std::string> api_secret;
+     * has an HTTP API under `/v1`; docs/http-api.md. Empty: no API. */
+    std::string api_secret;
     /** With `api_secret`: whether a page at `/inspect/` lets people look into rooms; docs/inspector.md. */
     bool inspect = false;
 };

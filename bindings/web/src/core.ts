@@ -584,9 +584,11 @@ export function makeCore(options: ClientOptions) {
       handle(data);
       wake();
     };
-    socket.onclose = ({ code }) => {
+    socket.onclose = ({ code, reason }) => {
       const told = code === 1012 ? "SHUTTING_DOWN" : nameOf(code - 4000);
-      lost(fault(told ?? (state === "connected" ? "CONNECTION_LOST" : "CONNECTION_FAILED")));
+      // Of a peer that was removed and a room that was closed, the reason is what the operator says.
+      const why = (code > 4222 && reason) || undefined;
+      lost(fault(told ?? (state === "connected" ? "CONNECTION_LOST" : "CONNECTION_FAILED"), why));
     };
     // It is closed next. The package `ws` says with which HTTP status the server refused; browsers do not.
     socket.onerror = ({ message }) => {

@@ -303,8 +303,9 @@ test("an answer that cannot be read is an error, and one that never comes a brok
 /** What a server closes a connection with for good, and what the client says of it. */
 const final: [number, string, RegExp][] = [
   [4108, "REPLACED", /its own peer id/],
-  [4223, "KICKED", /operator removed this peer/],
-  [4224, "ROOM_CLOSED", /operator closed the room/],
+  // Their reasons are an operator's.
+  [4223, "KICKED", /^be kind$/],
+  [4224, "ROOM_CLOSED", /^be kind$/],
 ];
 
 for (const [code, name, says] of final) {
@@ -316,7 +317,7 @@ for (const [code, name, says] of final) {
         socket.on("message", (text) => {
           const { id, method } = JSON.parse(String(text));
           if (method === "lock-acquire") socket.send(JSON.stringify({ id, result: { name: "l", token: 1 } }));
-          else if (method === "set-metadata") socket.close(code, "never shown");
+          else if (method === "set-metadata") socket.close(code, "be kind");
         });
       },
       async (url) => {

@@ -97,6 +97,7 @@ for (const [who, path, name, isForAll] of ends) {
       await olga("DELETE", path);
       const [state, error] = await states.take();
       assert.deepEqual([state, error?.name, ada.state, ada.error], ["closed", name, "closed", error]);
+      assert.equal(error?.message, decodeURIComponent(path.split("=")[1]!), "the reason is the operator's");
       assert.equal(await watch.take(), "dropped");
       for (const ended of [loop, line, failure(ada.join())]) assert.equal((await ended).name, name);
       assert.deepEqual([lock.isHeld, lock.signal.reason.name], [false, name]);

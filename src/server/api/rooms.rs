@@ -258,12 +258,12 @@ pub(super) struct WhyQuery {
 }
 
 impl WhyQuery {
-    fn check(self, default: &str) -> Result<String, Error> {
+    fn check(self) -> Result<String, Error> {
         if self.reason.len() > MAX_CLOSE_REASON_BYTES || self.reason.chars().any(char::is_control) {
             let message = format!("a reason has {MAX_CLOSE_REASON_BYTES} bytes at most, and no control characters");
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
-        Ok(if self.reason.is_empty() { default.to_owned() } else { self.reason })
+        Ok(self.reason)
     }
 }
 
@@ -284,7 +284,7 @@ pub(super) async fn close(
     Asked(why): Asked<WhyQuery>,
 ) -> Result<StatusCode, Refusal> {
     caller.needs(Scope::Manage, &room)?;
-    let (who, reason) = (caller.who, why.check("the room was closed")?);
+    let (who, reason) = (caller.who, why.check()?);
     in_room(&context.shared, room, move |inner, now| inner.close_room(now, &who, &reason)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -335,7 +335,7 @@ pub(super) async fn kick(
     Asked(why): Asked<WhyQuery>,
 ) -> Result<StatusCode, Refusal> {
     caller.needs(Scope::Manage, &room)?;
-    let (who, reason) = (caller.who, why.check("an operator removed this peer")?);
+    let (who, reason) = (caller.who, why.check()?);
     in_room(&context.shared, room, move |inner, now| inner.kick(now, &who, &peer_id, &reason)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
