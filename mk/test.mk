@@ -59,7 +59,7 @@ soak:
 
 # The simulation with many seeds; `cargo test` has a few of them. One seed: SESSIONSTORE_SEED=17 cargo test
 # --test simulation.
-SEEDS ?= 5000
+SEEDS ?= 2000
 test-simulation simulation:
 	SESSIONSTORE_SEEDS=$(SEEDS) $(CARGO) test --release --test simulation
 
