@@ -100,7 +100,7 @@ pub(super) const PEERS_PER_CONNECTION: usize = 2;
 /// How long a client that finds the server full is asked to wait, in milliseconds: until somebody leaves.
 pub(super) const FULL_RETRY_MS: u64 = 5_000;
 
-/// Most connections of operators and back ends at once. An inspector has two, and a back end a few; each costs 20 KiB.
+/// Most connections of operators and back ends at once: an inspector has two, and a back end a few.
 #[cfg(feature = "http")]
 pub(super) const MAX_API_CONNECTIONS: usize = 256;
 
