@@ -59,7 +59,8 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
         return World::run(seed, None).map(|summary| println!("{summary:?}")).unwrap_or_else(|fault| panic!("{fault}"));
     }
     let mut sum = world::Summary::default();
-    for seed in 0..number("SESSIONSTORE_SEEDS").unwrap_or(100) {
+    let seeds = number("SESSIONSTORE_SEEDS").unwrap_or(100);
+    for seed in 0..seeds {
         match World::run(seed, None) {
             Ok(summary) => sum += summary,
             Err(fault) => panic!("seed {seed}: {fault}"),
@@ -86,7 +87,7 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
         sum.conditional,
         sum.too_many,
     ];
-    assert!(counts.iter().all(|count| *count > 50) && sum.power_cuts > 20, "{sum:?}");
+    assert!(counts.iter().all(|count| *count > seeds / 2) && sum.power_cuts > seeds / 10, "{sum:?}");
 }
 
 #[test]
