@@ -140,7 +140,7 @@
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_key_change_listener), 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_ACTION_RESULT_INIT \
-    {(uint32_t)sizeof(sessionstore_action_result), 0, NULL, NULL, NULL}
+    {(uint32_t)sizeof(sessionstore_action_result), 0, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_WAKE_HOOK_INIT {(uint32_t)sizeof(sessionstore_wake_hook), 0, NULL, NULL, NULL}
 #define SESSIONSTORE_THREAD_HOOKS_INIT \
     {(uint32_t)sizeof(sessionstore_thread_hooks), 0, NULL, NULL, NULL, NULL}
@@ -148,14 +148,14 @@
 #define SESSIONSTORE_UPDATER_INIT {(uint32_t)sizeof(sessionstore_updater), 0, NULL, NULL, NULL}
 #define SESSIONSTORE_LOCK_OPTIONS_INIT {(uint32_t)sizeof(sessionstore_lock_options), 0, 0, 0}
 #define SESSIONSTORE_LOCK_LISTENER_INIT {(uint32_t)sizeof(sessionstore_lock_listener), 0, NULL, NULL, NULL}
-#define SESSIONSTORE_LOCK_RESULT_INIT {(uint32_t)sizeof(sessionstore_lock_result), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_LOCK_RESULT_INIT {(uint32_t)sizeof(sessionstore_lock_result), 0, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_EVENT_LIST_RESULT_INIT \
-    {(uint32_t)sizeof(sessionstore_event_list_result), 0, NULL, NULL, NULL}
+    {(uint32_t)sizeof(sessionstore_event_list_result), 0, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SELECTOR_INIT \
     {(uint32_t)sizeof(sessionstore_selector), 0, NULL, NULL, 0, NULL, NULL, 0}
-#define SESSIONSTORE_KEY_LIST_RESULT_INIT {(uint32_t)sizeof(sessionstore_key_list_result), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_KEY_LIST_RESULT_INIT {(uint32_t)sizeof(sessionstore_key_list_result), 0, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_USAGE_INIT {(uint32_t)sizeof(sessionstore_usage), 0, 0, 0, 0, 0, 0, 0}
-#define SESSIONSTORE_USAGE_RESULT_INIT {(uint32_t)sizeof(sessionstore_usage_result), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_USAGE_RESULT_INIT {(uint32_t)sizeof(sessionstore_usage_result), 0, NULL, NULL, NULL, NULL}
 
 
 // Success.
@@ -281,6 +281,9 @@
 
 // A newer version of the server wrote what is kept.
 #define SESSIONSTORE_DATA_NEWER 120
+
+// The app took the request back.
+#define SESSIONSTORE_CANCELLED 121
 
 // The token is missing, malformed, or signed with another secret.
 #define SESSIONSTORE_UNAUTHORIZED 200
@@ -494,6 +497,23 @@
 
 // Flag of a selector: every key of the store.
 #define SESSIONSTORE_SELECT_ALL 1
+
+// Takes back the requests that it was given to, in the `cancellation` of their result structs: any number of
+// them, of any clients. It may be used from any thread.
+//
+// ```c
+// sessionstore_cancellation *screen = NULL;
+// sessionstore_action_result result = SESSIONSTORE_ACTION_RESULT_INIT;
+// sessionstore_cancellation_new(&screen, NULL);
+// result.on_result = on_pinned;
+// result.cancellation = screen;
+// sessionstore_store_set_string(store, "pinned", SESSIONSTORE_NUL_TERMINATED,
+//                               "hello", SESSIONSTORE_NUL_TERMINATED, &result, NULL);
+// ...
+// sessionstore_cancellation_cancel(screen, NULL); // The screen is left: what was not sent will not be.
+// sessionstore_cancellation_free(screen);
+// ```
+typedef struct sessionstore_cancellation sessionstore_cancellation;
 
 // A client: one peer in one room.
 typedef struct sessionstore_client sessionstore_client;
@@ -785,6 +805,8 @@ typedef struct {
   // `error` is NULL on success. `event` is the key's state after a set, remove or get that
   // succeeded, otherwise NULL. Both are borrowed.
   void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_event *event);
+  // What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+  const sessionstore_cancellation *cancellation;
 } sessionstore_action_result;
 
 // Hears of changes of some keys. Members that are NULL are not called.
@@ -886,6 +908,8 @@ typedef struct {
   // `error` is NULL on success, `lock` otherwise. Both are borrowed: if nobody retains the lock with
   // `sessionstore_lock_retain`, it is released when this returns.
   void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_lock *lock);
+  // What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+  const sessionstore_cancellation *cancellation;
 } sessionstore_lock_result;
 
 // Hears how one request for several keys ended.
@@ -901,6 +925,8 @@ typedef struct {
   // The request ended; called exactly once if the call that took this succeeded, otherwise never.
   // `error` is NULL on success, `list` otherwise. Both are borrowed.
   void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_event_list *list);
+  // What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+  const sessionstore_cancellation *cancellation;
 } sessionstore_event_list_result;
 
 // Which keys are listened to, or read: single keys, every key that begins with one of some texts, or all.
@@ -939,6 +965,8 @@ typedef struct {
   // The request ended; called exactly once if the call that took this succeeded, otherwise never.
   // `error` is NULL on success, `list` otherwise. Both are borrowed.
   void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_key_list *list);
+  // What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+  const sessionstore_cancellation *cancellation;
 } sessionstore_key_list_result;
 
 // How much of its limits a store uses. Begin with `SESSIONSTORE_USAGE_INIT`.
@@ -974,6 +1002,8 @@ typedef struct {
   // The request ended; called exactly once if the call that took this succeeded, otherwise never.
   // `error` is NULL on success, `usage` otherwise. Both are borrowed; `usage` can be copied.
   void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_usage *usage);
+  // What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+  const sessionstore_cancellation *cancellation;
 } sessionstore_usage_result;
 
 #ifdef __cplusplus
@@ -1199,6 +1229,28 @@ const sessionstore_peer *sessionstore_peer_list_get(const sessionstore_peer_list
 
 // Frees a list and its references to the peer objects. NULL is fine.
 void sessionstore_peer_list_free(sessionstore_peer_list *list);
+
+// Makes a cancellation. Free it with `sessionstore_cancellation_free`. Error: `NULL_ARGUMENT`.
+int32_t sessionstore_cancellation_new(sessionstore_cancellation **cancellation_out,
+                                      sessionstore_error **error_out);
+
+// Takes back what can be taken back, for good, and returns at once. Each such request ends with `CANCELLED`, which
+// its callback is told as any result: it has changed nothing and will not. That is
+//   - a request that was not sent yet, as all are while there is no connection;
+//   - one that only asks, such as `sessionstore_store_get`;
+//   - `sessionstore_store_update` between two attempts;
+//   - a wait for a lock, sent or not: should the lock be granted yet, it is given back.
+// A change that was sent goes on, and its result comes as ever.
+//
+// Calls that are given it from now on return `CANCELLED`. Cancelling again does nothing. Legal in callbacks.
+int32_t sessionstore_cancellation_cancel(const sessionstore_cancellation *cancellation,
+                                         sessionstore_error **error_out);
+
+// Whether it was cancelled: 1 or 0; 0 for NULL.
+int32_t sessionstore_cancellation_is_cancelled(const sessionstore_cancellation *cancellation);
+
+// Frees a cancellation. That cancels nothing: requests that it was given to go on. NULL is fine.
+void sessionstore_cancellation_free(sessionstore_cancellation *cancellation);
 
 // Starts a server. When this returns, clients can connect. `options` may be NULL: all defaults.
 //

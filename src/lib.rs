@@ -39,8 +39,8 @@ mod tls;
 
 #[cfg(feature = "client")]
 pub use crate::client::{
-    Action, Client, ClientOptions, ConnectionState, Hook, KeyChange, KeyChangeListener, Lock, LockOptions, PeerChange,
-    Selector, Store, Subscription, ThreadHooks, Update, UpdateListener,
+    Action, Cancellation, Client, ClientOptions, ConnectionState, Hook, KeyChange, KeyChangeListener, Lock,
+    LockOptions, PeerChange, Selector, Store, Subscription, ThreadHooks, Update, UpdateListener,
 };
 pub use crate::core::error::{Error, ErrorCode};
 pub use crate::core::limits::Limits;

@@ -17,7 +17,7 @@ fn generated() -> String {
     // In a fixed order: errors first, because everything speaks of them, then in the order a reader
     // meets the objects.
     let files =
-        "error version value event event_list peer callback server client store set write update lock transaction select \
+        "error version value event event_list peer cancellation callback server client store set write update lock transaction select \
                  subscription";
     let builder = files.split(' ').fold(cbindgen::Builder::new().with_config(config), |builder, file| {
         builder.with_src(root().join("src/ffi").join(file).with_extension("rs"))

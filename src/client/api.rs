@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::cancellation::Cancellation;
 use super::dispatch::{lock, may_wait, wait, Dispatcher, Item, ListenerCell, UpdateNotice};
 use super::listener::{ConnectionState, UpdateListener};
 use super::lock::Locks;
@@ -23,6 +24,9 @@ use crate::core::requests::Kind;
 use crate::core::secret::Secret;
 use crate::core::wire::{self, PeerInfo};
 use crate::{Error, ErrorCode};
+
+/// Stands for ever, and for times beyond the clock's range: a year.
+pub(crate) const A_LONG_TIME: Duration = Duration::from_secs(365 * 86_400);
 
 /// What a request ends with.
 pub(crate) type Outcome = Result<Answer, Error>;
@@ -127,15 +131,15 @@ impl Shared {
     /// Takes note of a request to be sent.
     pub(crate) fn begin(
         &self,
-        kind: RequestKind,
+        asked: Asked,
         timeout: Duration,
-        completion: Completion,
         write: impl FnOnce(&mut Vec<u8>, u64),
     ) -> Result<u64, Error> {
         let mut requests = lock(&self.requests);
         if requests.closed {
             return Err(ErrorCode::Closed.into());
         }
+        asked.cancellation.as_ref().map_or(Ok(()), Cancellation::check)?;
         if requests.pending.len() >= self.options.max_pending {
             return Err(ErrorCode::QueueFull.into());
         }
@@ -143,12 +147,21 @@ impl Shared {
         let mut frame = Vec::with_capacity(128);
         write(&mut frame, id);
         let now = Instant::now();
-        // A time-out beyond the clock's range is as good as a year.
-        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(365 * 86_400));
-        requests.pending.insert(id, kind.kind(), frame, deadline, Asked { kind, completion });
+        let deadline = now.checked_add(timeout).unwrap_or(now + A_LONG_TIME);
+        requests.pending.insert(id, asked.kind.kind(), frame, deadline, asked);
         drop(requests);
         self.work.notify_one();
         Ok(id)
+    }
+
+    /// Takes back the requests that this cancels, where that is possible.
+    pub(super) fn take_back(&self, cancellation: &Cancellation) {
+        let mut requests = lock(&self.requests);
+        for completion in requests.take_back(cancellation) {
+            self.complete(completion, Err(ErrorCode::Cancelled.into()));
+        }
+        drop(requests);
+        self.dispatcher.announce();
     }
 
     /// A thread no longer waits for a change, for a reason that is returned if it was not applied.
@@ -384,6 +397,7 @@ pub struct Action<T> {
     shared: Arc<Shared>,
     kind: RequestKind,
     timeout: Duration,
+    cancellation: Option<Cancellation>,
     checked: Result<(), Error>,
     write: WriteFrame,
     convert: Convert<T>,
@@ -398,7 +412,16 @@ impl<T: 'static> Action<T> {
         convert: impl FnOnce(Answer) -> Result<T, Error> + Send + 'static,
     ) -> Action<T> {
         let timeout = Duration::from_millis(shared.options.request_timeout_ms);
-        Action { shared: shared.clone(), kind, timeout, checked, write: Box::new(write), convert: Box::new(convert) }
+        let (write, convert): (WriteFrame, Convert<T>) = (Box::new(write), Box::new(convert));
+        Action { shared: shared.clone(), kind, timeout, cancellation: None, checked, write, convert }
+    }
+
+    /// Lets this cancellation take the request back. The request is refused with `CANCELLED` if that was used
+    /// already.
+    pub fn cancelled_by(mut self, cancellation: &Cancellation) -> Action<T> {
+        cancellation.concerns(&self.shared);
+        self.cancellation = Some(cancellation.clone());
+        self
     }
 
     /// The same, taking so much longer.
@@ -411,10 +434,10 @@ impl<T: 'static> Action<T> {
     ///
     /// When this fails, nothing was sent and `told` is dropped uncalled.
     pub fn on_result(self, told: impl FnOnce(Result<T, Error>) + Send + 'static) -> Result<(), Error> {
-        let Action { shared, kind, timeout, checked, write, convert } = self;
+        let Action { shared, kind, timeout, cancellation, checked, write, convert } = self;
         checked?;
         let completion = Completion::Dispatched(Box::new(move |outcome| told(outcome.and_then(convert))));
-        shared.begin(kind, timeout, completion, write).map(drop)
+        shared.begin(Asked { kind, completion, cancellation }, timeout, write).map(drop)
     }
 
     /// Sends the request and waits for the result.
@@ -423,7 +446,7 @@ impl<T: 'static> Action<T> {
     /// runs out first, `OUTCOME_UNKNOWN` for a change that was sent, otherwise `TIMEOUT`, and nothing is applied.
     pub fn wait(self, timeout: Duration) -> Result<T, Error> {
         may_wait()?;
-        let Action { shared, kind, checked, write, convert, .. } = self;
+        let Action { shared, kind, cancellation, checked, write, convert, .. } = self;
         checked?;
         let waiter = Arc::new(Waiter::default());
         let completion = if shared.dispatcher.is_polled() {
@@ -433,7 +456,7 @@ impl<T: 'static> Action<T> {
         };
         // A lock that comes too late is given back when it comes, and what was only asked does no harm.
         let is_change = matches!(kind.kind(), Kind::Change { .. }) && !matches!(kind, RequestKind::Acquire(_));
-        let id = shared.begin(kind, timeout, completion, write)?;
+        let id = shared.begin(Asked { kind, completion, cancellation }, timeout, write)?;
         let outcome = waiter.wait(timeout);
         let given_up = |reason| if is_change { shared.give_up(id, &waiter, reason) } else { Err(reason) };
         outcome.unwrap_or_else(given_up).and_then(convert)

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::api::{Action, Completion, Shared};
+use super::api::{Action, Shared};
 use super::dispatch::{lock, Dispatcher, Item};
-use super::requests::{Expected, RequestKind};
+use super::requests::{Asked, Expected, RequestKind};
 use crate::core::limits::DEFAULT_LOCK_TTL_MS;
 use crate::core::wire;
 use crate::core::write::LockGuard;
@@ -313,7 +313,7 @@ impl Shared {
         let timeout = Duration::from_millis(self.options.request_timeout_ms);
         let write = |out: &mut Vec<u8>, id| wire::write_release(out, id, guard);
         // If that fails the client is closed, and the lock is gone with it; or it ends with its time.
-        let _ = self.begin(RequestKind::Guarded(Expected::Nothing), timeout, Completion::Untold, write);
+        let _ = self.begin(Asked::own(RequestKind::Guarded(Expected::Nothing)), timeout, write);
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `store` | `Store`: everything that can be asked of it |
 //! | `update` | read, compute, compare and set, until it lands |
 //! | `lock` | locks that are held: renewed in time, reported when lost |
+//! | `cancellation` | requests that are taken back |
 //! | `requests` | requests without an answer, and their deadlines |
 //! | `task` | the life of the connection: join, requests, reconnect |
 //! | `transport` | how a connection is opened, and the ways that can fail |
@@ -39,6 +40,7 @@
 //! ```
 
 pub(crate) mod api;
+mod cancellation;
 pub(crate) mod dispatch;
 pub(crate) mod listener;
 mod lock;
@@ -64,6 +66,7 @@ pub(crate) use tls::explain as explain_tls;
 pub(crate) use dispatch::may_wait;
 
 pub use api::{Action, Client, Subscription};
+pub use cancellation::Cancellation;
 pub use listener::{ConnectionState, KeyChange, KeyChangeListener, PeerChange, UpdateListener};
 pub use lock::{Lock, LockOptions};
 pub use options::{ClientOptions, Hook, ThreadHooks};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::api::Completion;
+use super::cancellation::Cancellation;
 use super::lock::{Acquire, Held};
 use crate::core::requests::{self, Kind};
 use crate::core::room::Change;
@@ -25,6 +26,42 @@ pub(crate) struct Requests {
 pub(crate) struct Asked {
     pub(crate) kind: RequestKind,
     pub(crate) completion: Completion,
+    pub(crate) cancellation: Option<Cancellation>,
+}
+
+impl Asked {
+    /// What the client asks for itself.
+    pub(crate) fn own(kind: RequestKind) -> Asked {
+        Asked { kind, completion: Completion::Untold, cancellation: None }
+    }
+
+    /// Nobody is to be told of it any more; returns who was.
+    pub(crate) fn leave(&mut self) -> Completion {
+        self.cancellation = None;
+        std::mem::replace(&mut self.completion, Completion::Untold)
+    }
+
+    fn is_cancelled_by(&self, cancellation: &Cancellation) -> bool {
+        self.cancellation.as_ref().is_some_and(|own| own.is(cancellation))
+    }
+}
+
+impl Requests {
+    /// Takes back what can be, and returns who is to be told of that.
+    pub(crate) fn take_back(&mut self, cancellation: &Cancellation) -> Vec<Completion> {
+        let can_be = |request: &Pending| {
+            let asks_only = matches!(request.what.kind, RequestKind::Read(_) | RequestKind::Pause);
+            request.what.is_cancelled_by(cancellation) && (asks_only || !request.was_sent())
+        };
+        let mut told: Vec<_> = self.pending.take_where(can_be).into_iter().map(|one| one.what.completion).collect();
+        // A request for a lock that was sent stays, so that the lock is given back if it is granted yet.
+        for asked in self.pending.iter_mut().filter(|asked| asked.is_cancelled_by(cancellation)) {
+            if matches!(asked.kind, RequestKind::Acquire(_)) {
+                told.push(asked.leave());
+            }
+        }
+        told
+    }
 }
 
 /// What a request does, as far as its answer and a broken connection are concerned.

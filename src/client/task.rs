@@ -1,6 +1,6 @@
 //! The life of one client's connection: join, requests, changes, reconnect.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::FutureExt;
 use serde_json::value::RawValue;
 
-use super::api::{addressed, Completion, Listening, Outcome, Shared};
+use super::api::{addressed, Listening, Outcome, Shared, A_LONG_TIME};
 use super::dispatch::{lock, Item, ListenerCell, UpdateNotice};
 use super::listener::{ConnectionState, PeerChange};
 use super::requests::{unanswered, Answer, Asked, Expected, RequestKind, Requests};
@@ -43,6 +43,9 @@ pub(crate) async fn run(shared: Arc<Shared>, network: Arc<NetworkThread>) {
     drop(network);
 }
 
+/// What is told of a request that was sent and has no answer in time.
+const NO_ANSWER: &str = "there was no answer within the time given";
+
 struct Task<'a> {
     shared: &'a Shared,
     store: Store,
@@ -54,8 +57,6 @@ struct Task<'a> {
     listens: VecDeque<(u64, u64)>,
     /// When the listen set is sent again, after the server refused it because too much came too fast.
     listen_again_at: Option<Instant>,
-    /// Requests for locks that nobody waits for any more: what is granted yet is given back.
-    abandoned: BTreeSet<u64>,
     join_id: u64,
     /// Which peer of the room this client is.
     peer_number: Option<u32>,
@@ -102,7 +103,6 @@ impl<'a> Task<'a> {
             sent: 0,
             listens: VecDeque::new(),
             listen_again_at: None,
-            abandoned: BTreeSet::new(),
             join_id: 0,
             peer_number: None,
             resumes: false,
@@ -152,7 +152,6 @@ impl<'a> Task<'a> {
     async fn connect(&mut self) -> Result<Opened, End> {
         let shared = self.shared;
         self.listens.clear();
-        self.abandoned.clear();
         self.welcomed = false;
         self.join_id = lock(&shared.requests).pending.next_id();
         let (generation, set) = {
@@ -216,7 +215,7 @@ impl<'a> Task<'a> {
     /// nothing to say: the server notices by itself.
     fn complete_leaves(&self) -> bool {
         let mut requests = lock(&self.shared.requests);
-        let leaving = requests.pending.take_those(|asked| matches!(asked.kind, RequestKind::Leave));
+        let leaving = requests.pending.take_where(|request| matches!(request.what.kind, RequestKind::Leave));
         let left = !leaving.is_empty();
         for leave in leaving {
             self.shared.complete(leave.what.completion, Ok(Answer::Nothing));
@@ -413,17 +412,15 @@ impl<'a> Task<'a> {
     fn answered(&mut self, id: u64, answer: Result<&RawValue, Error>) -> Result<(), End> {
         let mut listening = lock(&self.shared.listening);
         let mut requests = lock(&self.shared.requests);
-        let Some(request) = requests.pending.remove(id) else {
-            drop((requests, listening));
-            return self.unwanted(id, answer);
-        };
+        // Nobody waits for other answers any more.
+        let Some(request) = requests.pending.remove(id) else { return Ok(()) };
         let unreadable = |_| Error::new(ErrorCode::Internal, "the server's answer cannot be read");
         let mut tell = |states: &[Arc<Change>]| {
             let mut notices = Vec::new();
             states.iter().for_each(|state| listening.replica.acknowledged(state, &mut notices));
             self.shared.queue_notices(&listening, &mut notices);
         };
-        let Asked { kind, completion } = request.what;
+        let Asked { kind, completion, .. } = request.what;
         let is_leave = matches!(kind, RequestKind::Leave);
         let mut unwanted = None;
         let outcome: Outcome = match (kind, answer) {
@@ -479,17 +476,6 @@ impl<'a> Task<'a> {
         }
         if left {
             return Err(End::Closed(None));
-        }
-        Ok(())
-    }
-
-    /// An answer that nobody waits for: a lock that was granted too late is given back.
-    fn unwanted(&mut self, id: u64, answer: Result<&RawValue, Error>) -> Result<(), End> {
-        if let (true, Ok(body)) = (self.abandoned.remove(&id), answer) {
-            if let Ok(lease) = wire::parse_lease(body) {
-                let guard = LockGuard { name: lease.name.to_string().into(), token: lease.token };
-                self.shared.release_unwanted(&guard);
-            }
         }
         Ok(())
     }
@@ -638,23 +624,27 @@ impl<'a> Task<'a> {
     fn expire(&mut self) {
         let now = Instant::now();
         let mut requests = lock(&self.shared.requests);
-        while let Some((id, request)) = requests.pending.take_due(now) {
-            self.end_renewal(&request.what.kind, ErrorCode::Timeout);
-            if request.was_sent() && matches!(request.what.kind, RequestKind::Acquire(_)) {
-                self.abandoned.insert(id);
+        while let Some((id, due)) = requests.pending.due(now) {
+            if due.was_sent() && matches!(due.what.kind, RequestKind::Acquire(_)) {
+                // It stays, so that the lock is given back if it is granted yet.
+                let left = requests.pending.postpone(id, now + A_LONG_TIME).map(Asked::leave);
+                left.into_iter().for_each(|told| self.shared.complete(told, Err(timed_out(NO_ANSWER))));
+                continue;
             }
+            let Some(request) = requests.pending.remove(id) else { break };
+            self.end_renewal(&request.what.kind, ErrorCode::Timeout);
             let message = match request.was_sent() {
-                true => "there was no answer within the time given",
+                true => NO_ANSWER,
                 false => "there was no connection within the time given; nothing was applied",
             };
-            let error = unanswered(&request, Error::new(ErrorCode::Timeout, message));
+            let error = unanswered(&request, timed_out(message));
             self.shared.complete(request.what.completion, Err(error));
         }
         drop(requests);
         for held in self.shared.locks.expire(now, self.is_connected(), &self.shared.dispatcher) {
             let (timeout, guard, ttl_ms) = (held.renewal_timeout(), held.guard(), held.ttl_ms());
             let write = |out: &mut Vec<u8>, id| wire::write_renew(out, id, &guard, ttl_ms);
-            let asked = self.shared.begin(RequestKind::Renew(held.clone()), timeout, Completion::Untold, write);
+            let asked = self.shared.begin(Asked::own(RequestKind::Renew(held.clone())), timeout, write);
             if let Err(error) = asked {
                 self.shared.locks.renewed(&held, Err(error), &self.shared.dispatcher);
             }
@@ -717,6 +707,10 @@ fn pause_ms(options: &ClientOptions, failed: u32, retry_after_ms: Option<u64>, r
         _ => (whole / 2, whole / 2),
     };
     least.saturating_add(random % (more + 1)).min(options.reconnect_max_ms)
+}
+
+fn timed_out(message: &'static str) -> Error {
+    Error::new(ErrorCode::Timeout, message)
 }
 
 async fn sleep_until(deadline: Instant) {

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::api::Completion;
+use super::api::{Action, Completion};
+use super::cancellation::Cancellation;
 use super::dispatch::{in_callback, may_wait};
-use super::requests::RequestKind;
+use super::requests::{Asked, RequestKind};
 use super::store::Store;
 use crate::core::room::Change;
 use crate::core::value::Value;
@@ -32,12 +33,20 @@ pub struct Update {
     key: String,
     compute: Compute,
     timeout: Duration,
+    cancellation: Option<Cancellation>,
 }
 
 impl Update {
     pub(super) fn new(store: Store, key: &str, compute: Compute) -> Update {
         let timeout = Duration::from_millis(store.shared.options.request_timeout_ms);
-        Update { store, key: key.to_owned(), compute, timeout }
+        Update { store, key: key.to_owned(), compute, timeout, cancellation: None }
+    }
+
+    /// Lets this cancellation end the update with `CANCELLED`: no further attempt is made. The result of one that was
+    /// sent comes as ever. The update is refused with `CANCELLED` if that was used already.
+    pub fn cancelled_by(mut self, cancellation: &Cancellation) -> Update {
+        self.cancellation = Some(cancellation.clone());
+        self
     }
 
     /// The time after which no further attempt is made; the client's `request_timeout_ms` otherwise.
@@ -50,10 +59,10 @@ impl Update {
     ///
     /// When this fails, nothing was sent and `told` is dropped uncalled.
     pub fn on_result(self, told: impl FnOnce(Result<Arc<Change>, Error>) + Send + 'static) -> Result<(), Error> {
-        let Update { store, key, compute, timeout } = self;
-        let first = store.get(&key);
+        let Update { store, key, compute, timeout, cancellation } = self;
+        let first = with(store.get(&key), cancellation.as_ref());
         let ends_at = Instant::now().checked_add(timeout);
-        let attempts = Attempts { store, key, compute, ends_at, made: 0, told: Box::new(told) };
+        let attempts = Attempts { store, key, compute, ends_at, cancellation, made: 0, told: Box::new(told) };
         first.on_result(move |read| match read {
             Ok(state) => attempts.attempt(state),
             Err(error) => (attempts.told)(Err(error)),
@@ -66,13 +75,14 @@ impl Update {
     /// Errors: those of a set; `WOULD_DEADLOCK` inside a callback, where nothing is sent.
     pub fn wait(self, timeout: Duration) -> Result<Arc<Change>, Error> {
         may_wait()?;
-        let Update { store, key, mut compute, .. } = self;
+        let Update { store, key, mut compute, cancellation, .. } = self;
         let ends_at = Instant::now().checked_add(timeout);
         let left = || ends_at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-        let mut state = store.get(&key).wait(timeout)?;
+        let mut state = with(store.get(&key), cancellation.as_ref()).wait(timeout)?;
         for made in 1.. {
             let Some(value) = in_callback(|| compute(&state)) else { break };
-            match store.set_if(&key, value, state.current_version()).wait(left()) {
+            let attempt = with(store.set_if(&key, value, state.current_version()), cancellation.as_ref());
+            match attempt.wait(left()) {
                 Err(error) if error == ErrorCode::VersionConflict => {
                     let pause = pause_after(made);
                     match error.current() {
@@ -108,6 +118,7 @@ struct Attempts {
     key: String,
     compute: Compute,
     ends_at: Option<Instant>,
+    cancellation: Option<Cancellation>,
     made: u32,
     told: Box<dyn FnOnce(Result<Arc<Change>, Error>) + Send>,
 }
@@ -117,7 +128,8 @@ impl Attempts {
     fn attempt(mut self, state: Arc<Change>) {
         let Some(value) = (self.compute)(&state) else { return (self.told)(Ok(state)) };
         self.made += 1;
-        let action = self.store.set_if(&self.key, value, state.current_version());
+        let set = self.store.set_if(&self.key, value, state.current_version());
+        let action = with(set, self.cancellation.as_ref());
         // One who is not told is told here.
         let attempts = Handed::new(self);
         let again = attempts.clone();
@@ -139,7 +151,7 @@ impl Attempts {
         let Some(current) = conflict.current().cloned().filter(|_| !is_over) else {
             return (self.told)(Err(conflict));
         };
-        let shared = self.store.shared.clone();
+        let (shared, cancellation) = (self.store.shared.clone(), self.cancellation.clone());
         let attempts = Handed::new(self);
         let again = attempts.clone();
         let go_on = move |paused: Result<_, Error>| match (again.take(), paused) {
@@ -147,7 +159,8 @@ impl Attempts {
             (Some(attempts), _) => attempts.attempt(current),
             (None, _) => {}
         };
-        let paused = shared.begin(RequestKind::Pause, pause, Completion::Dispatched(Box::new(go_on)), |_, _| {});
+        let completion = Completion::Dispatched(Box::new(go_on));
+        let paused = shared.begin(Asked { kind: RequestKind::Pause, completion, cancellation }, pause, |_, _| {});
         attempts.fail(paused.map(drop));
     }
 }
@@ -183,6 +196,13 @@ impl Change {
         } else {
             self.version
         }
+    }
+}
+
+fn with(action: Action<Arc<Change>>, cancellation: Option<&Cancellation>) -> Action<Arc<Change>> {
+    match cancellation {
+        Some(cancellation) => action.cancelled_by(cancellation),
+        None => action,
     }
 }
 

@@ -131,6 +131,9 @@ codes! {
     /// A newer version of the server wrote what is kept.
     DataNewer = 120, "DATA_NEWER", false, "A newer version of SessionStore wrote the data directory; use that version, or another directory.";
 
+    /// The app took the request back.
+    Cancelled = 121, "CANCELLED", false, "The request was taken back before it changed anything; ask again if it is wanted after all.";
+
     /// The token is missing, malformed, or signed with another secret.
     Unauthorized = 200, "UNAUTHORIZED", false, "The token is missing or wrong; get a valid one for this server.";
     /// The token has expired.

@@ -157,8 +157,28 @@ impl<T, D: Ord + Copy> Requests<T, D> {
 
     /// Takes one request whose deadline has come, with its id.
     pub fn take_due(&mut self, now: D) -> Option<(u64, Pending<T, D>)> {
-        let id = self.deadlines.first().filter(|due| due.at <= now)?.id;
+        let (id, _) = self.due(now)?;
         Some((id, self.remove(id)?))
+    }
+
+    /// One request whose deadline has come, with its id.
+    pub fn due(&self, now: D) -> Option<(u64, &Pending<T, D>)> {
+        let id = self.deadlines.first().filter(|due| due.at <= now)?.id;
+        Some((id, self.waiting.get(&id)?))
+    }
+
+    /// Gives a request another deadline.
+    pub fn postpone(&mut self, id: u64, deadline: D) -> Option<&mut T> {
+        let request = self.waiting.get_mut(&id)?;
+        self.deadlines.remove(&Due { at: request.deadline, id });
+        self.deadlines.insert(Due { at: deadline, id });
+        request.deadline = deadline;
+        Some(&mut request.what)
+    }
+
+    /// What the client wants to know of each.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.waiting.values_mut().map(|request| &mut request.what)
     }
 
     /// Hands over the frames that are to be sent, in the order of the ids: until as many changes are under way
@@ -222,11 +242,6 @@ impl<T, D: Ord + Copy> Requests<T, D> {
         self.take_where(|request| request.kind == Kind::Change { of_session: true } && !request.was_sent())
     }
 
-    /// Takes those the client knows by what they are.
-    pub fn take_those(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<Pending<T, D>> {
-        self.take_where(|request| wanted(&request.what))
-    }
-
     /// Takes them all.
     pub fn take_all(&mut self) -> Vec<Pending<T, D>> {
         self.deadlines.clear();
@@ -234,7 +249,8 @@ impl<T, D: Ord + Copy> Requests<T, D> {
         std::mem::take(&mut self.waiting).into_values().collect()
     }
 
-    fn take_where(&mut self, wanted: impl Fn(&Pending<T, D>) -> bool) -> Vec<Pending<T, D>> {
+    /// Takes those that are wanted.
+    pub fn take_where(&mut self, wanted: impl Fn(&Pending<T, D>) -> bool) -> Vec<Pending<T, D>> {
         let ids: Vec<u64> = self.waiting.iter().filter(|(_, request)| wanted(request)).map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
@@ -329,6 +345,9 @@ mod tests {
         let due: Vec<u64> = std::iter::from_fn(|| requests.take_due(20)).map(|(_, due)| due.deadline).collect();
         assert_eq!(due, [10, 10, 20]);
         assert!(requests.remove(ids[1]).is_none(), "each ends once");
+        assert!(requests.postpone(ids[1], 40).is_none());
+        assert!(requests.postpone(ids[0], 40).is_some());
+        assert_eq!((requests.take_due(30).is_none(), requests.next_deadline()), (true, Some(40)));
         assert!(requests.remove(ids[0]).is_some());
         assert_eq!((requests.len(), requests.next_deadline()), (0, None));
     }

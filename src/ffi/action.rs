@@ -4,22 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::callback::{plain, Callbacks, Taken};
+use super::cancellation::{cancellation, sessionstore_cancellation};
 use super::error::sessionstore_error;
 use super::event::{sessionstore_event, EventHandle};
 use super::guard::{call_on, needed, Guarded};
-use crate::client::{Action, Update};
+use crate::client::{Action, Cancellation, Update};
 use crate::core::room::Change;
 use crate::Error;
 
 /// Something that is asked of the room once it is told how its result is wanted.
-pub(super) trait Request {
+pub(super) trait Request: Sized {
     type Answer: 'static;
+    fn cancelled_by(self, cancellation: &Cancellation) -> Self;
     fn told(self, told: impl FnOnce(Result<Self::Answer, Error>) + Send + 'static) -> Result<(), Error>;
     fn waited(self, timeout: Duration) -> Result<Self::Answer, Error>;
 }
 
 impl<T: 'static> Request for Action<T> {
     type Answer = T;
+    fn cancelled_by(self, cancellation: &Cancellation) -> Action<T> {
+        Action::cancelled_by(self, cancellation)
+    }
     fn told(self, told: impl FnOnce(Result<T, Error>) + Send + 'static) -> Result<(), Error> {
         self.on_result(told)
     }
@@ -30,6 +35,9 @@ impl<T: 'static> Request for Action<T> {
 
 impl Request for Update {
     type Answer = Arc<Change>;
+    fn cancelled_by(self, cancellation: &Cancellation) -> Update {
+        Update::cancelled_by(self, cancellation)
+    }
     fn told(self, told: impl FnOnce(Result<Arc<Change>, Error>) + Send + 'static) -> Result<(), Error> {
         self.on_result(told)
     }
@@ -38,8 +46,14 @@ impl Request for Update {
     }
 }
 
+/// A callback struct for a request, with what takes it back.
+pub(super) trait Cancellable: Callbacks {
+    /// NULL, or live during the call that takes the struct.
+    fn cancellation(&self) -> *const sessionstore_cancellation;
+}
+
 /// A callback struct that is told an answer of this kind.
-pub(super) trait Hears<T>: Callbacks {
+pub(super) trait Hears<T>: Cancellable {
     /// Tells it, if it wants to hear.
     fn hear(&self, outcome: Result<T, Error>);
 }
@@ -57,20 +71,31 @@ pub(super) unsafe fn start<O, R: Request, C: Hears<R::Answer> + 'static>(
 ) -> i32 {
     // SAFETY: as the caller says.
     let result = unsafe { Taken::take_optional(result) };
-    call_on(object, error_out, |object| begin(ask(object)?, result?))
+    // SAFETY: as the caller says.
+    call_on(object, error_out, |object| unsafe { begin(ask(object)?, result?) })
 }
 
 /// The same with a result that was taken over already.
-pub(super) fn begin<R: Request, C: Hears<R::Answer> + 'static>(
+///
+/// # Safety
+/// Its cancellation is NULL or live.
+pub(super) unsafe fn begin<R: Request, C: Hears<R::Answer> + 'static>(
     request: R,
     result: Option<Taken<C>>,
 ) -> Result<(), Error> {
     match result {
-        Some(result) => request.told(move |outcome| {
-            // The whole struct is moved in, so that its `Drop` comes after the call.
-            let taken = result;
-            taken.known().hear(outcome);
-        }),
+        Some(result) => {
+            // SAFETY: as the caller says.
+            let request = match unsafe { cancellation(result.known().cancellation()) }? {
+                Some(cancellation) => request.cancelled_by(&cancellation),
+                None => request,
+            };
+            request.told(move |outcome| {
+                // The whole struct is moved in, so that its `Drop` comes after the call.
+                let taken = result;
+                taken.known().hear(outcome);
+            })
+        }
         None => request.told(|_| ()),
     }
 }

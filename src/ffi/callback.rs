@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::action::Hears;
+use super::cancellation::sessionstore_cancellation;
 use super::client::{
     SESSIONSTORE_PEER_JOINED, SESSIONSTORE_PEER_LEFT, SESSIONSTORE_PEER_UPDATED, SESSIONSTORE_STATE_CLOSED,
     SESSIONSTORE_STATE_CONNECTED, SESSIONSTORE_STATE_CONNECTING, SESSIONSTORE_STATE_RECONNECTING,
@@ -93,6 +94,8 @@ pub struct sessionstore_action_result {
     pub on_result: Option<
         unsafe extern "C" fn(ctx: *mut c_void, error: *const sessionstore_error, event: *const sessionstore_event),
     >,
+    /// What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+    pub cancellation: *const sessionstore_cancellation,
 }
 
 /// Poll mode: tells that there is something for `sessionstore_client_poll`.
@@ -152,11 +155,23 @@ macro_rules! callback_struct {
     };
 }
 
-pub(super) use callback_struct;
+/// A callback struct for the result of a request, which may be taken back.
+macro_rules! result_struct {
+    ($type:ty, $name:literal) => {
+        $crate::ffi::callback::callback_struct!($type, $name, on_result);
+        impl $crate::ffi::action::Cancellable for $type {
+            fn cancellation(&self) -> *const $crate::ffi::cancellation::sessionstore_cancellation {
+                self.cancellation
+            }
+        }
+    };
+}
+
+pub(super) use {callback_struct, result_struct};
 
 callback_struct!(sessionstore_update_listener, "update listener", on_token_expiring);
 callback_struct!(sessionstore_key_change_listener, "key change listener", on_refused);
-callback_struct!(sessionstore_action_result, "action result", on_result);
+result_struct!(sessionstore_action_result, "action result");
 callback_struct!(sessionstore_wake_hook, "wake hook", on_wake);
 callback_struct!(sessionstore_thread_hooks, "thread hooks", on_stop);
 

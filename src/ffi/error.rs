@@ -91,6 +91,8 @@ pub const SESSIONSTORE_DATA_DIRECTORY_UNUSABLE: i32 = 118;
 pub const SESSIONSTORE_DATA_DAMAGED: i32 = 119;
 /// A newer version of the server wrote what is kept.
 pub const SESSIONSTORE_DATA_NEWER: i32 = 120;
+/// The app took the request back.
+pub const SESSIONSTORE_CANCELLED: i32 = 121;
 /// The token is missing, malformed, or signed with another secret.
 pub const SESSIONSTORE_UNAUTHORIZED: i32 = 200;
 /// The token has expired.

@@ -4,7 +4,8 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::action::Hears;
-use super::callback::{callback_struct, plain, with_error};
+use super::callback::{plain, result_struct, with_error};
+use super::cancellation::sessionstore_cancellation;
 use super::error::sessionstore_error;
 use super::event::{sessionstore_event, EventHandle};
 use super::guard::{getter, give_arc};
@@ -49,9 +50,11 @@ pub struct sessionstore_event_list_result {
     pub on_result: Option<
         unsafe extern "C" fn(ctx: *mut c_void, error: *const sessionstore_error, list: *const sessionstore_event_list),
     >,
+    /// What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+    pub cancellation: *const sessionstore_cancellation,
 }
 
-callback_struct!(sessionstore_event_list_result, "event list result", on_result);
+result_struct!(sessionstore_event_list_result, "event list result");
 
 impl Hears<Snapshot> for sessionstore_event_list_result {
     fn hear(&self, outcome: Result<Snapshot, Error>) {

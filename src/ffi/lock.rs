@@ -5,7 +5,8 @@ use std::mem::size_of;
 use std::sync::Arc;
 
 use super::action::{begin, start, wait, Hears};
-use super::callback::{callback_struct, sessionstore_action_result, with_error, Taken};
+use super::callback::{callback_struct, result_struct, sessionstore_action_result, with_error, Taken};
+use super::cancellation::sessionstore_cancellation;
 use super::error::sessionstore_error;
 use super::guard::{call_on, clear, forked, getter, give_arc, needed, release, Guarded};
 use super::store::{guarded as guarded_store, sessionstore_store};
@@ -95,9 +96,11 @@ pub struct sessionstore_lock_result {
     pub on_result: Option<
         unsafe extern "C" fn(ctx: *mut c_void, error: *const sessionstore_error, lock: *const sessionstore_lock),
     >,
+    /// What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+    pub cancellation: *const sessionstore_cancellation,
 }
 
-callback_struct!(sessionstore_lock_result, "lock result", on_result);
+result_struct!(sessionstore_lock_result, "lock result");
 
 impl Hears<Lock> for sessionstore_lock_result {
     fn hear(&self, outcome: Result<Lock, Error>) {
@@ -151,8 +154,7 @@ pub unsafe extern "C" fn sessionstore_store_lock(
     // SAFETY: NULL or a live store, as the caller owes.
     call_on(unsafe { guarded_store(store) }, error_out, |store| {
         // SAFETY: a text and a struct as the caller owes.
-        let action = unsafe { acquire(store, name, name_len, options, listener) }?;
-        begin(action, Some(result?))
+        unsafe { begin(acquire(store, name, name_len, options, listener)?, Some(result?)) }
     })
 }
 

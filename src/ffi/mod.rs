@@ -23,6 +23,7 @@ mod guard;
 mod structs;
 mod text;
 
+pub mod cancellation;
 pub mod client;
 pub mod error;
 pub mod event;

@@ -5,7 +5,8 @@ use std::mem::size_of;
 use std::sync::Arc;
 
 use super::action::{start, wait, Hears};
-use super::callback::{callback_struct, sessionstore_key_change_listener, with_error, Taken};
+use super::callback::{result_struct, sessionstore_key_change_listener, with_error, Taken};
+use super::cancellation::sessionstore_cancellation;
 use super::error::sessionstore_error;
 use super::event_list::{give_list, sessionstore_event_list, sessionstore_event_list_result};
 use super::guard::{call_on, clear, getter, give_arc, needed};
@@ -110,9 +111,11 @@ pub struct sessionstore_usage_result {
     pub on_result: Option<
         unsafe extern "C" fn(ctx: *mut c_void, error: *const sessionstore_error, usage: *const sessionstore_usage),
     >,
+    /// What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+    pub cancellation: *const sessionstore_cancellation,
 }
 
-callback_struct!(sessionstore_usage_result, "usage result", on_result);
+result_struct!(sessionstore_usage_result, "usage result");
 
 impl Hears<Usage> for sessionstore_usage_result {
     fn hear(&self, outcome: Result<Usage, Error>) {
@@ -156,9 +159,11 @@ pub struct sessionstore_key_list_result {
     pub on_result: Option<
         unsafe extern "C" fn(ctx: *mut c_void, error: *const sessionstore_error, list: *const sessionstore_key_list),
     >,
+    /// What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+    pub cancellation: *const sessionstore_cancellation,
 }
 
-callback_struct!(sessionstore_key_list_result, "key list result", on_result);
+result_struct!(sessionstore_key_list_result, "key list result");
 
 impl Hears<Vec<String>> for sessionstore_key_list_result {
     fn hear(&self, outcome: Result<Vec<String>, Error>) {

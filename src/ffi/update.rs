@@ -75,8 +75,7 @@ pub unsafe extern "C" fn sessionstore_store_update(
     // SAFETY: NULL or a live store, as the caller owes.
     call_on(unsafe { guarded(store) }, error_out, |store| {
         // SAFETY: a text as the caller owes.
-        let update = unsafe { update(store, key, key_len, updater) }?;
-        begin(update, result?)
+        unsafe { begin(update(store, key, key_len, updater)?, result?) }
     })
 }
 

@@ -26,6 +26,7 @@ typedef struct fixture {
     const sessionstore_peer *peer;
     sessionstore_lock *lock;
     sessionstore_transaction *transaction;
+    sessionstore_cancellation *cancellation, *kept_cancellation;
     sessionstore_event_list *states;
     sessionstore_key_list *names;
 
@@ -40,6 +41,7 @@ typedef struct fixture {
     sessionstore_peer_list *freed_list;
     sessionstore_lock *freed_lock, *released, *released_wait;
     sessionstore_transaction *freed_transaction;
+    sessionstore_cancellation *freed_cancellation;
     sessionstore_event_list *freed_states;
     sessionstore_key_list *freed_names;
     locking took;
@@ -63,6 +65,21 @@ typedef struct fixture {
         return code;                                                        \
     } while (0)
 
+ROW(sessionstore_cancellation_cancel) { return sessionstore_cancellation_cancel(f->cancellation, NULL); }
+ROW(sessionstore_cancellation_free) {
+    sessionstore_cancellation_free(f->freed_cancellation);
+    sessionstore_cancellation_free(NULL);
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_cancellation_is_cancelled) {
+    CHECK(sessionstore_cancellation_is_cancelled(f->kept_cancellation) == 0, "it was not cancelled");
+    CHECK(sessionstore_cancellation_is_cancelled(NULL) == 0, "there is nothing to be cancelled");
+    return SESSIONSTORE_OK;
+}
+ROW(sessionstore_cancellation_new) {
+    sessionstore_cancellation *given = f->cancellation;
+    GIVEN(sessionstore_cancellation_free, sessionstore_cancellation_new(&given, NULL));
+}
 ROW(sessionstore_client_free) {
     sessionstore_client_free(f->freed_client.client);
     sessionstore_client_free(NULL);
@@ -567,6 +584,8 @@ typedef struct function {
 static const function functions[] = {
     HAS(sessionstore_client_free), HAS(sessionstore_client_join_wait), HAS(sessionstore_client_leave),
     HAS(sessionstore_client_leave_wait), HAS(sessionstore_client_open), HAS(sessionstore_client_peer_id),
+    HAS(sessionstore_cancellation_cancel), HAS(sessionstore_cancellation_free),
+    HAS(sessionstore_cancellation_is_cancelled), HAS(sessionstore_cancellation_new),
     HAS(sessionstore_client_renew_token), HAS(sessionstore_client_renew_token_wait), HAS(sessionstore_client_peers), HAS(sessionstore_client_poll), HAS(sessionstore_client_state),
     HAS(sessionstore_client_update_peer), HAS(sessionstore_client_update_peer_wait), HAS(sessionstore_code_advice),
     HAS(sessionstore_code_name), HAS(sessionstore_error_code), HAS(sessionstore_error_current),
@@ -753,6 +772,9 @@ static void fixture_make(fixture *f, member *live) {
     f->released_wait = take_lock(live->store, "released-wait", NULL);
     OK(sessionstore_transaction_new(&f->transaction, NULL));
     OK(sessionstore_transaction_new(&f->freed_transaction, NULL));
+    OK(sessionstore_cancellation_new(&f->cancellation, NULL));
+    OK(sessionstore_cancellation_new(&f->kept_cancellation, NULL));
+    OK(sessionstore_cancellation_new(&f->freed_cancellation, NULL));
     key.keys = keys;
     key.key_count = 1;
     OK(sessionstore_store_read_wait(live->store, &key, PATIENCE, &f->states, NULL));
@@ -774,6 +796,7 @@ static void fixture_free_rest(fixture *f) {
     sessionstore_client_free(f->freed_client.client);
     sessionstore_lock_free(f->freed_lock);
     sessionstore_transaction_free(f->freed_transaction);
+    sessionstore_cancellation_free(f->freed_cancellation);
     sessionstore_event_list_free(f->freed_states);
     sessionstore_key_list_free(f->freed_names);
 }
@@ -783,6 +806,8 @@ static void fixture_free(fixture *f) {
     sessionstore_lock_free(f->released);
     sessionstore_lock_free(f->released_wait);
     sessionstore_transaction_free(f->transaction);
+    sessionstore_cancellation_free(f->cancellation);
+    sessionstore_cancellation_free(f->kept_cancellation);
     sessionstore_event_list_free(f->states);
     sessionstore_key_list_free(f->names);
     sessionstore_peer_list_free(f->list);

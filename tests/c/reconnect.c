@@ -200,6 +200,69 @@ static void without_a_server_requests_time_out_and_leaving_works(void) {
     scope_check(&early.scope);
 }
 
+/* Cancels from within the callback that is told of it: both are legal. */
+static void cancel_again(outcome *own) {
+    OK(sessionstore_cancellation_cancel((sessionstore_cancellation *)own->more, NULL));
+}
+
+static void requests_are_taken_back_while_there_is_no_connection(void) {
+    sessionstore_server_options served = SESSIONSTORE_SERVER_OPTIONS_INIT;
+    sessionstore_server *server = serve(NULL);
+    sessionstore_client_options options;
+    sessionstore_cancellation *screen = NULL;
+    member ann;
+    outcome set, kept, refused;
+    sessionstore_action_result result;
+    served.port = sessionstore_server_port(server);
+    options = soon(served.port, "taken-back", "Ann");
+    memset(&set, 0, sizeof set);
+    memset(&kept, 0, sizeof kept);
+    memset(&refused, 0, sizeof refused);
+    member_join_with(&ann, &options);
+    set.scope = kept.scope = refused.scope = &ann.scope;
+    REFUSED(SESSIONSTORE_NULL_ARGUMENT, sessionstore_cancellation_new(NULL, ERROR));
+    REFUSED(SESSIONSTORE_NULL_ARGUMENT, sessionstore_cancellation_cancel(NULL, ERROR));
+    OK(sessionstore_cancellation_new(&screen, NULL));
+    serve_no_more(server);
+    WAIT_FOR(heard_state(&ann.updates, SESSIONSTORE_STATE_RECONNECTING), "the client hears that it reconnects");
+
+    result = outcome_of(&set);
+    result.cancellation = screen;
+    set.more = screen;
+    set.during = cancel_again;
+    OK(sessionstore_store_set_integer(ann.store, "taken", TEXT, 1, &result, NULL));
+    result = outcome_of(&kept);
+    OK(sessionstore_store_set_integer(ann.store, "kept", TEXT, 1, &result, NULL));
+    CHECK(!sessionstore_cancellation_is_cancelled(screen), "nothing was cancelled yet");
+    OK(sessionstore_cancellation_cancel(screen, NULL));
+    CHECK(sessionstore_cancellation_is_cancelled(screen), "it was");
+    EXPECT(SESSIONSTORE_CANCELLED, outcome_over(&set));
+
+    /* The struct is consumed all the same. */
+    result = outcome_of(&refused);
+    result.cancellation = screen;
+    REFUSED(SESSIONSTORE_CANCELLED, sessionstore_store_get(ann.store, "taken", TEXT, &result, ERROR));
+    CHECK(refused.results == 0 && refused.drops == 1, "it is dropped untold");
+    sessionstore_cancellation_free(screen);
+
+    server = serve(&served);
+    EXPECT(SESSIONSTORE_OK, outcome_over(&kept));
+    check_holds(ann.store, "kept", "1");
+    check_holds(ann.store, "taken", "null");
+    /* A cancellation may go before its requests, which go on. */
+    OK(sessionstore_cancellation_new(&screen, NULL));
+    memset(&set, 0, sizeof set);
+    set.scope = &ann.scope;
+    result = outcome_of(&set);
+    result.cancellation = screen;
+    OK(sessionstore_store_set_integer(ann.store, "taken", TEXT, 2, &result, NULL));
+    sessionstore_cancellation_free(screen);
+    EXPECT(SESSIONSTORE_OK, outcome_over(&set));
+    member_leave(&ann);
+    scope_check(&ann.scope);
+    serve_no_more(server);
+}
+
 static void a_killed_peer_goes_after_the_grace_period(void) {
     sessionstore_server_options served = SESSIONSTORE_SERVER_OPTIONS_INIT;
     sessionstore_server *server;
@@ -257,6 +320,7 @@ int main(int argc, char **argv) {
     RUN(a_killed_server_that_keeps_its_rooms_is_gone_for_a_moment_only);
     RUN(a_server_that_stops_says_so_and_is_come_back_to);
     RUN(without_a_server_requests_time_out_and_leaving_works);
+    RUN(requests_are_taken_back_while_there_is_no_connection);
     RUN(a_killed_peer_goes_after_the_grace_period);
     RUN(peers_are_killed_while_the_server_writes_to_them);
     return harness_end();
