@@ -56,6 +56,9 @@
  * that run callbacks, see below. In a child process after fork() every call that returns a code returns
  * SESSIONSTORE_FORKED, and freeing a client, store, subscription, lock or server does nothing.
  *
+ * Cancelling. The `cancellation` of a result struct takes its request back, as long as it was not sent, only
+ * asks, or waits for a lock; see `sessionstore_cancellation`. `_wait` functions end by their time-out.
+ *
  * Functions whose name ends in `_wait` block, up to `timeout_ms` milliseconds. All others return at
  * once.
  *
@@ -1240,7 +1243,7 @@ int32_t sessionstore_cancellation_new(sessionstore_cancellation **cancellation_o
 //   - one that only asks, such as `sessionstore_store_get`;
 //   - `sessionstore_store_update` between two attempts;
 //   - a wait for a lock, sent or not: should the lock be granted yet, it is given back.
-// A change that was sent goes on, and its result comes as ever.
+// A change that was sent goes on, as `sessionstore_client_leave` does, and its result comes as ever.
 //
 // Calls that are given it from now on return `CANCELLED`. Cancelling again does nothing. Legal in callbacks.
 int32_t sessionstore_cancellation_cancel(const sessionstore_cancellation *cancellation,

@@ -49,11 +49,9 @@ impl Asked {
 impl Requests {
     /// Takes back what can be, and returns who is to be told of that.
     pub(crate) fn take_back(&mut self, cancellation: &Cancellation) -> Vec<Completion> {
-        let can_be = |request: &Pending| {
-            let asks_only = matches!(request.what.kind, RequestKind::Read(_) | RequestKind::Pause);
-            request.what.is_cancelled_by(cancellation) && (asks_only || !request.was_sent())
-        };
-        let mut told: Vec<_> = self.pending.take_where(can_be).into_iter().map(|one| one.what.completion).collect();
+        // A leave ends the client, whoever waits for that.
+        let wanted = |asked: &Asked| asked.is_cancelled_by(cancellation) && !matches!(asked.kind, RequestKind::Leave);
+        let mut told: Vec<_> = self.pending.take_back(wanted).into_iter().map(|one| one.what.completion).collect();
         // A request for a lock that was sent stays, so that the lock is given back if it is granted yet.
         for asked in self.pending.iter_mut().filter(|asked| asked.is_cancelled_by(cancellation)) {
             if matches!(asked.kind, RequestKind::Acquire(_)) {

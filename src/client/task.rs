@@ -215,7 +215,7 @@ impl<'a> Task<'a> {
     /// nothing to say: the server notices by itself.
     fn complete_leaves(&self) -> bool {
         let mut requests = lock(&self.shared.requests);
-        let leaving = requests.pending.take_where(|request| matches!(request.what.kind, RequestKind::Leave));
+        let leaving = requests.pending.take_those(|asked| matches!(asked.kind, RequestKind::Leave));
         let left = !leaving.is_empty();
         for leave in leaving {
             self.shared.complete(leave.what.completion, Ok(Answer::Nothing));

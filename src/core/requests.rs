@@ -249,8 +249,17 @@ impl<T, D: Ord + Copy> Requests<T, D> {
         std::mem::take(&mut self.waiting).into_values().collect()
     }
 
-    /// Takes those that are wanted.
-    pub fn take_where(&mut self, wanted: impl Fn(&Pending<T, D>) -> bool) -> Vec<Pending<T, D>> {
+    /// Takes those of the wanted ones that have changed nothing, and will not when their answers come.
+    pub fn take_back(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<Pending<T, D>> {
+        self.take_where(|request| !request.may_be_applied() && wanted(&request.what))
+    }
+
+    /// Takes those the client knows by what they are.
+    pub fn take_those(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<Pending<T, D>> {
+        self.take_where(|request| wanted(&request.what))
+    }
+
+    fn take_where(&mut self, wanted: impl Fn(&Pending<T, D>) -> bool) -> Vec<Pending<T, D>> {
         let ids: Vec<u64> = self.waiting.iter().filter(|(_, request)| wanted(request)).map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
@@ -382,6 +391,20 @@ mod tests {
         assert_eq!(send(&mut requests), [2, unsent[0]]);
         assert_eq!(requests.take_all().len(), 2);
         assert!(requests.next_deadline().is_none());
+    }
+
+    #[test]
+    fn what_was_not_sent_or_only_asks_can_be_taken_back() {
+        let mut requests = Numbered::default();
+        let (sent, asked) = (begin(&mut requests, CHANGE, 10), begin(&mut requests, Kind::Repeatable, 10));
+        assert_eq!(send(&mut requests), [sent, asked]);
+        let unsent = begin(&mut requests, CHANGE, 10);
+        assert!(requests.take_back(|()| false).is_empty());
+        assert_eq!(requests.take_back(|()| true).len(), 2);
+        assert!(requests.remove(unsent).is_none() && requests.remove(asked).is_none());
+        requests.connection_lost();
+        assert!(requests.take_back(|()| true).is_empty(), "nobody knows whether it was applied");
+        assert_eq!(send(&mut requests), [sent], "it is sent again");
     }
 
     #[test]

@@ -238,6 +238,18 @@ impl Client {
         }
     }
 
+    /// The user takes back every second request, as far as that goes; returns how many.
+    pub fn take_back(&mut self) -> u64 {
+        let wanted = |asked: &Asked| asked.number % 2 == 0;
+        let taken = match self.fault {
+            Some(Fault::TakenBackTooLate) => self.requests.take_those(wanted),
+            _ => self.requests.take_back(wanted),
+        };
+        let count = taken.len() as u64;
+        self.ended.extend(taken.into_iter().map(|one| (one.what, Outcome::Refused(ErrorCode::Cancelled))));
+        count
+    }
+
     pub fn pending(&self) -> usize {
         self.requests.len()
     }

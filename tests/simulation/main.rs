@@ -25,6 +25,8 @@ pub enum Fault {
     NotSentAgain,
     /// The client says that it has answers which it does not have.
     AnsweredTooEarly,
+    /// The client takes back what was sent.
+    TakenBackTooLate,
     /// The client says that it knows everything up to a revision though it asks for other keys now.
     KnowsTooMuch,
     /// The client takes a peer that is in the room for the one it was, though that one may have gone meanwhile.
@@ -86,6 +88,7 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
         sum.guarded,
         sum.conditional,
         sum.too_many,
+        sum.taken_back,
     ];
     assert!(counts.iter().all(|count| *count > seeds / 2) && sum.power_cuts > seeds / 10, "{sum:?}");
 }
@@ -105,6 +108,7 @@ fn every_planted_fault_is_found() {
         Fault::NoSecrets,
         Fault::NotSentAgain,
         Fault::AnsweredTooEarly,
+        Fault::TakenBackTooLate,
         Fault::KnowsTooMuch,
         Fault::TrustsReturned,
         Fault::LosesMessages,

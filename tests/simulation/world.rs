@@ -87,6 +87,7 @@ pub struct Summary {
     pub conditional: u64,
     /// Keys that were refused because the room had enough.
     pub too_many: u64,
+    pub taken_back: u64,
 }
 
 impl AddAssign for Summary {
@@ -109,6 +110,7 @@ impl AddAssign for Summary {
         self.guarded += other.guarded;
         self.conditional += other.conditional;
         self.too_many += other.too_many;
+        self.taken_back += other.taken_back;
     }
 }
 
@@ -283,6 +285,9 @@ impl World {
         match happening {
             Happening::Act(client) if !self.is_calm() => {
                 self.act(client);
+                if self.random.random_range(0..10) == 0 {
+                    self.summary.taken_back += self.clients[client].take_back();
+                }
                 self.soon(300, Happening::Act(client));
             }
             Happening::Connect(number) if self.clients[number].connection.is_none() => {
