@@ -43,6 +43,7 @@ pub unsafe extern "C" fn sessionstore_cancellation_new(
 ///   - one that only asks, such as `sessionstore_store_get`;
 ///   - `sessionstore_store_update` between two attempts;
 ///   - a wait for a lock, sent or not: should the lock be granted yet, it is given back.
+///
 /// A change that was sent goes on, as `sessionstore_client_leave` does, and its result comes as ever.
 ///
 /// Calls that are given it from now on return `CANCELLED`. Cancelling again does nothing. Legal in callbacks.
