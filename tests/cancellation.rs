@@ -107,11 +107,11 @@ fn who_is_cancelled_already_sends_nothing() {
     assert_eq!(code(refused.map_err(|error| error.code())), CANCELLED);
     assert_eq!(heard.recv(), Err(mpsc::RecvError), "dropped untold");
     assert_eq!(
-        ada.store.set("k", Value::from(1)).cancelled_by(&over).wait(SAFETY).err().expect("refused"),
+        ada.store.set("k", Value::from(1)).cancelled_by(&over).wait(SAFETY).expect_err("refused"),
         ErrorCode::Cancelled
     );
     let update = ada.store.update("k", |_| Some(Value::from(1))).cancelled_by(&over);
-    assert_eq!(update.wait(SAFETY).err().expect("refused"), ErrorCode::Cancelled);
+    assert_eq!(update.wait(SAFETY).expect_err("refused"), ErrorCode::Cancelled);
     assert!(ada.store.get("k").wait(SAFETY).expect("a state").value.is_null());
 }
 
