@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use sessionstore::{
-    Cancellation, Client, ClientOptions, ConnectionState, Error, ErrorCode, Lock, LockOptions, Selector, Server, Store,
-    Value,
+    Cancellation, Client, ClientOptions, ConnectionState, Error, ErrorCode, KeyChange, Lock, LockOptions, Selector,
+    Server, Store, Value,
 };
 use support::cable::Way;
 use support::{patient, server, Cable, SAFETY};
@@ -97,6 +97,29 @@ fn what_was_not_sent_is_taken_back_and_all_else_goes_on() {
 }
 
 #[test]
+fn what_was_given_up_stays_given_up() {
+    let server = server();
+    let (ada, bob) = (Peer::join(&server, "Ada"), Peer::join(&server, "Bob"));
+    let held = ada.store.lock("l", LONG, |_| ()).wait(SAFETY).expect("granted");
+    ada.disconnect();
+    let cancellation = Cancellation::default();
+    let (result, heard) = told();
+    held.release().cancelled_by(&cancellation).on_result(result).expect("begun");
+    cancellation.cancel();
+    assert!(!held.is_held());
+    ada.reconnect();
+    assert_eq!(code(next(&heard)), None);
+    bob.store.lock("l", LONG, |_| ()).wait(SAFETY).expect("it is free");
+    // The client leaves, cancelled or not.
+    let cancellation = Cancellation::default();
+    let (result, heard) = told();
+    ada.store.get("k").wait(SAFETY).expect("a state");
+    ada.client.leave().cancelled_by(&cancellation).on_result(result).expect("begun");
+    cancellation.cancel();
+    assert_eq!(code(next(&heard)), None);
+}
+
+#[test]
 fn who_is_cancelled_already_sends_nothing() {
     let server = server();
     let ada = Peer::join(&server, "Ada");
@@ -141,7 +164,7 @@ fn a_change_that_was_sent_goes_on_and_is_told_as_it_went() {
 const LONG: LockOptions = LockOptions { ttl_ms: 300_000, wait_ms: 300_000 };
 
 /// Somebody waits for a lock and stops doing so, as `stop` says. Then it is free as soon as its holder lets it go.
-fn gives_up_waiting(stop: impl FnOnce(&Peer, &Cancellation, &Heard<Lock>)) {
+fn gives_up_waiting<T>(stop: impl FnOnce(&Peer, &Cancellation, &Heard<Lock>) -> T) {
     let server = server();
     let (ada, bob, eve) = (Peer::join(&server, "Ada"), Peer::join(&server, "Bob"), Peer::join(&server, "Eve"));
     let held = ada.store.lock("l", LONG, |_| ()).wait(SAFETY).expect("granted");
@@ -152,10 +175,11 @@ fn gives_up_waiting(stop: impl FnOnce(&Peer, &Cancellation, &Heard<Lock>)) {
     wait.on_result(result).expect("begun");
     // Answers come in order but for those of locks: when this is answered, the other waits.
     bob.store.get("k").wait(SAFETY).expect("a state");
-    stop(&bob, &cancellation, &heard);
-    assert_eq!(lost_heard.recv_timeout(SAFETY), Err(mpsc::RecvTimeoutError::Disconnected), "it is dropped untold");
+    let afterwards = stop(&bob, &cancellation, &heard);
     held.release().wait(SAFETY).expect("released");
     eve.store.lock("l", LONG, |_| ()).wait(SAFETY).expect("it was given back");
+    drop(afterwards);
+    assert_eq!(lost_heard.recv_timeout(SAFETY), Err(mpsc::RecvTimeoutError::Disconnected), "it is dropped untold");
 }
 
 #[test]
@@ -163,6 +187,23 @@ fn who_waits_for_a_lock_can_stop() {
     gives_up_waiting(|_, cancellation, heard| {
         cancellation.cancel();
         assert_eq!(code(next(heard)), CANCELLED);
+    });
+}
+
+#[test]
+fn who_stops_waiting_for_a_lock_does_not_keep_it_while_a_callback_takes_long() {
+    gives_up_waiting(|bob, cancellation, heard| {
+        let (go_on, waits) = mpsc::channel::<()>();
+        let (begun, has_begun) = mpsc::channel();
+        let long = bob.store.listen(&["k"], move |_: KeyChange<'_>| {
+            let _ = begun.send(());
+            let _ = waits.recv();
+        });
+        long.expect("listening").detach();
+        has_begun.recv_timeout(SAFETY).expect("a callback runs");
+        cancellation.cancel();
+        assert_eq!(heard.try_recv().err(), Some(mpsc::TryRecvError::Empty), "the other callback still runs");
+        go_on
     });
 }
 
@@ -196,6 +237,27 @@ fn an_update_makes_no_further_attempt() {
     let (result, heard) = told();
     update.cancelled_by(&cancellation).on_result(result).expect("begun");
     assert_eq!(code(next(&heard)), CANCELLED);
+    // One that is cancelled while its first answer waits behind a callback does not even compute.
+    let (cancellation, (go_on, waits)) = (Cancellation::default(), mpsc::channel::<()>());
+    let (begun, has_begun) = mpsc::channel();
+    let long = ada.store.listen(&["other"], move |_: KeyChange<'_>| {
+        let _ = begun.send(());
+        let _ = waits.recv();
+    });
+    has_begun.recv_timeout(SAFETY).expect("a callback runs");
+    let (result, heard) = told();
+    let bob = Peer::join(&server, "Bob");
+    let update = ada.store.update("k", |_| panic!("nobody wants it"));
+    update.cancelled_by(&cancellation).on_result(result).expect("begun");
+    ada.store.set("sent", Value::from(1)).on_result(drop).expect("begun");
+    patient("both are answered", || !bob.store.get("sent").wait(SAFETY).expect("a state").value.is_null());
+    // That Bob leaves is told after the answers.
+    drop(bob);
+    patient("and the answers have arrived", || ada.client.peers().len() == 1);
+    cancellation.cancel();
+    drop(go_on);
+    assert_eq!(code(next(&heard)), CANCELLED);
+    drop(long);
     assert!(ada.store.get("k").wait(SAFETY).expect("a state").value.is_null());
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::api::{Action, Shared};
 use super::dispatch::{lock, Dispatcher, Item};
-use super::requests::{Asked, Expected, RequestKind};
+use super::requests::{Asked, RequestKind};
 use crate::core::limits::DEFAULT_LOCK_TTL_MS;
 use crate::core::wire;
 use crate::core::write::LockGuard;
@@ -53,6 +53,8 @@ pub(crate) struct Wanted(Mutex<Want>);
 
 enum Want {
     Wanted(OnLost),
+    /// Nobody wants it any more, and is told so soon.
+    Left(OnLost),
     Granted(Arc<Held>),
     /// Nobody waits for it any more, or it was handed over.
     Over,
@@ -61,6 +63,15 @@ enum Want {
 impl Wanted {
     pub(crate) fn new(lost: OnLost) -> Arc<Wanted> {
         Arc::new(Wanted(Mutex::new(Want::Wanted(lost))))
+    }
+
+    /// It is not wanted any more, unless it is granted already.
+    pub(crate) fn leave(&self) {
+        let mut want = lock(&self.0);
+        *want = match std::mem::replace(&mut *want, Want::Over) {
+            Want::Wanted(lost) => Want::Left(lost),
+            other => other,
+        };
     }
 
     fn become_over(&self) -> Want {
@@ -90,7 +101,7 @@ impl Wanting {
 impl Drop for Wanting {
     fn drop(&mut self) {
         match self.wanted.become_over() {
-            Want::Wanted(lost) => drop(lost),
+            Want::Wanted(lost) | Want::Left(lost) => drop(lost),
             // It came just when it was given up.
             Want::Granted(held) => {
                 if let Some(lost) = self.shared.locks.take(&held) {
@@ -130,7 +141,13 @@ impl Locks {
     pub(crate) fn granted(&self, acquire: Acquire, name: Arc<str>, token: u64) -> Option<Arc<Held>> {
         let Acquire { ttl, asked_at, waits, wanted } = acquire;
         let mut want = lock(&wanted.0);
-        let Want::Wanted(lost) = std::mem::replace(&mut *want, Want::Over) else { return None };
+        let lost = match std::mem::replace(&mut *want, Want::Over) {
+            Want::Wanted(lost) => lost,
+            other => {
+                *want = other;
+                return None;
+            }
+        };
         let now = Instant::now();
         // When the grant was made is not known if it was waited for; the renewal that follows at once tells.
         let (ends_at, renew_at) =
@@ -294,7 +311,7 @@ impl Lock {
             shared.locks.let_go(&held, &shared.dispatcher);
             wire::write_release(out, id, &held.guard());
         };
-        Action::new(&self.shared, RequestKind::Guarded(Expected::Nothing), Ok(()), write, |_| Ok(()))
+        Action::new(&self.shared, RequestKind::Release, Ok(()), write, |_| Ok(()))
     }
 }
 
@@ -313,7 +330,7 @@ impl Shared {
         let timeout = Duration::from_millis(self.options.request_timeout_ms);
         let write = |out: &mut Vec<u8>, id| wire::write_release(out, id, guard);
         // If that fails the client is closed, and the lock is gone with it; or it ends with its time.
-        let _ = self.begin(Asked::own(RequestKind::Guarded(Expected::Nothing)), timeout, write);
+        let _ = self.begin(Asked::own(RequestKind::Release), timeout, write);
     }
 }
 

@@ -37,6 +37,9 @@ impl Asked {
 
     /// Nobody is to be told of it any more; returns who was.
     pub(crate) fn leave(&mut self) -> Completion {
+        if let RequestKind::Acquire(acquire) = &self.kind {
+            acquire.wanted.leave();
+        }
         self.cancellation = None;
         std::mem::replace(&mut self.completion, Completion::Untold)
     }
@@ -49,8 +52,9 @@ impl Asked {
 impl Requests {
     /// Takes back what can be, and returns who is to be told of that.
     pub(crate) fn take_back(&mut self, cancellation: &Cancellation) -> Vec<Completion> {
-        // A leave ends the client, whoever waits for that.
-        let wanted = |asked: &Asked| asked.is_cancelled_by(cancellation) && !matches!(asked.kind, RequestKind::Leave);
+        // From when it is asked for, the client is about to end, and the lock is not held any more.
+        let is_final = |asked: &Asked| matches!(asked.kind, RequestKind::Leave | RequestKind::Release);
+        let wanted = |asked: &Asked| asked.is_cancelled_by(cancellation) && !is_final(asked);
         let mut told: Vec<_> = self.pending.take_back(wanted).into_iter().map(|one| one.what.completion).collect();
         // A request for a lock that was sent stays, so that the lock is given back if it is granted yet.
         for asked in self.pending.iter_mut().filter(|asked| asked.is_cancelled_by(cancellation)) {
@@ -72,6 +76,8 @@ pub(crate) enum RequestKind {
     Read(Expected),
     /// Takes a lock, which is renewed from then on; what is told when it is lost.
     Acquire(Acquire),
+    /// Gives a lock back.
+    Release,
     /// Renews a lock.
     Renew(Arc<Held>),
     /// Asks nothing: something goes on when its time is over.
@@ -109,7 +115,7 @@ impl RequestKind {
             RequestKind::Write(_) | RequestKind::Acquire(_) | RequestKind::PeerUpdate { .. } => {
                 Kind::Change { of_session: false }
             }
-            RequestKind::Guarded(_) => Kind::Change { of_session: true },
+            RequestKind::Guarded(_) | RequestKind::Release => Kind::Change { of_session: true },
             // Without a connection a leave is as good as done.
             RequestKind::Read(_) | RequestKind::Leave => Kind::Repeatable,
             RequestKind::Renew(_) => Kind::OfConnection,

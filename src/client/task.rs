@@ -466,7 +466,7 @@ impl<'a> Task<'a> {
                 }
                 Ok(Answer::Nothing)
             }
-            (RequestKind::Leave | RequestKind::Pause, Ok(_)) => Ok(Answer::Nothing),
+            (RequestKind::Leave | RequestKind::Release | RequestKind::Pause, Ok(_)) => Ok(Answer::Nothing),
         };
         let left = is_leave && outcome.is_ok();
         self.shared.complete(completion, outcome);

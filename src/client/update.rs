@@ -126,6 +126,9 @@ struct Attempts {
 impl Attempts {
     /// Computes and sets. Runs on a dispatch thread.
     fn attempt(mut self, state: Arc<Change>) {
+        if let Err(cancelled) = self.cancellation.as_ref().map_or(Ok(()), Cancellation::check) {
+            return (self.told)(Err(cancelled));
+        }
         let Some(value) = (self.compute)(&state) else { return (self.told)(Ok(state)) };
         self.made += 1;
         let set = self.store.set_if(&self.key, value, state.current_version());
