@@ -718,6 +718,7 @@ TEST_CASE("who waits for a lock can stop, and does not keep it") {
     // Answers come in order but for those of locks: when this is answered, the other waits.
     bob.store.get("k").wait(patience).value();
     cancellation.cancel().value();
+    REQUIRE(waiting.wait_for(patience) == std::future_status::ready);
     CHECK(waiting.get().code() == errc::cancelled);
     held.release().wait(patience).value();
     CHECK(cy.store.lock("turn", longest).wait(patience).value().is_held());
