@@ -33,7 +33,11 @@
  *     auto now = co_await store.set("key", 1);                  // a result<state>, from C++20 on
  *
  * What `then` and `send` give says only whether it was sent. An action that is dropped without any of them sends nothing;
- * the compiler warns.
+ * the compiler warns. With `cancelled_by` a `cancellation` may take it back, in all of these ways but `wait`:
+ *
+ *     sessionstore::cancellation screen;
+ *     auto later = store.set("key", 1).cancelled_by(screen).future();
+ *     screen.cancel().value();                                  // unless it was sent, it is `errc::cancelled`
  *
  * Callbacks. Lambdas and other callables, also such that can only be moved, kept until the library needs them no more
  * and destroyed then, exactly once, also when the call that takes them fails. They come on the library's dispatch
@@ -46,7 +50,8 @@
  *
  * Handles. `client`, `store`, `subscription`, `lock`, `server`, `transaction` are moved, not copied (a store and a lock
  * have `share`); their destructors never wait. `state`, `value`, `peer` and `error` are values that can be copied
- * cheaply and kept. A handle that was moved from may only be assigned to or destroyed.
+ * cheaply and kept; copies of a `cancellation` are the same one. A handle that was moved from may only be assigned to or
+ * destroyed.
  *
  * Values. Any JSON. What `value_traits` knows is turned into JSON and back: booleans, integers, floating point, strings,
  * nullptr, `std::optional` of those, `json_text` for JSON that you have as text, `nlohmann::json` where you use it (this
@@ -183,6 +188,8 @@ enum class errc : std::int32_t {
     data_damaged = SESSIONSTORE_DATA_DAMAGED,
     /** A newer version of the server wrote what is kept. */
     data_newer = SESSIONSTORE_DATA_NEWER,
+    /** The request was taken back before it changed anything. */
+    cancelled = SESSIONSTORE_CANCELLED,
     /** The token is missing, malformed, or signed with another secret. */
     unauthorized = SESSIONSTORE_UNAUTHORIZED,
     /** The token has expired. */
@@ -363,6 +370,8 @@ template <class T>
 class result;
 template <class T>
 class action;
+template <class T>
+class async_action;
 class state;
 class store;
 class transaction;
@@ -1248,14 +1257,53 @@ struct request {
 
 }  // namespace detail
 
-/** A request that is sent by how you want to hear of its end; see "Requests" above. */
+/** Takes back the requests that it was given to with `action::cancelled_by`: any number of them, of any clients. Copies
+ * are the same one; destroying them cancels nothing. It may be used from any thread. */
+class cancellation {
+public:
+    /** A new one. If it cannot be made, `cancel` and the requests that it is given to say why. */
+    cancellation() {
+        sessionstore_cancellation* own = nullptr;
+        detail::failure failed;
+        const std::int32_t code = sessionstore_cancellation_new(&own, failed.out());
+        handle_.reset(own, sessionstore_cancellation_free);
+        if (code != SESSIONSTORE_OK) error_ = failed.take(code);
+    }
+    /** The same one. There is no other move: one that was moved from would cancel nothing. */
+    cancellation(const cancellation&) = default;
+    /** The same. */
+    cancellation& operator=(const cancellation&) = default;
+
+    /** Takes back what can be taken back, for good, and returns at once. Each such request ends with `errc::cancelled`,
+     * told as any result: it has changed nothing and will not. That is one that was not sent yet, as all are while there
+     * is no connection; one that only asks; an update between two attempts; a wait for a lock. A change that was sent
+     * goes on, as `client::leave` does, and its result comes as ever. Requests that are given it from now on are refused.
+     * Cancelling again does nothing. Allowed in callbacks. */
+    result<void> cancel() const {
+        if (error_) return *error_;
+        detail::failure failed;
+        return failed.done(sessionstore_cancellation_cancel(handle_.get(), failed.out()));
+    }
+    /** Whether it was cancelled. */
+    bool is_cancelled() const noexcept { return sessionstore_cancellation_is_cancelled(handle_.get()) != 0; }
+
+private:
+    template <class>
+    friend class action;
+    /** Shared with its copies and with the actions that it was given to. */
+    std::shared_ptr<sessionstore_cancellation> handle_;
+    std::optional<error> error_;
+};
+
+/** A request that is sent by how you want to hear of its end, but for waiting for it: what an `action` becomes by
+ * `action::cancelled_by`. */
 template <class T>
-class [[nodiscard]] action {
+class [[nodiscard]] async_action {
 public:
     /** Moved, not copied. */
-    action(action&&) noexcept = default;
+    async_action(async_action&&) noexcept = default;
     /** What this was before is destroyed. */
-    action& operator=(action&&) noexcept = default;
+    async_action& operator=(async_action&&) noexcept = default;
 
     /** Sends it; `told` is called with a `result<T>` when it has ended, unless this call fails: then never. */
     template <class F>
@@ -1268,7 +1316,7 @@ public:
         c_result.on_drop = detail::drop<callable>;
         c_result.on_result = detail::tell<T, callable>;
         detail::failure failed;
-        const std::int32_t code = request_.begin(&c_result, failed.out());
+        const std::int32_t code = begin(c_result, failed);
         /* The library's since the call, whatever came of it; ours only if memory ran out before. */
         static_cast<void>(box.release());
         return failed.done(code);
@@ -1278,13 +1326,7 @@ public:
     result<void> send() && {
         if (error_) return *error_;
         detail::failure failed;
-        return failed.done(request_.begin(nullptr, failed.out()));
-    }
-
-    /** Sends it and waits. Not inside a callback: `would_deadlock`. */
-    result<T> wait(milliseconds time = default_wait) && {
-        if (error_) return *error_;
-        return request_.wait(detail::timeout(time));
+        return failed.done(begin(detail::delivery<T>::begin(), failed));
     }
 
     /** Sends it. The future is always made ready: also when the client goes. It is made so by a dispatch thread: waiting for
@@ -1301,7 +1343,7 @@ public:
     /** Sends it and goes on when it has ended, on a dispatch thread of the library, where nothing may wait. */
     auto operator co_await() && {
         struct awaiter {
-            action own;
+            async_action own;
             std::optional<result<T>> outcome;
             bool await_ready() const noexcept { return false; }
 #ifdef __clang__
@@ -1310,7 +1352,7 @@ public:
 #endif
             bool await_suspend(std::coroutine_handle<> waiting) {
                 /* Once it is sent, the coroutine, and this in it, may be gone at any moment. */
-                action sending = std::move(own);
+                async_action sending = std::move(own);
                 auto& place = outcome;
                 result<void> sent = std::move(sending).then([waiting, &place](result<T> ended) {
                     place.emplace(std::move(ended));
@@ -1326,14 +1368,44 @@ public:
     }
 #endif
 
-    /** A request that can be made. */
-    explicit action(detail::request<T> request) noexcept : request_(std::move(request)) {}
-    /** A request that cannot be made: every way of sending it says why. */
-    explicit action(error why) : error_(std::move(why)) {}
-
 private:
+    friend class action<T>;
+    explicit async_action(detail::request<T> request) noexcept : request_(std::move(request)) {}
+    explicit async_action(error why) : error_(std::move(why)) {}
+
+    std::int32_t begin(typename detail::delivery<T>::c_result told, detail::failure& failed) {
+        told.cancellation = cancellation_.get();
+        return request_.begin(&told, failed.out());
+    }
+
     detail::request<T> request_;
     std::optional<error> error_;
+    /** What takes it back, if anything: kept until it is sent, after which the library needs it no more. */
+    std::shared_ptr<sessionstore_cancellation> cancellation_;
+};
+
+/** A request that is sent by how you want to hear of its end; see "Requests" above. */
+template <class T>
+class [[nodiscard]] action : public async_action<T> {
+public:
+    /** Sends it and waits. Not inside a callback: `would_deadlock`. */
+    result<T> wait(milliseconds time = default_wait) && {
+        if (this->error_) return *this->error_;
+        return this->request_.wait(detail::timeout(time));
+    }
+
+    /** The same request, which `by` takes back when it is cancelled, as `cancellation::cancel` says; if it was before,
+     * nothing is sent: `errc::cancelled`. A `wait` cannot be taken back, so there is none: wait for its `future`. */
+    async_action<T> cancelled_by(const cancellation& by) && {
+        this->cancellation_ = by.handle_;
+        if (by.error_ && !this->error_) this->error_ = by.error_;
+        return std::move(*this);
+    }
+
+    /** A request that can be made. */
+    explicit action(detail::request<T> request) noexcept : async_action<T>(std::move(request)) {}
+    /** A request that cannot be made: every way of sending it says why. */
+    explicit action(error why) : async_action<T>(std::move(why)) {}
 };
 
 namespace detail {

@@ -99,6 +99,9 @@ int main() {
     add_twice(*store, told);
     CHECK(told.wait(7));
 #endif
+    const sessionstore::cancellation screen;
+    CHECK(screen.cancel().has_value());
+    CHECK(store->set("k", 1).cancelled_by(screen).future().get().code() == errc::cancelled);
     const auto there = elsewhere(*store);
     CHECK(there && *there == "v");
     CHECK(client->leave().wait(60s).has_value());

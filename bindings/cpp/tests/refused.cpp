@@ -20,5 +20,7 @@ void use(sessionstore::client& client, sessionstore::store& store) {
 #elif defined(SENT_TWICE)
     auto action = store.set("k", 1);
     static_cast<void>(action.wait());
+#elif defined(WAITED_CANCELLABLY)
+    static_cast<void>(store.set("k", 1).cancelled_by(sessionstore::cancellation()).wait());
 #endif
 }

@@ -15,7 +15,9 @@
 #include "tokens.hpp"
 
 #include <stdexcept>
+#include <sys/wait.h>
 #include <thread>
+#include <unistd.h>
 
 using namespace std::chrono_literals;
 using sessionstore::errc;
@@ -108,6 +110,8 @@ static_assert(moves_only<sessionstore::action<sessionstore::state>>);
 static_assert(!std::is_copy_constructible_v<sessionstore::transaction> && std::is_move_constructible_v<sessionstore::transaction>);
 template <class T>
 constexpr bool is_copied = std::is_nothrow_copy_constructible_v<T> && std::is_nothrow_move_constructible_v<T>;
+// A cancellation is never one that was moved from, whose requests nothing would take back.
+static_assert(std::is_copy_constructible_v<sessionstore::cancellation> && !std::is_nothrow_move_constructible_v<sessionstore::cancellation>);
 static_assert(is_copied<sessionstore::state> && is_copied<sessionstore::value> && is_copied<sessionstore::peer>);
 static_assert(std::is_copy_constructible_v<sessionstore::error> && is_copied<sessionstore::exception>);
 
@@ -643,6 +647,134 @@ TEST_CASE("locks") {
     CHECK(lost.wait() == errc::closed);
 }
 
+// A peer that has joined and lost its connection, and how to give it one again.
+struct cut_off {
+    std::uint16_t port;
+    member peer;
+
+    sessionstore::server serve_again() const {
+        sessionstore::server_options there;
+        there.port = port;
+        return serve(there);
+    }
+};
+
+cut_off join_and_lose_connection() {
+    const auto server = serve();
+    auto& states = kept<noted<sessionstore::connection_state>>();
+    sessionstore::update_listener updates;
+    updates.on_connection_state = [&](sessionstore::connection_state now, const auto&) { states.add(now); };
+    sessionstore::client_options options;
+    options.url = server.url();
+    options.room = "room";
+    options.request_timeout = patience;
+    options.reconnect_min = options.reconnect_max = 10ms;
+    auto client = sessionstore::client::open(options, std::move(updates)).value();
+    auto store = client.join_wait(patience).value();
+    server.stop_wait(patience).value();
+    for (std::size_t nth = 0; states.wait(nth) != sessionstore::connection_state::reconnecting; nth++) continue;
+    return {server.port(), {std::move(client), std::move(store)}};
+}
+
+TEST_CASE("what was not sent is taken back, and all else is sent when there is a connection again") {
+    const auto ada = join_and_lose_connection();
+    const auto& store = ada.peer.store;
+    std::atomic<int> alive{0};
+    auto& told = kept<noted<errc>>();
+    std::future<sessionstore::result<sessionstore::state>> second, other, plain;
+    {
+        const sessionstore::cancellation screen, another;
+        const auto same = screen;
+        store.set("first", 1).cancelled_by(screen).then([&, held = token(alive)](auto now) { told.add(now.code()); }).value();
+        second = store.set("second", 1).cancelled_by(same).future();
+        store.set("third", 1).cancelled_by(screen).send().value();
+        other = store.set("other", 1).cancelled_by(another).future();
+        plain = store.set("plain", 1).future();
+        CHECK_FALSE(same.is_cancelled());
+        screen.cancel().value();
+        CHECK(same.is_cancelled());
+        CHECK_FALSE(another.is_cancelled());
+        CHECK(same.cancel().code() == errc::ok);
+    }
+    CHECK(told.wait() == errc::cancelled);
+    CHECK(second.get().code() == errc::cancelled);
+    wait_for_none(alive);
+    // That the other cancellation was destroyed cancelled nothing.
+    const auto server = ada.serve_again();
+    CHECK(other.get().code() == errc::ok);
+    CHECK(plain.get().code() == errc::ok);
+    CHECK(store.keys().wait(patience).value() == std::vector<std::string>{"other", "plain"});
+    CHECK(told.count() == 1);
+}
+
+TEST_CASE("who waits for a lock can stop, and does not keep it") {
+    const auto server = serve();
+    const auto ada = join(server, "ada"), bob = join(server, "bob"), cy = join(server, "cy");
+    // Longer than this test: a lock that nobody gives back stays taken.
+    const sessionstore::lock_options longest{5min, 5min};
+    const auto held = ada.store.lock("turn", longest).wait(patience).value();
+    const sessionstore::cancellation cancellation;
+    auto waiting = bob.store.lock("turn", longest).cancelled_by(cancellation).future();
+    // Answers come in order but for those of locks: when this is answered, the other waits.
+    bob.store.get("k").wait(patience).value();
+    cancellation.cancel().value();
+    REQUIRE(waiting.wait_for(patience) == std::future_status::ready);
+    CHECK(waiting.get().code() == errc::cancelled);
+    held.release().wait(patience).value();
+    CHECK(cy.store.lock("turn", longest).wait(patience).value().is_held());
+}
+
+TEST_CASE("a request of any kind that is given what was cancelled already is refused at once") {
+    const auto server = serve();
+    const auto ada = join(server, "ada");
+    std::atomic<int> alive{0};
+    const sessionstore::cancellation over;
+    over.cancel().value();
+    const auto refused = [&](auto make) {
+        const auto untold = make().cancelled_by(over).then([held = token(alive)](auto) { FAIL("never called"); });
+        CHECK(untold.code() == errc::cancelled);
+        wait_for_none(alive);
+        CHECK(make().cancelled_by(over).send().code() == errc::cancelled);
+        auto future = make().cancelled_by(over).future();
+        CHECK(future.wait_for(0s) == std::future_status::ready);
+        CHECK(future.get().code() == errc::cancelled);
+    };
+    const auto held = ada.store.lock("held").wait(patience).value();
+    refused([&] { return ada.store.set("k", 1); });
+    refused([&] { return ada.store.update("k", [](const auto&) { return sessionstore::value::of(1).value(); }); });
+    refused([&] { return ada.store.transact(std::move(sessionstore::transaction().set("k", 1))); });
+    refused([&] { return ada.store.lock("turn"); });
+    refused([&] { return ada.store.read({"k"}); });
+    refused([&] { return ada.store.keys(); });
+    refused([&] { return ada.store.usage(); });
+    refused([&] { return held.release(); });
+    refused([&] { return ada.client.update_peer("Ada", std::nullopt); });
+    refused([&] { return ada.client.leave(); });
+    // What cannot be made says so first.
+    CHECK(ada.store.set("k", std::nan("")).cancelled_by(over).send().code() == errc::invalid_argument);
+    CHECK(ada.store.keys().wait(patience).value().empty());
+    CHECK(held.is_held());
+    CHECK(ada.client.peers().value().at(0).name() == "ada");
+}
+
+TEST_CASE("a cancellation that cannot be made says why") {
+    const auto server = serve();
+    const auto ada = join(server, "ada");
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        // The library is not to be used in a forked child.
+        const sessionstore::cancellation none;
+        const bool says = none.cancel().code() == errc::forked && !none.is_cancelled() &&
+                          ada.store.get("k").cancelled_by(none).send().code() == errc::forked;
+        _exit(says ? 0 : 1);
+    }
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+}
+
 TEST_CASE("updates, peers and tokens") {
     const auto server = serve();
     auto& told = kept<noted<std::string>>();
@@ -787,6 +919,13 @@ task wait_in_line(const member& bob, noted<std::string>& told, std::unique_ptr<t
     told.add(std::string(name_of(refused.code())));
 }
 
+task wait_to_be_cancelled(const member& bob, const sessionstore::cancellation& by, noted<std::string>& told) {
+    const auto waited = co_await bob.store.lock("turn", {5min, 5min}).cancelled_by(by);
+    const auto set = co_await bob.store.set("k", 1).cancelled_by(by);
+    const auto plain = co_await bob.store.get("k");
+    told.add(std::string(name_of(waited.code())) + ' ' + std::string(name_of(set.code())) + ' ' + std::string(plain->json()));
+}
+
 task destroy_inside(std::unique_ptr<member> cy, noted<std::string>& told) {
     const auto got = co_await cy->store.get("k");
     cy.reset();
@@ -812,5 +951,18 @@ TEST_CASE("coroutines") {
     wait_for_none(alive);
     destroy_inside(std::make_unique<member>(join(server, "cy")), told);
     CHECK(told.wait(3) == "destroyed");
+}
+
+TEST_CASE("a coroutine that awaits what is taken back goes on with the code") {
+    const auto server = serve();
+    const auto ada = join(server, "ada"), bob = join(server, "bob");
+    auto& told = kept<noted<std::string>>();
+    const auto held = ada.store.lock("turn").wait(patience).value();
+    const sessionstore::cancellation cancellation;
+    wait_to_be_cancelled(bob, cancellation, told);
+    bob.store.get("k").wait(patience).value();
+    CHECK(told.count() == 0);
+    cancellation.cancel().value();
+    CHECK(told.wait() == "CANCELLED CANCELLED null");
 }
 #endif
