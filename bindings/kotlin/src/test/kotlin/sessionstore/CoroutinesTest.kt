@@ -186,12 +186,15 @@ class CoroutinesTest {
 
     @Test
     fun `who is cancelled while it gives a lock back or leaves does so nevertheless`() = inRoom { room ->
+        // Many, so that some were not sent yet when they are cancelled.
         val (ada, bob) = listOf("ada", "bob").map { room.join(it) }
-        val lock = ada.lock("turn", timeToLive = 300.seconds)
-        launch(start = CoroutineStart.UNDISPATCHED) { lock.release() }.cancelAndJoin()
-        bob.lock("turn", wait = 300.seconds).release()
-        launch(start = CoroutineStart.UNDISPATCHED) { ada.client.leave() }.cancelAndJoin()
-        ada.client.connection.first { it.state == ConnectionState.CLOSED }
+        val locks = List(25) { ada.lock("turn/$it", timeToLive = 300.seconds) }
+        val releasing = locks.map { launch(start = CoroutineStart.UNDISPATCHED) { it.release() }.apply { cancel() } }
+        releasing.forEach { it.join() }
+        for (lock in locks) bob.lock(lock.name, wait = 300.seconds).release()
+        val leaving = List(20) { room.join("peer-$it").client }
+        for (client in leaving) launch(start = CoroutineStart.UNDISPATCHED) { client.leave() }.cancel()
+        for (client in leaving) client.connection.first { it.state == ConnectionState.CLOSED }
     }
 
     @Test
