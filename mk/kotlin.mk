@@ -21,10 +21,13 @@ test-kotlin: kotlin-tools
 	@$(MAVEN) clean verify dokka:dokka -Dsessionstore.lib="$(CURDIR)/$(PROFILE_DIR)" >build/kotlin.log 2>&1 || { cat build/kotlin.log >&2; exit 1; }
 	@grep -E '(Tests run:.*Time elapsed|^.INFO. Tests run: [0-9]+, )' build/kotlin.log
 
-# What bindings/kotlin/everyone starts, if the tests have not built it already.
+# What bindings/kotlin/everyone starts, if the tests have not built it since its sources changed. The directories are
+# looked at too: they change when a file is removed.
+KOTLIN_EVERYONE := bindings/kotlin/target/test-classes/sessionstore/EveryoneKt.class
 kotlin-everyone: kotlin-tools
 	@mkdir -p build
-	@[ -f bindings/kotlin/target/test-classes/sessionstore/EveryoneKt.class ] || \
+	@if [ -f $(KOTLIN_EVERYONE) ] && \
+	    [ -z "$$(find bindings/kotlin/src bindings/kotlin/pom.xml -newer $(KOTLIN_EVERYONE))" ]; then exit 0; fi; \
 	    $(MAVEN) test-compile >build/kotlin-everyone.log 2>&1 || { cat build/kotlin-everyone.log >&2; exit 1; }
 
 kotlin-reference: kotlin-tools

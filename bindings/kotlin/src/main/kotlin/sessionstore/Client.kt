@@ -51,10 +51,13 @@ import kotlin.time.Duration
  * refers to any more is closed when it is collected. One whose listeners refer to it stays until it is closed.
  *
  * Suspend functions, here and elsewhere: a coroutine that is cancelled before it calls sends nothing. One that is
- * cancelled while it waits stops waiting, and the request goes on: it may be applied. How long a request may take is
- * [ClientOptions.requestTimeout], after which [ErrorCode.TIMEOUT] says that it was not applied and
- * [ErrorCode.OUTCOME_UNKNOWN] that nobody knows; after a `withTimeout` of your own, nobody knows either. They throw
- * [SessionStoreException], also [ErrorCode.CLOSED] and [ErrorCode.QUEUE_FULL], which are not named with each.
+ * cancelled while it waits, also by a `withTimeout` of your own, stops waiting at once, and its request is taken back: a
+ * change that was not sent yet, as all are while there is no connection, will never be; who waits for a lock does not get
+ * it. A change that was sent goes on. Which of both it was is not told: after it the change may be applied or not.
+ *
+ * How long a request may take is [ClientOptions.requestTimeout], after which [ErrorCode.TIMEOUT] says that it was not
+ * applied and [ErrorCode.OUTCOME_UNKNOWN] that nobody knows. Suspend functions throw [SessionStoreException], also
+ * [ErrorCode.CLOSED] and [ErrorCode.QUEUE_FULL], which are not named with each.
  */
 public class Client private constructor(private val core: ClientCore, private val opened: CompletableFuture<Handle>) :
     AutoCloseable {
@@ -166,10 +169,11 @@ public class Client private constructor(private val core: ClientCore, private va
 
     /**
      * Leaves the room and waits until the server knows: everybody is told at once, instead of after the grace period,
-     * and the client closes. A program that ends does this first.
+     * and the client closes. A program that ends does this first. A coroutine that is cancelled meanwhile stops waiting;
+     * the client leaves nevertheless.
      */
     public suspend fun leave() {
-        handle.request({}) { client, result, error, _ -> C.sessionstore_client_leave(client, result, error) }
+        handle.request({}, goesOn = true) { client, result, error, _ -> C.sessionstore_client_leave(client, result, error) }
     }
 
     /**

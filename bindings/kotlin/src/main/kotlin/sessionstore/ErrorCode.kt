@@ -170,6 +170,9 @@ public class ErrorCode private constructor(
         /** A newer version of the server wrote what is kept. */
         public val DATA_NEWER: ErrorCode = code(120, "DATA_NEWER")
 
+        /** The app took the request back. Nothing here throws it: a coroutine that is cancelled ends as all such do. */
+        public val CANCELLED: ErrorCode = code(121, "CANCELLED")
+
         /** The token is missing, malformed, or signed with another secret. */
         public val UNAUTHORIZED: ErrorCode = code(200, "UNAUTHORIZED")
 

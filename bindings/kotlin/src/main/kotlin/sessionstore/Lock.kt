@@ -46,13 +46,14 @@ public class Lock internal constructor(internal val handle: Handle, private val 
     public suspend fun awaitEnd(): SessionStoreException? = end.reason.await()
 
     /**
-     * Gives the lock up and waits until it is free: the next who waits gets it.
+     * Gives the lock up and waits until it is free: the next who waits gets it. A coroutine that is cancelled meanwhile
+     * stops waiting; the lock is given up nevertheless.
      *
      * @throws SessionStoreException [ErrorCode.LOCK_LOST] if it was not held any more; [ErrorCode.TIMEOUT],
      *   [ErrorCode.OUTCOME_UNKNOWN], after which it ends with its time at the latest
      */
     public suspend fun release() {
-        handle.request({}) { lock, result, error, _ -> C.sessionstore_lock_release(lock, result, error) }
+        handle.request({}, goesOn = true) { lock, result, error, _ -> C.sessionstore_lock_release(lock, result, error) }
     }
 
     /** Releases the lock in the background if it is still held. Never blocks, and may be called anywhere. */

@@ -247,7 +247,7 @@ public class Store internal constructor(
     /**
      * Reads a key, has its new value computed, and sets it if nobody changed it meanwhile; otherwise again, with what it
      * holds by then. No further attempt is made after [ClientOptions.requestTimeout], nor when the coroutine is
-     * cancelled.
+     * cancelled, also while [compute] runs.
      *
      * ```
      * store.update(key<Int>("stakes")) { (it ?: 1) * 2 }
@@ -276,7 +276,7 @@ public class Store internal constructor(
             val updater = UpdaterStruct()
             updater.holding(object : UpdaterTarget {
                 override fun update(current: Pointer): Pointer? = try {
-                    // Who is not waited for any more changes nothing.
+                    // It would be computed for nobody: the library sends no attempt that is cancelled.
                     if (isActive()) compute(stateOf(current))?.let(::value) else null
                 } catch (exception: Throwable) {
                     thrown = exception
@@ -300,15 +300,17 @@ public class Store internal constructor(
 
     /** Sends a transaction as it is now. */
     public suspend fun transact(transaction: Transaction): States =
-        handle.request({ States(C.sessionstore_event_list_revision(it!!), statesOf(it)) }) { store, result, error, _ ->
-            transaction.handle.use { C.sessionstore_store_transact(store, it, result, error) }
+        transaction.handle.use { writes ->
+            handle.request({ States(C.sessionstore_event_list_revision(it!!), statesOf(it)) }) { store, result, error, _ ->
+                C.sessionstore_store_transact(store, writes, result, error)
+            }
         }
 
     // Locks
 
     /**
      * Takes a lock of the room, which is this client's until it is released, closed or lost. A coroutine that is
-     * cancelled while it waits does not get the lock: a grant that comes later is given back at once.
+     * cancelled while it waits does not get the lock: should it be granted yet, it is given back.
      *
      * @param name 1 to 200 bytes without control characters
      * @param timeToLive how long the lock outlives its last renewal, 1 s to 300 s: so long it stays taken when its

@@ -27,6 +27,7 @@ import kotlin.test.assertIs
 import kotlin.test.assertNotNull
 import kotlin.test.assertNull
 import kotlin.test.assertTrue
+import kotlin.time.Duration.Companion.milliseconds
 import kotlin.time.Duration.Companion.seconds
 
 /** Cancelling, flows, and the threads that callbacks come on. */
@@ -53,7 +54,43 @@ class CoroutinesTest {
     }
 
     @Test
-    fun `a coroutine that is cancelled while it waits does not stop the request`() = inRoom { room ->
+    fun `what was not sent when its coroutine is cancelled is never sent`() = test {
+        val server = Server.start()
+        val client = Client.open(server.url, "room") { reconnectMin = 1.milliseconds; reconnectMax = 5.milliseconds }
+        client.use {
+            val store = client.join()
+            server.stop()
+            client.connection.first { it.state == ConnectionState.RECONNECTING }
+            val actions = listOf<suspend () -> Unit>(
+                { store.set("set", 1) },
+                { store.set("bound", 1) { isBound = true } },
+                { store.setIfVersion("if version", 1, 0) },
+                { store.add("added", 1) },
+                { store.update(key<Int>("updated")) { 1 } },
+                { store.transact { set("transacted", 1) } },
+                { store.lock("turn", timeToLive = 300.seconds) },
+                { client.updatePeer(name = "Robert") },
+                { store.get("set") },
+                { store.read(Selector.all) },
+                { store.keys() },
+                { store.usage() },
+            )
+            val cancelled = actions.map { launch(start = CoroutineStart.UNDISPATCHED) { it() } }
+            val kept = async(start = CoroutineStart.UNDISPATCHED) { store.set("kept", 1) }
+            cancelled.forEach { it.cancelAndJoin() }
+            assertTrue(cancelled.all { it.isCancelled })
+            Server.start { port = server.port }.use {
+                kept.await()
+                // Those before it would have come before it.
+                assertEquals(listOf("kept"), store.keys())
+                assertEquals(emptyList(), store.keys("\$lock/"))
+                assertEquals("", client.peers().single().name)
+            }
+        }
+    }
+
+    @Test
+    fun `a change that was sent goes on when its coroutine is cancelled`() = inRoom { room ->
         val bob = room.join("bob")
         // Ada's results come when this test wants them.
         val halted = Halted()
@@ -76,16 +113,88 @@ class CoroutinesTest {
     @Test
     fun `who is cancelled while waiting for a lock does not get it`() = inRoom { room ->
         val (ada, bob, eve) = listOf("ada", "bob", "eve").map { room.join(it) }
-        val held = ada.lock("turn")
-        val waiting = launch(start = CoroutineStart.UNDISPATCHED) { bob.lock("turn", wait = 60.seconds) }
+        // Nobody who keeps it would lose it before the test is over.
+        val held = ada.lock("turn", timeToLive = 300.seconds)
+        val waiting = launch(start = CoroutineStart.UNDISPATCHED) { bob.lock("turn", timeToLive = 300.seconds, wait = 300.seconds) }
         // Bob's request is in the queue: what he asked after it has been answered.
         bob.get("k")
         waiting.cancelAndJoin()
         held.release()
-        val lock = eve.lock("turn", wait = 60.seconds)
+        val lock = eve.lock("turn", wait = 300.seconds)
         assertTrue(lock.isHeld)
         assertTrue(lock.token > held.token)
         lock.release()
+    }
+
+    @Test
+    fun `an update whose coroutine is cancelled makes no further attempt`() = inRoom { room ->
+        val store = room.join("ada")
+        lateinit var updating: kotlinx.coroutines.Job
+        updating = launch(start = CoroutineStart.LAZY) {
+            store.update(key<Int>("n")) {
+                updating.cancel()
+                5
+            }
+        }
+        updating.join()
+        assertTrue(updating.isCancelled)
+        // It goes a moment after the coroutine: in the end only the client's own listener is left.
+        while (Callbacks.held > 1) yield()
+        assertEquals(0, store.get("n").version)
+    }
+
+    @Test
+    fun `nothing is computed for a coroutine that is cancelled`() = inRoom { room ->
+        val halted = Halted()
+        val client = room.open("ada") { callbacks = CallbackThread.On(halted) }
+        val joined = async { client.join() }
+        while (!joined.isCompleted) halted.waiting.poll()?.run() ?: yield()
+        val store = joined.await()
+        var computed = 0
+        val updating = launch(start = CoroutineStart.UNDISPATCHED) { store.update(key<Int>("n")) { ++computed } }
+        // What the update read waits to be told.
+        while (halted.waiting.isEmpty()) yield()
+        updating.cancelAndJoin()
+        while (Callbacks.held > 2) halted.waiting.poll()?.run() ?: yield()
+        assertEquals(0, computed)
+        client.close()
+        while (client.connection.value.state != ConnectionState.CLOSED) halted.waiting.poll()?.run() ?: yield()
+    }
+
+    @Test
+    fun `requests that are cancelled at any moment end as coroutines do, and what was answered is applied`() = inRoom { room ->
+        val store = room.join("ada")
+        var answered = 0
+        val all = 1_000
+        repeat(all / 50) {
+            val adding = List(50) { async { store.add("n", 1) } }
+            launch {
+                for (job in adding) {
+                    yield()
+                    job.cancel()
+                }
+            }
+            for (job in adding) {
+                val exception = runCatching { job.await() }.exceptionOrNull()
+                if (exception == null) answered++ else assertIs<CancellationException>(exception)
+            }
+        }
+        val applied = store.get("n").value<Int>() ?: 0
+        assertTrue(applied in answered..all, "$answered were answered, $applied applied")
+        while (Callbacks.held > 1) yield()
+    }
+
+    @Test
+    fun `who is cancelled while it gives a lock back or leaves does so nevertheless`() = inRoom { room ->
+        // Many, so that some were not sent yet when they are cancelled.
+        val (ada, bob) = listOf("ada", "bob").map { room.join(it) }
+        val locks = List(25) { ada.lock("turn/$it", timeToLive = 300.seconds) }
+        val releasing = locks.map { launch(start = CoroutineStart.UNDISPATCHED) { it.release() }.apply { cancel() } }
+        releasing.forEach { it.join() }
+        for (lock in locks) bob.lock(lock.name, wait = 300.seconds).release()
+        val leaving = List(20) { room.join("peer-$it").client }
+        for (client in leaving) launch(start = CoroutineStart.UNDISPATCHED) { client.leave() }.cancel()
+        for (client in leaving) client.connection.first { it.state == ConnectionState.CLOSED }
     }
 
     @Test

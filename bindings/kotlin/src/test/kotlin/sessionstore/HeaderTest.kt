@@ -54,6 +54,7 @@ class HeaderTest {
         "sessionstore_key_list_free" to "lists are only borrowed",
         "sessionstore_peer_retain" to "peers are copied",
         "sessionstore_peer_free" to "peers are only borrowed",
+        "sessionstore_cancellation_is_cancelled" to "the coroutine knows",
         "sessionstore_value_from_string" to "kotlinx-serialization makes the JSON text",
         "sessionstore_value_from_integer" to "kotlinx-serialization makes the JSON text",
         "sessionstore_value_from_number" to "kotlinx-serialization makes the JSON text",

@@ -68,6 +68,10 @@ internal object C {
     @JvmStatic external fun sessionstore_peer_list_get(list: Pointer, index: SizeT): Pointer
     @JvmStatic external fun sessionstore_peer_list_free(list: Pointer?)
 
+    @JvmStatic external fun sessionstore_cancellation_new(out: PointerByReference, error: PointerByReference): Int
+    @JvmStatic external fun sessionstore_cancellation_cancel(cancellation: Pointer, error: PointerByReference): Int
+    @JvmStatic external fun sessionstore_cancellation_free(cancellation: Pointer?)
+
     @JvmStatic external fun sessionstore_client_open(options: ClientOptionsStruct, listener: UpdateListenerStruct, out: PointerByReference, error: PointerByReference): Int
     @JvmStatic external fun sessionstore_client_state(client: Pointer): Int
     @JvmStatic external fun sessionstore_client_peer_id(client: Pointer): Pointer

@@ -12,13 +12,14 @@ import kotlin.coroutines.resumeWithException
 
 /**
  * One request: [send] makes the call, whose result [read] copies. A coroutine that is cancelled before sends nothing; one
- * that is cancelled while it waits stops waiting, and the request goes on. A result that comes too late is given to
- * [discard].
+ * that is cancelled while it waits stops waiting at once, and the request is taken back as far as it can be, unless it
+ * [goesOn]. A result that comes too late is given to [discard].
  */
 internal suspend inline fun <T> Handle.request(
     noinline read: (Pointer?) -> T,
     noinline discard: (T) -> Unit = {},
     noinline failure: () -> Throwable? = { null },
+    goesOn: Boolean = false,
     crossinline send: (handle: Pointer, result: ResultStruct, error: PointerByReference, isActive: () -> Boolean) -> Int,
 ): T {
     currentCoroutineContext().ensureActive()
@@ -26,9 +27,16 @@ internal suspend inline fun <T> Handle.request(
         val struct = ResultStruct()
         try {
             use { handle ->
-                checked { error ->
-                    struct.holding(Request(continuation, read, discard, failure))
-                    send(handle, struct, error, continuation::isActive)
+                val cancellation = newCancellation()
+                // The library drops the struct whatever follows, and the cancellation goes with it: [send] does nothing
+                // but call.
+                struct.holding(Request(continuation, cancellation, read, discard, failure))
+                // The result may come before the call has returned, which still borrows the cancellation.
+                cancellation.use { borrowed ->
+                    struct.cancellation = borrowed
+                    // Before the call: of who is cancelled by now, the library takes no request.
+                    if (!goesOn) continuation.invokeOnCancellation { takeBack(cancellation) }
+                    checked { error -> send(handle, struct, error, continuation::isActive) }
                 }
             }
         } catch (exception: SessionStoreException) {
@@ -38,8 +46,21 @@ internal suspend inline fun <T> Handle.request(
     }
 }
 
+internal fun newCancellation(): Handle {
+    val out = PointerByReference()
+    checked { C.sessionstore_cancellation_new(out, it) }
+    return Handle(out.value, C::sessionstore_cancellation_free)
+}
+
+/** What was taken back ends with `CANCELLED`, which nobody hears: the continuation was cancelled before. */
+internal fun takeBack(cancellation: Handle) {
+    // A request that has ended has none any more.
+    cancellation.useIfOpen { pointer -> checked { C.sessionstore_cancellation_cancel(pointer, it) } }
+}
+
 internal class Request<T>(
     private val continuation: CancellableContinuation<T>,
+    private val cancellation: Handle,
     private val read: (Pointer?) -> T,
     private val discard: (T) -> Unit,
     private val failure: () -> Throwable?,
@@ -56,4 +77,6 @@ internal class Request<T>(
         }
         continuation.resume(value) { _, late, _ -> discard(late) }
     }
+
+    override fun dropped() = cancellation.close()
 }

@@ -161,9 +161,11 @@ internal class KeyChangeListenerStruct : CallbackStruct() {
 }
 
 /** Each of the five structs that hear how one request ended: they are laid out alike. */
-@FieldOrder("struct_size", "flags", "ctx", "on_drop", "on_result")
+@FieldOrder("struct_size", "flags", "ctx", "on_drop", "on_result", "cancellation")
 internal class ResultStruct : CallbackStruct() {
     @JvmField var on_result: Pointer? = Callbacks.onResult
+
+    @JvmField var cancellation: Pointer? = null
 }
 
 @FieldOrder("struct_size", "flags", "ctx", "on_drop", "on_update")
