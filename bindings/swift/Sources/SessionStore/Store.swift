@@ -228,8 +228,8 @@ public struct Store: Sendable {
     ///
     /// `change` is called on a dispatch thread, again whenever somebody else was faster, so it should do nothing but compute.
     /// It returns the new value; ``Value/null`` removes the key, nil leaves it as it is. What it throws, this throws, and the
-    /// key stays as it is. No further attempt is made once the task is cancelled, also if that is while `change` is
-    /// called, or after ``ClientOptions/requestTimeout``: then ``SessionStoreError/Code/versionConflict`` when others were faster until then.
+    /// key stays as it is. No further attempt is made once the task is cancelled, also if that is while `change` is called, or
+    /// after ``ClientOptions/requestTimeout``: then ``SessionStoreError/Code/versionConflict`` when others were faster until then.
     @discardableResult
     public func update(
         _ key: String, _ change: @escaping @Sendable (Event) throws -> Value?
