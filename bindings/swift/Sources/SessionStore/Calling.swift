@@ -55,6 +55,20 @@ extension Callbacks {
     }
 }
 
+/// A struct that hears how a request ended, which something may take back.
+protocol ResultCallbacks: Callbacks {
+    var cancellation: OpaquePointer! { get set }
+}
+
+extension ResultCallbacks {
+    /// Callbacks whose context is this object, of a request that this cancellation takes back; nil: nothing does.
+    static func holding(_ context: AnyObject, _ cancellation: OpaquePointer?) -> Self {
+        var new = holding(context)
+        new.cancellation = cancellation
+        return new
+    }
+}
+
 /// The context of a callback, while the library holds it.
 func context<T: AnyObject>(_ pointer: UnsafeMutableRawPointer?, as _: T.Type = T.self) -> T {
     Unmanaged<T>.fromOpaque(pointer!).takeUnretainedValue()
@@ -68,15 +82,15 @@ extension sessionstore_selector: Sized {}
 extension sessionstore_usage: Sized {}
 extension sessionstore_update_listener: Callbacks {}
 extension sessionstore_key_change_listener: Callbacks {}
-extension sessionstore_action_result: Callbacks {}
+extension sessionstore_action_result: ResultCallbacks {}
 extension sessionstore_wake_hook: Callbacks {}
 extension sessionstore_thread_hooks: Callbacks {}
 extension sessionstore_updater: Callbacks {}
 extension sessionstore_lock_listener: Callbacks {}
-extension sessionstore_lock_result: Callbacks {}
-extension sessionstore_event_list_result: Callbacks {}
-extension sessionstore_key_list_result: Callbacks {}
-extension sessionstore_usage_result: Callbacks {}
+extension sessionstore_lock_result: ResultCallbacks {}
+extension sessionstore_event_list_result: ResultCallbacks {}
+extension sessionstore_key_list_result: ResultCallbacks {}
+extension sessionstore_usage_result: ResultCallbacks {}
 
 /// Where a call writes its error.
 typealias ErrorOut = UnsafeMutablePointer<OpaquePointer?>

@@ -273,7 +273,8 @@ public final class Client: Sendable {
         }
     }
 
-    /// Leaves the room: everybody is told at once, instead of after the grace period, and the client closes.
+    /// Leaves the room: everybody is told at once, instead of after the grace period, and the client closes. A task
+    /// that is cancelled while it waits for this takes nothing back.
     public func leave() async throws {
         _ = try await actionRequest { result, error in handle.use { sessionstore_client_leave($0, result, error) } }
     }

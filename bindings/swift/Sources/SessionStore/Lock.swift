@@ -26,11 +26,14 @@ public final class Lock: Sendable {
     /// has lost the lock without knowing yet is written with the lock in its ``WriteOptions``.
     public var isHeld: Bool { handle.use(sessionstore_lock_is_held) != 0 }
 
-    /// Gives the lock up: the next who waits gets it. From here on it is not held any more.
+    /// Gives the lock up: the next who waits gets it. From here on it is not held any more, so a task that is cancelled
+    /// while it waits for this takes nothing back: the lock is given up all the same.
     ///
     /// Throws ``SessionStoreError/Code/lockLost`` if it was not held any more, ``SessionStoreError/Code/closed``.
     public func release() async throws {
-        _ = try await actionRequest { result, error in handle.use { sessionstore_lock_release($0, result, error) } }
+        _ = try await actionRequest(goesOn: true) { result, error in
+            handle.use { sessionstore_lock_release($0, result, error) }
+        }
     }
 
     /// Waits until the lock is not held any more. Nil when it was released; otherwise why it is lost:
@@ -82,7 +85,7 @@ extension Store {
     /// try await presenter.release()
     /// ```
     ///
-    /// A task that is cancelled while it waits stops waiting; if the lock is granted nevertheless it is released at once.
+    /// A task that is cancelled while it waits stops waiting; if the lock is granted nevertheless, it is given back at once.
     ///
     /// - Parameters:
     ///   - name: 1 to 200 bytes, without control characters.
@@ -99,12 +102,12 @@ extension Store {
         onLost: @escaping @Sendable (SessionStoreError) -> Void = { _ in }
     ) async throws -> Lock {
         let request = LockAnswer()
-        return try await request.answer.sent {
+        return try await request.answer.sent { cancellation in
             var options = sessionstore_lock_options.sized()
             options.ttl_ms = try more(ttl, "ttl")
             options.wait_ms = try plain(wait, "wait")
             var listener = LockListener(request.ended, onLost).callbacks
-            var result = sessionstore_lock_result.holding(request)
+            var result = sessionstore_lock_result.holding(request, cancellation)
             result.on_result = { pointer, error, lock in
                 let request = context(pointer, as: LockAnswer.self)
                 request.answer.finish(error) { Lock(borrowing: lock!, request.ended) }

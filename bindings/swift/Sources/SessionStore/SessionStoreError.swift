@@ -150,6 +150,9 @@ public struct SessionStoreError: Error, Sendable {
         case dataDamaged = 119
         /// A newer version of the server wrote what is kept.
         case dataNewer = 120
+        /// A request was taken back before it changed anything. A task whose request it was is told `CancellationError`
+        /// instead.
+        case cancelled = 121
         /// The token is missing, malformed, or signed with another secret.
         case unauthorized = 200
         /// The token has expired.

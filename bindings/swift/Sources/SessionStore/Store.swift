@@ -16,9 +16,10 @@ import Foundation
 /// ``SessionStoreError``; after ``SessionStoreError/Code/outcomeUnknown`` it may have been applied, after every other code it
 /// was not.
 ///
-/// A task that is cancelled stops waiting at once, with `CancellationError`. That says nothing of the request: if the task
-/// was cancelled before the call, nothing was sent, otherwise it may be applied all the same, as after
-/// ``SessionStoreError/Code/outcomeUnknown``. When the answer was there first, it counts.
+/// A task that is cancelled stops waiting at once, with `CancellationError`, and its request is taken back: what was not
+/// sent, as nothing is while there is no connection, is never sent, and who waits for a lock no longer does. Only a change
+/// that was sent already may be applied all the same, as after ``SessionStoreError/Code/outcomeUnknown``. When the answer was
+/// there first, it counts.
 public struct Store: Sendable {
     let handle: Handle
 
@@ -59,8 +60,8 @@ public struct Store: Sendable {
     /// ones with the value `null`, then those its prefixes mean in alphabetical order.
     public func read(_ selector: KeySelector) async throws -> Snapshot {
         let answer = Answer<Snapshot>()
-        return try await answer.sent {
-            var result = sessionstore_event_list_result.holding(answer)
+        return try await answer.sent { cancellation in
+            var result = sessionstore_event_list_result.holding(answer, cancellation)
             result.on_result = eventListResult
             try selector.use { selector in
                 try handle.use { store in try call { sessionstore_store_read(store, selector, &result, $0) } }
@@ -72,8 +73,8 @@ public struct Store: Sendable {
     /// order.
     public func keys(prefix: String = "") async throws -> [String] {
         let answer = Answer<[String]>()
-        return try await answer.sent {
-            var result = sessionstore_key_list_result.holding(answer)
+        return try await answer.sent { cancellation in
+            var result = sessionstore_key_list_result.holding(answer, cancellation)
             result.on_result = { pointer, error, list in
                 context(pointer, as: Answer<[String]>.self).finish(error) {
                     (0..<sessionstore_key_list_count(list)).map { index in
@@ -92,8 +93,8 @@ public struct Store: Sendable {
     /// Asks the server how much of its limits the store uses.
     public func usage() async throws -> Usage {
         let answer = Answer<Usage>()
-        return try await answer.sent {
-            var result = sessionstore_usage_result.holding(answer)
+        return try await answer.sent { cancellation in
+            var result = sessionstore_usage_result.holding(answer, cancellation)
             result.on_result = { pointer, error, usage in
                 context(pointer, as: Answer<Usage>.self).finish(error) { Usage(usage!.pointee) }
             }
@@ -227,22 +228,18 @@ public struct Store: Sendable {
     ///
     /// `change` is called on a dispatch thread, again whenever somebody else was faster, so it should do nothing but compute.
     /// It returns the new value; ``Value/null`` removes the key, nil leaves it as it is. What it throws, this throws, and the
-    /// key stays as it is. No further attempt is made once the task is cancelled, or after ``ClientOptions/requestTimeout``:
-    /// then ``SessionStoreError/Code/versionConflict`` when others were faster until then.
+    /// key stays as it is. No further attempt is made once the task is cancelled, also if that is while `change` is called, or
+    /// after ``ClientOptions/requestTimeout``: then ``SessionStoreError/Code/versionConflict`` when others were faster until then.
     @discardableResult
     public func update(
         _ key: String, _ change: @escaping @Sendable (Event) throws -> Value?
     ) async throws -> Event {
         let updater = Updater(change)
-        let event = try await withTaskCancellationHandler {
-            try await request { store, result, error in
-                var callbacks = updater.callbacks
-                return withText(key) { sessionstore_store_update(store, $0, $1, &callbacks, result, error) }
-            }
-        } onCancel: {
-            updater.stop(CancellationError())
+        let event = try await request { store, result, error in
+            var callbacks = updater.callbacks
+            return withText(key) { sessionstore_store_update(store, $0, $1, &callbacks, result, error) }
         }
-        if let reason = updater.leftBecause { throw reason }
+        if let failure = updater.failure { throw failure }
         return event
     }
 
@@ -275,9 +272,9 @@ public struct Store: Sendable {
     @discardableResult
     public func transact(_ transaction: Transaction) async throws -> Snapshot {
         let answer = Answer<Snapshot>()
-        return try await answer.sent {
+        return try await answer.sent { cancellation in
             let built = try transaction.build()
-            var result = sessionstore_event_list_result.holding(answer)
+            var result = sessionstore_event_list_result.holding(answer, cancellation)
             result.on_result = eventListResult
             try handle.use { store in
                 try built.use { transaction in
@@ -344,25 +341,27 @@ public struct Store: Sendable {
         // All of them give an event.
         let answer = Answer<Event?> { then($0.map { $0! }) }
         do {
-            try sendAction(answer) { result, error in handle.use { send($0, result, error) } }
+            try sendAction(answer, nil) { result, error in handle.use { send($0, result, error) } }
         } catch {
             then(.failure(error))
         }
     }
 }
 
-/// A request that ends with an action result, which has an event or none.
+/// A request that ends with an action result, which has an event or none. If it goes on, it is not taken back when its task is
+/// cancelled.
 func actionRequest(
-    _ send: (UnsafePointer<sessionstore_action_result>, ErrorOut) -> Int32
+    goesOn: Bool = false, _ send: (UnsafePointer<sessionstore_action_result>, ErrorOut) -> Int32
 ) async throws -> Event? {
     let answer = Answer<Event?>()
-    return try await answer.sent { try sendAction(answer, send) }
+    return try await answer.sent { try sendAction(answer, goesOn ? nil : $0, send) }
 }
 
 private func sendAction(
-    _ answer: Answer<Event?>, _ send: (UnsafePointer<sessionstore_action_result>, ErrorOut) -> Int32
+    _ answer: Answer<Event?>, _ cancellation: OpaquePointer?,
+    _ send: (UnsafePointer<sessionstore_action_result>, ErrorOut) -> Int32
 ) throws {
-    var result = sessionstore_action_result.holding(answer)
+    var result = sessionstore_action_result.holding(answer, cancellation)
     result.on_result = { pointer, error, event in
         context(pointer, as: Answer<Event?>.self).finish(error) { event.map(Event.init(borrowing:)) }
     }
@@ -386,17 +385,29 @@ final class Answer<Success: Sendable>: Sendable {
 
     /// A callback was told the end.
     func finish(_ error: OpaquePointer?, _ success: () -> Success) {
-        let result: Result<Success, any Error> =
-            error.map { .failure(SessionStoreError(borrowing: $0)) } ?? .success(success())
+        let result: Result<Success, any Error>
+        if let error {
+            let failure = SessionStoreError(borrowing: error)
+            // It is told while the task, because of which it was taken back, is told that it is cancelled.
+            result = .failure(failure.code == .cancelled ? CancellationError() : failure)
+        } else {
+            result = .success(success())
+        }
         outcome.finish(result)
         then?(result)
     }
 
-    /// Sends the request, unless the task is cancelled already, and waits for its answer.
-    func sent(_ send: () throws -> Void) async throws -> Success {
+    /// Sends the request, unless the task is cancelled already, and waits for its answer. `send` is lent what takes the request
+    /// back when the task is cancelled: before this throws, and not earlier than the request was begun.
+    func sent(_ send: (OpaquePointer) throws -> Void) async throws -> Success {
         try Task.checkCancellation()
-        try send()
-        return try await outcome.wait()
+        // A cancellation is given whenever the call succeeds.
+        let cancellation = try make(sessionstore_cancellation_free) { sessionstore_cancellation_new($0, $1) }!
+        try cancellation.use(send)
+        return try await outcome.wait(onCancel: {
+            // If it fails, as in a forked child, this throws all the same.
+            cancellation.use { _ = sessionstore_cancellation_cancel($0, nil) }
+        })
     }
 }
 
@@ -406,20 +417,14 @@ final class Answer<Success: Sendable>: Sendable {
 private final class Updater: @unchecked Sendable {
     private let change: @Sendable (Event) throws -> Value?
     private let lock = NSLock()
-    private var stopped: (any Error)?
-    private var left = false
+    private var thrown: (any Error)?
 
     init(_ change: @escaping @Sendable (Event) throws -> Value?) {
         self.change = change
     }
 
-    /// Why the key was left as it is, if that was not what `change` said.
-    var leftBecause: (any Error)? { lock.withLock { left ? stopped : nil } }
-
-    /// No value is computed any more.
-    func stop(_ error: any Error) {
-        lock.withLock { stopped = stopped ?? error }
-    }
+    /// What `change` threw, for which the key was left as it is.
+    var failure: (any Error)? { lock.withLock { thrown } }
 
     var callbacks: sessionstore_updater {
         var callbacks = sessionstore_updater.holding(self)
@@ -430,13 +435,9 @@ private final class Updater: @unchecked Sendable {
     /// A value that becomes the library's, or NULL to leave the key as it is.
     private func next(_ current: Event) -> OpaquePointer? {
         do {
-            if let stopped = lock.withLock({ stopped }) { throw stopped }
             return try change(current)?.retained()
         } catch {
-            lock.withLock {
-                stopped = stopped ?? error
-                left = true
-            }
+            lock.withLock { thrown = error }
             return nil
         }
     }

@@ -3,7 +3,7 @@
 import Foundation
 
 /// Something behind a lock, and the tasks that wait for it to become so that they can go on, in the order in which they
-/// came. A task that is cancelled stops waiting with `CancellationError`, and nothing else happens.
+/// came. A task that is cancelled stops waiting with `CancellationError`, and nothing else happens unless it says what.
 ///
 /// `@unchecked Sendable`: everything that changes is behind the lock.
 private final class Guarded<State, Success: Sendable>: @unchecked Sendable {
@@ -32,8 +32,11 @@ private final class Guarded<State, Success: Sendable>: @unchecked Sendable {
         for (continuation, result) in woken { continuation.resume(with: result) }
     }
 
-    /// What `take` finds, at once or as soon as a change finds it for us.
-    func wait(_ take: (inout State) -> Result<Success, any Error>?) async throws -> Success {
+    /// What `take` finds, at once or as soon as a change finds it for us. If the task is cancelled, now or before,
+    /// `onCancel` is called before this throws `CancellationError`.
+    func wait(
+        onCancel: @Sendable () -> Void = {}, _ take: (inout State) -> Result<Success, any Error>?
+    ) async throws -> Success {
         let id = lock.withLock {
             lastID += 1
             return lastID
@@ -50,6 +53,7 @@ private final class Guarded<State, Success: Sendable>: @unchecked Sendable {
                 if let found { continuation.resume(with: found) }
             }
         } onCancel: {
+            onCancel()
             let stopped: Continuation? = lock.withLock {
                 guard let index = waiting.firstIndex(where: { $0.id == id }) else {
                     cancelled.insert(id)
@@ -71,9 +75,9 @@ final class Outcome<Success: Sendable>: Sendable {
         guarded.change({ $0 = $0 ?? result }, wake: { $0 })
     }
 
-    /// Throws `CancellationError` when the waiting task is cancelled before it is known.
-    func wait() async throws -> Success {
-        try await guarded.wait { $0 }
+    /// Throws `CancellationError` when the waiting task is cancelled before it is known, after `onCancel`.
+    func wait(onCancel: @Sendable () -> Void = {}) async throws -> Success {
+        try await guarded.wait(onCancel: onCancel) { $0 }
     }
 }
 

@@ -18,14 +18,31 @@ final class LifetimeTests: XCTestCase {
         }
         try await atTheEnd.wait()
         reader.cancel()
-        let result = try await within { await reader.result }
-        XCTAssertThrowsError(try result.get()) { XCTAssertTrue($0 is CancellationError, "\($0)") }
+        try await assertCancelled(reader)
 
         // The listener is still there for who reads on, and nothing is lost.
         try await ada.store.set("k", to: 1)
         let iterator = changes.makeAsyncIterator()
         let event = try await within { try await iterator.nextEvent() }
         XCTAssertEqual(event?.value, 1)
+    }
+
+    func testWhatWasNotSentIsNeverSent() async throws {
+        let server = try Server()
+        let ada = try await withoutConnection(server)
+        let waiting = try await allButOne(of: 3, refusedWith: .queueFull) { number in
+            try await ada.store.set("k\(number)", to: number)
+        }
+        waiting[0].task.cancel()
+        try await assertCancelled(waiting[0].task)
+
+        try await within {
+            let back = try Server(at: server.port)
+            _ = try await waiting[1].task.value
+            let keys = try await ada.store.keys()
+            XCTAssertEqual(keys, ["k\(waiting[1].number)"])
+            withExtendedLifetime(back) {}
+        }
     }
 
     func testACancelledRequestIsNotSaidToHaveFailed() async throws {
@@ -39,8 +56,7 @@ final class LifetimeTests: XCTestCase {
         // It was applied, and its answer waits.
         try await within { while try await changes.nextEvent()?.value != "set" {} }
         setting.cancel()
-        let result = try await within { await setting.result }
-        XCTAssertThrowsError(try result.get()) { XCTAssertTrue($0 is CancellationError, "\($0)") }
+        try await assertCancelled(setting)
         try polled.client.poll()
         let got = try await ada.store.get("k")
         XCTAssertEqual(got.value, "set")
@@ -50,8 +66,7 @@ final class LifetimeTests: XCTestCase {
             withUnsafeCurrentTask { $0!.cancel() }
             try await ada.store.set("k", to: "never")
         }
-        let nothing = try await within { await never.result }
-        XCTAssertThrowsError(try nothing.get()) { XCTAssertTrue($0 is CancellationError, "\($0)") }
+        try await assertCancelled(never)
         let still = try await ada.store.get("k")
         XCTAssertEqual(still.version, got.version)
     }
@@ -66,18 +81,20 @@ final class LifetimeTests: XCTestCase {
         let attempts = Shared(0)
         let updating = Task {
             try await ada.store.update("k") { current in
-                attempts.change { $0 += 1 }
+                let attempt = attempts.change {
+                    $0 += 1
+                    return $0
+                }
                 computing.raise()
                 // What is computed comes too late: somebody else was faster, and nobody waits any more.
-                cancelled.wait()
+                if attempt == 1 { cancelled.wait() }
                 return "from ada"
             }
         }
         try await computing.wait()
         try await bob.store.set("k", to: "from bob")
         updating.cancel()
-        let result = try await within { await updating.result }
-        XCTAssertThrowsError(try result.get()) { XCTAssertTrue($0 is CancellationError, "\($0)") }
+        try await assertCancelled(updating)
         cancelled.signal()
         // After the answer, everything of ada's that went before was answered.
         let got = try await ada.store.get("k")
@@ -85,6 +102,71 @@ final class LifetimeTests: XCTestCase {
         XCTAssertEqual(got.value, "from bob")
         XCTAssertEqual(later.value, "from bob")
         XCTAssertEqual(attempts.value, 1)
+    }
+
+    func testAnUpdateThatIsCancelledWhileItComputesMakesNoAttempt() async throws {
+        let server = try Server()
+        let ada = try await Member(server, "ada")
+        let own = Shared<Task<Event, any Error>?>(nil)
+        let isKnown = Signal()
+        let updating = Task {
+            try await isKnown.wait()
+            return try await ada.store.update("k") { _ in
+                own.value?.cancel()
+                return "too late"
+            }
+        }
+        own.change { $0 = updating }
+        isKnown.raise()
+        try await assertCancelled(updating)
+        // After the answer, everything of ada's that went before was answered.
+        _ = try await ada.store.get("k")
+        let later = try await ada.store.get("k")
+        XCTAssertEqual(later.version, 0)
+    }
+
+    func testTasksThatStopWaitingForALockLeaveItToOthers() async throws {
+        let server = try Server()
+        let ada = try await Member(server, "ada")
+        let bob = try await Member(server, "bob")
+        let cyd = try await Member(server, "cyd")
+        // As long as can be: a lock that is not given back does not end before the test.
+        let long = Duration.seconds(300)
+        let held = try await ada.store.lock("turn", ttl: long)
+        // As many as one peer may wait for, and one more.
+        let waiting = try await allButOne(of: 26, refusedWith: .tooManyLocks) { _ in
+            try await bob.store.lock("turn", ttl: long, wait: long)
+        }
+        for (_, task) in waiting { task.cancel() }
+        for (_, task) in waiting { try await assertCancelled(task) }
+        try await held.release()
+        let next = try await within { try await cyd.store.lock("turn", wait: long) }
+        XCTAssertTrue(next.isHeld)
+        withExtendedLifetime(bob) {}
+    }
+
+    func testAReleaseIsNotTakenBack() async throws {
+        let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let server = try Server(dataDirectory: directory)
+        let turn = Shared<Lock?>(nil)
+        let ada = try await withoutConnection(server) { ada in
+            let lock = try await ada.store.lock("turn", ttl: .seconds(300))
+            turn.change { $0 = lock }
+        }
+        let held = try XCTUnwrap(turn.value)
+        let releasing = Task { try await held.release() }
+        // It is given up as soon as this is asked for, and nothing would do so again.
+        let end = try await within { try await held.end() }
+        XCTAssertNil(end)
+        releasing.cancel()
+        try await assertCancelled(releasing)
+
+        let back = try Server(at: server.port, dataDirectory: directory)
+        let bob = try await Member(back, "bob")
+        let next = try await within { try await bob.store.lock("turn", wait: .seconds(60)) }
+        XCTAssertGreaterThan(next.token, held.token)
+        withExtendedLifetime(ada) {}
     }
 
     func testALockThatNobodyWaitsForIsGivenBack() async throws {
@@ -104,8 +186,7 @@ final class LifetimeTests: XCTestCase {
             }
         }
         waiting.cancel()
-        let result = try await within { await waiting.result }
-        XCTAssertThrowsError(try result.get()) { XCTAssertTrue($0 is CancellationError, "\($0)") }
+        try await assertCancelled(waiting)
         try polled.client.poll()
         let next = try await within { try await cyd.store.lock("turn", wait: .seconds(60)) }
         XCTAssertTrue(next.isHeld)
@@ -118,8 +199,56 @@ final class LifetimeTests: XCTestCase {
         let client = try Client(ClientOptions(url: url, room: "room"))
         let joining = Task { try await client.join(timeout: .seconds(3600)) }
         joining.cancel()
-        let result = try await within { await joining.result }
-        XCTAssertThrowsError(try result.get()) { XCTAssertTrue($0 is CancellationError, "\($0)") }
+        try await assertCancelled(joining)
+    }
+
+    /// The task ends, because it was cancelled.
+    private func assertCancelled<T: Sendable>(
+        _ task: Task<T, any Error>, file: StaticString = #filePath, line: UInt = #line
+    ) async throws {
+        let result = try await within { await task.result }
+        XCTAssertThrowsError(try result.get(), file: file, line: line) {
+            XCTAssertTrue($0 is CancellationError, "\($0)", file: file, line: line)
+        }
+    }
+
+    /// A member, after its server was stopped. At most two requests of it may wait.
+    private func withoutConnection(_ server: Server, before: (Member) async throws -> Void = { _ in }) async throws -> Member {
+        let broken = Signal()
+        let member = try await Member(server, "ada") {
+            $0.maxPending = 2
+            $0.reconnectMin = .milliseconds(1)
+            $0.reconnectMax = .milliseconds(10)
+            $0.requestTimeout = safety
+        } onUpdate: { update in
+            if case .connectionState(.reconnecting, _) = update { broken.raise() }
+        }
+        try await before(member)
+        try await server.stopped(timeout: safety)
+        try await broken.wait()
+        return member
+    }
+
+    /// Makes one request more than may wait. That one is refused shows that the others were begun: they are returned, with
+    /// their numbers.
+    private func allButOne<T: Sendable>(
+        of count: Int, refusedWith code: SessionStoreError.Code, _ request: @escaping @Sendable (Int) async throws -> T
+    ) async throws -> [(number: Int, task: Task<T, any Error>)] {
+        let (refused, refuse) = AsyncStream<Int>.makeStream()
+        var tasks = (0..<count).map { number in
+            let task = Task {
+                do {
+                    return try await request(number)
+                } catch let error as SessionStoreError where error.code == code {
+                    refuse.yield(number)
+                    throw error
+                }
+            }
+            return (number: number, task: task)
+        }
+        let one = try await within { await refused.first { _ in true } }
+        tasks.remove(at: try XCTUnwrap(one))
+        return tasks
     }
 
     // MARK: Lifetime
@@ -311,5 +440,15 @@ final class LifetimeTests: XCTestCase {
         for reader in readers { _ = try await within { try await reader.value } }
         XCTAssertEqual(Set(heard.value).count, 100)
         XCTAssertEqual(heard.value.count, 100)
+    }
+}
+
+extension Server {
+    /// One that listens on this port, or on any, and keeps its rooms here, if it keeps them.
+    fileprivate convenience init(at port: UInt16? = nil, dataDirectory: URL? = nil) throws {
+        var options = ServerOptions()
+        options.port = port
+        options.dataDirectory = dataDirectory?.path
+        try self.init(options)
     }
 }

@@ -43,12 +43,15 @@ struct Member {
     let client: Client
     let store: Store
 
-    init(_ server: Server, _ name: String, change: (inout ClientOptions) -> Void = { _ in }) async throws {
+    init(
+        _ server: Server, _ name: String, change: (inout ClientOptions) -> Void = { _ in },
+        onUpdate: @escaping @Sendable (Update) -> Void = { _ in }
+    ) async throws {
         var options = ClientOptions(url: server.url, room: "room", name: name)
         options.peerID = name
         options.failFast = true
         change(&options)
-        let client = try Client(options)
+        let client = try Client(options, onUpdate: onUpdate)
         self.client = client
         store = try await client.join(timeout: safety)
     }
