@@ -252,7 +252,7 @@ fn an_update_makes_no_further_attempt() {
     ada.store.set("sent", Value::from(1)).on_result(drop).expect("begun");
     patient("both are answered", || !bob.store.get("sent").wait(SAFETY).expect("a state").value.is_null());
     // That Bob leaves is told after the answers.
-    drop(bob);
+    bob.client.leave().wait(SAFETY).expect("left");
     patient("and the answers have arrived", || ada.client.peers().len() == 1);
     cancellation.cancel();
     drop(go_on);
