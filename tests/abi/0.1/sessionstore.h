@@ -56,6 +56,9 @@
  * that run callbacks, see below. In a child process after fork() every call that returns a code returns
  * SESSIONSTORE_FORKED, and freeing a client, store, subscription, lock or server does nothing.
  *
+ * Cancelling. The `cancellation` of a result struct takes its request back, as long as it was not sent, only
+ * asks, or waits for a lock; see `sessionstore_cancellation`. `_wait` functions end by their time-out.
+ *
  * Functions whose name ends in `_wait` block, up to `timeout_ms` milliseconds. All others return at
  * once.
  *
@@ -134,13 +137,13 @@
      0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SERVER_OPTIONS_INIT \
     {(uint32_t)sizeof(sessionstore_server_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL}
+     NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL}
 #define SESSIONSTORE_UPDATE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_update_listener), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_KEY_CHANGE_LISTENER_INIT \
     {(uint32_t)sizeof(sessionstore_key_change_listener), 0, NULL, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_ACTION_RESULT_INIT \
-    {(uint32_t)sizeof(sessionstore_action_result), 0, NULL, NULL, NULL}
+    {(uint32_t)sizeof(sessionstore_action_result), 0, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_WAKE_HOOK_INIT {(uint32_t)sizeof(sessionstore_wake_hook), 0, NULL, NULL, NULL}
 #define SESSIONSTORE_THREAD_HOOKS_INIT \
     {(uint32_t)sizeof(sessionstore_thread_hooks), 0, NULL, NULL, NULL, NULL}
@@ -148,14 +151,14 @@
 #define SESSIONSTORE_UPDATER_INIT {(uint32_t)sizeof(sessionstore_updater), 0, NULL, NULL, NULL}
 #define SESSIONSTORE_LOCK_OPTIONS_INIT {(uint32_t)sizeof(sessionstore_lock_options), 0, 0, 0}
 #define SESSIONSTORE_LOCK_LISTENER_INIT {(uint32_t)sizeof(sessionstore_lock_listener), 0, NULL, NULL, NULL}
-#define SESSIONSTORE_LOCK_RESULT_INIT {(uint32_t)sizeof(sessionstore_lock_result), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_LOCK_RESULT_INIT {(uint32_t)sizeof(sessionstore_lock_result), 0, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_EVENT_LIST_RESULT_INIT \
-    {(uint32_t)sizeof(sessionstore_event_list_result), 0, NULL, NULL, NULL}
+    {(uint32_t)sizeof(sessionstore_event_list_result), 0, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_SELECTOR_INIT \
     {(uint32_t)sizeof(sessionstore_selector), 0, NULL, NULL, 0, NULL, NULL, 0}
-#define SESSIONSTORE_KEY_LIST_RESULT_INIT {(uint32_t)sizeof(sessionstore_key_list_result), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_KEY_LIST_RESULT_INIT {(uint32_t)sizeof(sessionstore_key_list_result), 0, NULL, NULL, NULL, NULL}
 #define SESSIONSTORE_USAGE_INIT {(uint32_t)sizeof(sessionstore_usage), 0, 0, 0, 0, 0, 0, 0}
-#define SESSIONSTORE_USAGE_RESULT_INIT {(uint32_t)sizeof(sessionstore_usage_result), 0, NULL, NULL, NULL}
+#define SESSIONSTORE_USAGE_RESULT_INIT {(uint32_t)sizeof(sessionstore_usage_result), 0, NULL, NULL, NULL, NULL}
 
 
 // Success.
@@ -282,6 +285,9 @@
 // A newer version of the server wrote what is kept.
 #define SESSIONSTORE_DATA_NEWER 120
 
+// The app took the request back.
+#define SESSIONSTORE_CANCELLED 121
+
 // The token is missing, malformed, or signed with another secret.
 #define SESSIONSTORE_UNAUTHORIZED 200
 
@@ -351,6 +357,18 @@
 // The server has as many rooms as it may have.
 #define SESSIONSTORE_TOO_MANY_ROOMS 222
 
+// The peer was removed from the room by whoever runs it.
+#define SESSIONSTORE_KICKED 223
+
+// The room was closed by whoever runs it.
+#define SESSIONSTORE_ROOM_CLOSED 224
+
+// The room has a session already.
+#define SESSIONSTORE_ROOM_OPEN 225
+
+// There is no such room, peer or lock.
+#define SESSIONSTORE_NOT_FOUND 226
+
 // A fault of the library or the server.
 #define SESSIONSTORE_INTERNAL 900
 
@@ -403,6 +421,15 @@
 // nothing is lost when the machine loses power either. Without it the last changes may be lost then, and sessions
 // begin anew with the rest.
 #define SESSIONSTORE_SERVER_FSYNC 1
+
+// A flag of the server's options: count what the server does, and answer `GET /metrics` at its port in Prometheus'
+// text format, to whoever reaches it. There are no names of rooms, peers or keys in it. docs/operate.md has what
+// each metric is.
+#define SESSIONSTORE_SERVER_METRICS 2
+
+// A flag of the server's options, with `api_secret`: serve a page at `/inspect/` on which people look into rooms, each
+// with a token for the HTTP API. docs/inspector.md has what is on it.
+#define SESSIONSTORE_SERVER_INSPECT 4
 
 // The first join is under way.
 #define SESSIONSTORE_STATE_CONNECTING 1
@@ -473,6 +500,23 @@
 
 // Flag of a selector: every key of the store.
 #define SESSIONSTORE_SELECT_ALL 1
+
+// Takes back the requests that it was given to, in the `cancellation` of their result structs: any number of
+// them, of any clients. It may be used from any thread.
+//
+// ```c
+// sessionstore_cancellation *screen = NULL;
+// sessionstore_action_result result = SESSIONSTORE_ACTION_RESULT_INIT;
+// sessionstore_cancellation_new(&screen, NULL);
+// result.on_result = on_pinned;
+// result.cancellation = screen;
+// sessionstore_store_set_string(store, "pinned", SESSIONSTORE_NUL_TERMINATED,
+//                               "hello", SESSIONSTORE_NUL_TERMINATED, &result, NULL);
+// ...
+// sessionstore_cancellation_cancel(screen, NULL); // The screen is left: what was not sent will not be.
+// sessionstore_cancellation_free(screen);
+// ```
+typedef struct sessionstore_cancellation sessionstore_cancellation;
 
 // A client: one peer in one room.
 typedef struct sessionstore_client sessionstore_client;
@@ -545,7 +589,8 @@ typedef struct sessionstore_value sessionstore_value;
 typedef struct {
   // Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
   uint32_t struct_size;
-  // 0, or `SESSIONSTORE_SERVER_FSYNC`.
+  // 0, or those of `SESSIONSTORE_SERVER_FSYNC`, `SESSIONSTORE_SERVER_METRICS` and `SESSIONSTORE_SERVER_INSPECT` that are
+  // wanted, added up.
   uint32_t flags;
   // The address to listen on. Default `127.0.0.1`: this machine only.
   const char *address;
@@ -614,6 +659,22 @@ typedef struct {
   // say. It is handed out to the hosted original's web client, which asks for it. NULL or empty: the host that
   // the client's request was sent to.
   const char *public_url;
+  // Where it is told that rooms open and close, by signed requests: `https://` or `http://`, without a user or
+  // password; docs/webhooks.md has what is in them. NULL or empty: nowhere.
+  const char *webhook_url;
+  // What they are signed with: `whsec_` and the base64 of 24 to 64 random bytes. While it is changed it may be both,
+  // the new one first, with white space between them. Needed with `webhook_url`.
+  const char *webhook_secret;
+  // A file with the authorities (PEM) of the receiver's certificate. NULL or empty: those that the system trusts.
+  const char *webhook_ca_file;
+  // How long the receiver may take to answer, in milliseconds. Default 10,000.
+  uint32_t webhook_timeout_ms;
+  // After about how many milliseconds a request that was not taken is sent again; then twice as long each time, up
+  // to an hour, for a day. Default 1,000.
+  uint32_t webhook_retry_ms;
+  // The secret that the tokens of operators and back ends are signed with (HS256), another than `secret`. With it
+  // the server has an HTTP API under `/v1`; docs/http-api.md has what it can do. NULL: no API.
+  const char *api_secret;
 } sessionstore_server_options;
 
 // Poll mode: tells that there is something for `sessionstore_client_poll`.
@@ -747,6 +808,8 @@ typedef struct {
   // `error` is NULL on success. `event` is the key's state after a set, remove or get that
   // succeeded, otherwise NULL. Both are borrowed.
   void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_event *event);
+  // What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+  const sessionstore_cancellation *cancellation;
 } sessionstore_action_result;
 
 // Hears of changes of some keys. Members that are NULL are not called.
@@ -828,8 +891,9 @@ typedef struct {
   void *ctx;
   // The last call: nothing uses `ctx` after it. It comes when the lock was lost, released or refused.
   void (*on_drop)(void *ctx);
-  // The lock is lost: `LOCK_LOST` when it could not be renewed in time, `SESSION_LOST`, or what the
-  // client ended with, such as `CLOSED`. Called once, and never after a release. The error is borrowed.
+  // The lock is lost: `LOCK_LOST` when it could not be renewed in time, `FORBIDDEN` when the rules do not allow it
+  // any more, `SESSION_LOST`, or what the client ended with, such as `CLOSED`. Called once, and never after a
+  // release. The error is borrowed.
   void (*on_lost)(void *ctx, const sessionstore_error *error);
 } sessionstore_lock_listener;
 
@@ -847,6 +911,8 @@ typedef struct {
   // `error` is NULL on success, `lock` otherwise. Both are borrowed: if nobody retains the lock with
   // `sessionstore_lock_retain`, it is released when this returns.
   void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_lock *lock);
+  // What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+  const sessionstore_cancellation *cancellation;
 } sessionstore_lock_result;
 
 // Hears how one request for several keys ended.
@@ -862,6 +928,8 @@ typedef struct {
   // The request ended; called exactly once if the call that took this succeeded, otherwise never.
   // `error` is NULL on success, `list` otherwise. Both are borrowed.
   void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_event_list *list);
+  // What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+  const sessionstore_cancellation *cancellation;
 } sessionstore_event_list_result;
 
 // Which keys are listened to, or read: single keys, every key that begins with one of some texts, or all.
@@ -900,6 +968,8 @@ typedef struct {
   // The request ended; called exactly once if the call that took this succeeded, otherwise never.
   // `error` is NULL on success, `list` otherwise. Both are borrowed.
   void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_key_list *list);
+  // What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+  const sessionstore_cancellation *cancellation;
 } sessionstore_key_list_result;
 
 // How much of its limits a store uses. Begin with `SESSIONSTORE_USAGE_INIT`.
@@ -935,6 +1005,8 @@ typedef struct {
   // The request ended; called exactly once if the call that took this succeeded, otherwise never.
   // `error` is NULL on success, `usage` otherwise. Both are borrowed; `usage` can be copied.
   void (*on_result)(void *ctx, const sessionstore_error *error, const sessionstore_usage *usage);
+  // What may take the request back, or NULL. It is borrowed for the call, and may be freed after it.
+  const sessionstore_cancellation *cancellation;
 } sessionstore_usage_result;
 
 #ifdef __cplusplus
@@ -1083,14 +1155,15 @@ int32_t sessionstore_event_cause(const sessionstore_event *event);
 // When the key goes by itself: server time in milliseconds since 1970-01-01 UTC; 0 for never.
 uint64_t sessionstore_event_expires_at(const sessionstore_event *event);
 
-// The id of the peer that made the change; `""` when the version is 0, or the key expired. Known also after that peer
-// has left. Lives as long as the event. `len_out` may be NULL.
+// The id of the peer that made the change; `""` when the version is 0, or the key expired, and when an operator made it,
+// who is no peer but has a user id. Known also after that peer has left. Lives as long as the event. `len_out` may be NULL.
 const char *sessionstore_event_author_peer_id(const sessionstore_event *event,
                                               size_t *len_out);
 
-// The user id of the peer that made the change, from its token; `""` if it has none. Lives as long
+// The user id of the peer or operator that made the change, from its token; `""` if it has none. Lives as long
 // as the event. `len_out` may be NULL.
-const char *sessionstore_event_author_user_id(const sessionstore_event *event, size_t *len_out);
+const char *sessionstore_event_author_user_id(const sessionstore_event *event,
+                                              size_t *len_out);
 
 // The name the author had when it made the change. Lives as long as the event. `len_out` may be
 // NULL.
@@ -1160,10 +1233,34 @@ const sessionstore_peer *sessionstore_peer_list_get(const sessionstore_peer_list
 // Frees a list and its references to the peer objects. NULL is fine.
 void sessionstore_peer_list_free(sessionstore_peer_list *list);
 
+// Makes a cancellation. Free it with `sessionstore_cancellation_free`. Error: `NULL_ARGUMENT`.
+int32_t sessionstore_cancellation_new(sessionstore_cancellation **cancellation_out,
+                                      sessionstore_error **error_out);
+
+// Takes back what can be taken back, for good, and returns at once. Each such request ends with `CANCELLED`, which
+// its callback is told as any result: it has changed nothing and will not. That is
+//   - a request that was not sent yet, as all are while there is no connection;
+//   - one that only asks, such as `sessionstore_store_get`;
+//   - `sessionstore_store_update` between two attempts;
+//   - a wait for a lock, sent or not: should the lock be granted yet, it is given back.
+//
+// A change that was sent goes on, as `sessionstore_client_leave` does, and its result comes as ever.
+//
+// Calls that are given it from now on return `CANCELLED`. Cancelling again does nothing. Legal in callbacks.
+int32_t sessionstore_cancellation_cancel(const sessionstore_cancellation *cancellation,
+                                         sessionstore_error **error_out);
+
+// Whether it was cancelled: 1 or 0; 0 for NULL.
+int32_t sessionstore_cancellation_is_cancelled(const sessionstore_cancellation *cancellation);
+
+// Frees a cancellation. That cancels nothing: requests that it was given to go on. NULL is fine.
+void sessionstore_cancellation_free(sessionstore_cancellation *cancellation);
+
 // Starts a server. When this returns, clients can connect. `options` may be NULL: all defaults.
 //
 // Errors: `ADDRESS_IN_USE`, `ADDRESS_UNAVAILABLE`, `INVALID_CONFIG`, `INVALID_ARGUMENT`,
-// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
+// `DATA_DIRECTORY_UNUSABLE`, `DATA_DAMAGED` and `DATA_NEWER` of `data_dir`, `TLS_FAILED` when webhooks need
+// authorities and the system has none, `INVALID_UTF8`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `NULL_ARGUMENT`, `OUT_OF_RESOURCES`.
 int32_t sessionstore_server_start(const sessionstore_server_options *options,
                                   sessionstore_server **server_out,
                                   sessionstore_error **error_out);
