@@ -1277,8 +1277,8 @@ public:
     /** Takes back what can be taken back, for good, and returns at once. Each such request ends with `errc::cancelled`,
      * told as any result: it has changed nothing and will not. That is one that was not sent yet, as all are while there
      * is no connection; one that only asks; an update between two attempts; a wait for a lock. A change that was sent
-     * goes on, as `client::leave` does, and its result comes as ever. Requests that are given it from now on are refused.
-     * Cancelling again does nothing. Allowed in callbacks. */
+     * goes on, as `client::leave` and `lock::release` do, and its result comes as ever. Requests that are given it from
+     * now on are refused. Cancelling again does nothing. Allowed in callbacks. */
     result<void> cancel() const {
         if (error_) return *error_;
         detail::failure failed;
