@@ -1244,7 +1244,8 @@ int32_t sessionstore_cancellation_new(sessionstore_cancellation **cancellation_o
 //   - `sessionstore_store_update` between two attempts;
 //   - a wait for a lock, sent or not: should the lock be granted yet, it is given back.
 //
-// A change that was sent goes on, as `sessionstore_client_leave` does, and its result comes as ever.
+// A change that was sent goes on, as `sessionstore_client_leave` and `sessionstore_lock_release` do, and its result
+// comes as ever.
 //
 // Calls that are given it from now on return `CANCELLED`. Cancelling again does nothing. Legal in callbacks.
 int32_t sessionstore_cancellation_cancel(const sessionstore_cancellation *cancellation,
