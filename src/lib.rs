@@ -9,8 +9,8 @@
 //! - [`core`] is the room itself, pure: no I/O, no clock, no randomness.
 //! - [`ffi`] is the C API; `include/sessionstore.h` is its manual.
 //!
-//! Client and server speak `wss://` with the feature `tls`, which is on by default. Its cryptography is this
-//! library's own: the process-wide default of rustls is neither used nor set.
+//! Client and server speak `wss://` with the features `tls` (TLS 1.3) and `tls12`, which are on by default. Their
+//! cryptography is this library's own: the process-wide default of rustls is neither used nor set.
 #![deny(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 

@@ -20,7 +20,7 @@ done
 here=$(cd "$(dirname "$0")" && pwd)
 project=$(cd "$here/../.." && pwd)
 out=$project/build/xcframework
-features=client,server,tls,durable
+features=client,server,tls12,durable
 profile=release
 # Optimized for size; docs/size.md.
 [ "${CLIENT_ONLY:-0}" = 0 ] || { features=client,tls profile=phone; }
