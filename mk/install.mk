@@ -85,6 +85,13 @@ abi-record: install-tools
 	sh tests/abi/record.sh
 
 # How large the library is that phones link; `make size SIZE_RECORD=record` writes it into docs/size.md.
-.PHONY: size
-size:
+.PHONY: size size-tools
+size-tools:
+	@missing=; command -v aarch64-linux-gnu-gcc >/dev/null || missing="gcc-aarch64-linux-gnu libc6-dev-arm64-cross"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; \
+	else echo "The sizes need these packages, please install them: $$missing" >&2; exit 1; fi
+
+size: size-tools
 	sh mk/size.sh $(SIZE_RECORD)

@@ -121,14 +121,8 @@ test-valgrind: test-tools
 # The runtime is the C compiler's, as above; it has memcpy under its usual name only.
 TSAN_DIR := target/tsan
 TSAN_LIB_DIR := $(TSAN_DIR)/$(RUST_TARGET)/debug
-TSAN_DEBIAN := $(CURDIR)/target/tools/debian-rust
-TSAN_PACKAGES := rustc-web libstd-rust-web-dev rust-web-src
 test-thread-sanitizer: test-tools
-	@set -e; source="$$(rustc --print sysroot)/lib/rustlib/src/rust/library"; \
-	if [ ! -d "$$source" ]; then \
-	    sh mk/debian-rust.sh "$(TSAN_DEBIAN)" $(TSAN_PACKAGES); \
-	    export RUSTC="$(TSAN_DEBIAN)/rustc"; \
-	fi; \
+	@set -e; RUSTC="$$(sh mk/rustc-with-source.sh "$(CURDIR)/target/tools/debian-rust")"; export RUSTC; \
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cllvm-args=-tsan-instrument-memintrinsics=0" \
 	    CARGO_PROFILE_DEV_DEBUG=line-tables-only $(CARGO) rustc -Zbuild-std=std,panic_unwind --lib --crate-type cdylib \
 	    --no-default-features --features client,server,tls,durable --target $(RUST_TARGET) --target-dir $(TSAN_DIR)
