@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use sessionstore::ffi::callback::*;
+use sessionstore::ffi::cancellation::*;
 use sessionstore::ffi::client::*;
 use sessionstore::ffi::error::*;
 use sessionstore::ffi::event::*;
@@ -177,35 +178,38 @@ fn listener(flags: u32) -> sessionstore_key_change_listener {
 
 /// A callback struct whose only callback is named.
 macro_rules! callbacks {
-    ($name:ident { $member:ident: $callback:expr }) => {
+    ($name:ident { $member:ident: $callback:expr $(, $more:ident)? }) => {
         $name {
             struct_size: size_of::<$name>() as u32,
             flags: 0,
             ctx: context(),
             on_drop: Some(on_drop),
             $member: Some($callback),
+            $($more,)?
         }
     };
 }
 
-fn action_result() -> sessionstore_action_result {
-    callbacks!(sessionstore_action_result { on_result: on_result })
+type By = *const sessionstore_cancellation;
+
+fn action_result(cancellation: By) -> sessionstore_action_result {
+    callbacks!(sessionstore_action_result { on_result: on_result, cancellation })
 }
 
-fn list_result() -> sessionstore_event_list_result {
-    callbacks!(sessionstore_event_list_result { on_result: on_list })
+fn list_result(cancellation: By) -> sessionstore_event_list_result {
+    callbacks!(sessionstore_event_list_result { on_result: on_list, cancellation })
 }
 
-fn key_list_result() -> sessionstore_key_list_result {
-    callbacks!(sessionstore_key_list_result { on_result: on_keys })
+fn key_list_result(cancellation: By) -> sessionstore_key_list_result {
+    callbacks!(sessionstore_key_list_result { on_result: on_keys, cancellation })
 }
 
-fn usage_result() -> sessionstore_usage_result {
-    callbacks!(sessionstore_usage_result { on_result: on_usage })
+fn usage_result(cancellation: By) -> sessionstore_usage_result {
+    callbacks!(sessionstore_usage_result { on_result: on_usage, cancellation })
 }
 
-fn lock_result() -> sessionstore_lock_result {
-    callbacks!(sessionstore_lock_result { on_result: on_lock })
+fn lock_result(cancellation: By) -> sessionstore_lock_result {
+    callbacks!(sessionstore_lock_result { on_result: on_lock, cancellation })
 }
 
 fn lock_listener() -> sessionstore_lock_listener {
@@ -244,6 +248,7 @@ struct Held {
     values: Vec<*mut sessionstore_value>,
     locks: Vec<*mut sessionstore_lock>,
     transactions: Vec<*mut sessionstore_transaction>,
+    cancellations: Vec<*mut sessionstore_cancellation>,
     lists: Vec<*mut sessionstore_event_list>,
     errors: Vec<*mut sessionstore_error>,
 }
@@ -315,7 +320,9 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
     let (store, client) = (pick(&held.stores, which), pick(&held.clients, which));
     let mut error = null_mut();
     let with = what & 0x80 != 0;
-    let result = || with.then(action_result);
+    // What takes the request back, if anything.
+    let by: By = if which & 2 != 0 { pick(&held.cancellations, which >> 2) } else { null() };
+    let result = || with.then(|| action_result(by));
     let (mut event, mut value) = (null_mut(), null_mut());
     unsafe {
         match what & 0x3f {
@@ -431,7 +438,7 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
                 options.struct_size = size_of::<sessionstore_lock_options>() as u32;
                 options.wait_ms = u32::from(which) * 4;
                 if what & 1 == 0 {
-                    let result = (which != 0).then(lock_result);
+                    let result = (which != 0).then(|| lock_result(by));
                     let (listener, result) = (pointer(&listener), pointer(&result));
                     sessionstore_store_lock(store, name, name_len, &options, listener, result, &mut error);
                 } else {
@@ -490,7 +497,7 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
                 );
             }
             39 => {
-                let (transaction, result) = (pick(&held.transactions, which), with.then(list_result));
+                let (transaction, result) = (pick(&held.transactions, which), with.then(|| list_result(by)));
                 sessionstore_store_transact(store, transaction, pointer(&result), &mut error);
             }
             40 => {
@@ -516,7 +523,7 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
                         keep(&mut held.subscriptions, subscription);
                     }
                     43 => {
-                        let result = (which != 0).then(list_result);
+                        let result = (which != 0).then(|| list_result(by));
                         sessionstore_store_read(store, &selector, pointer(&result), &mut error);
                     }
                     _ => {
@@ -527,11 +534,11 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
                 }
             }
             45 => {
-                let ((prefix, length), result) = (text(input), (which != 0).then(key_list_result));
+                let ((prefix, length), result) = (text(input), (which != 0).then(|| key_list_result(by)));
                 sessionstore_store_keys(store, prefix, length, pointer(&result), &mut error);
             }
             46 => {
-                let result = (which != 0).then(usage_result);
+                let result = (which != 0).then(|| usage_result(by));
                 sessionstore_store_usage(store, pointer(&result), &mut error);
             }
             47 => {
@@ -555,6 +562,17 @@ unsafe fn step(held: &mut Held, input: &mut &[u8]) {
                 let (version, result) = (u64::from(which), pointer(&result));
                 sessionstore_store_set_if_version(store, key, key_len, json, json_len, version, result, &mut error);
             }
+            51 => {
+                let mut cancellation = null_mut();
+                sessionstore_cancellation_new(&mut cancellation, &mut error);
+                keep(&mut held.cancellations, cancellation);
+            }
+            52 => {
+                let cancellation = pick(&held.cancellations, which);
+                sessionstore_cancellation_cancel(cancellation, &mut error);
+                assert_ne!(sessionstore_cancellation_is_cancelled(cancellation) == 1, cancellation.is_null());
+            }
+            53 => sessionstore_cancellation_free(take(&mut held.cancellations, which)),
             _ => {}
         }
     }
@@ -583,6 +601,7 @@ fuzz_target!(|data: &[u8]| {
         held.values.drain(..).for_each(|one| sessionstore_value_free(one));
         held.locks.drain(..).for_each(|one| sessionstore_lock_free(one));
         held.transactions.drain(..).for_each(|one| sessionstore_transaction_free(one));
+        held.cancellations.drain(..).for_each(|one| sessionstore_cancellation_free(one));
         held.lists.drain(..).for_each(|one| sessionstore_event_list_free(one));
         held.errors.drain(..).for_each(|one| sessionstore_error_free(one));
         free_clients(&mut held);
