@@ -3,8 +3,9 @@
 .PHONY: conformance
 CONFORMANCE_CASES ?= *
 
-# The server that says again what it is told is built apart, so that no other build has it.
+# The server that says again what it is told is put apart. Cargo builds another one when it is asked without the variable.
 conformance:
-	RUSTFLAGS="$(RUSTFLAGS) --cfg sessionstore_echo" CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) build --bin sstore \
-	    --target-dir target/conformance
-	sh tests/conformance/run.sh target/conformance/debug/sstore target/conformance '$(CONFORMANCE_CASES)'
+	SESSIONSTORE_BUILD_FOR_CONFORMANCE=1 $(CARGO) build --bin sstore --profile $(PROFILE)
+	@mkdir -p target/conformance
+	mv $(PROFILE_DIR)/sstore target/conformance/sstore
+	sh tests/conformance/run.sh target/conformance/sstore target/conformance '$(CONFORMANCE_CASES)'

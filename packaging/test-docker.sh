@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds and runs the image of packaging/Dockerfile where there is a Docker daemon. Where there is none, the same is done
-# by hand as far as it goes: the file is read, what it sends to the daemon is built from, and what that makes is run with
-# the file's settings and asked by its health check.
+# by hand as far as it goes: the file is read, what it sends to the daemon is compiled as far as to see that nothing is
+# missing, and the program of this tree is run with the file's settings and asked by its health check.
 # usage: packaging/test-docker.sh DIRECTORY
 set -eu
 
@@ -65,9 +65,9 @@ sed -n 's/^!//p' $dockerfile.dockerignore | while read -r path; do
     [ -n "$(git ls-files -- "$path")" ] || fail "$dockerfile.dockerignore names $path, which there is not."
     git ls-files -z -- "$path" | tar --create --null --files-from=- | tar --extract --directory "$work/context"
 done
-# As in the container, but not optimized.
+# That the compiler finds all it needs is known without building it: the program that is run is that of this tree.
 target=$PWD/target
-(cd "$work/context" && CARGO_PROFILE_DEV_DEBUG=0 $cargo build --locked --bin sstore --target-dir "$target/docker-context") >"$work/build.log" 2>&1 || {
+(cd "$work/context" && $cargo check --locked --bin sstore --target-dir "$target") >"$work/build.log" 2>&1 || {
     tail -n 30 "$work/build.log" >&2
     fail "the files that are sent to Docker are not enough to build from."
 }
@@ -76,13 +76,15 @@ grep '^COPY --from=build' "$work/instructions" | tr ' ' '\n' | sed -n 's,^/build
     case $path in target/*) ;; *) [ -e "$work/context/$path" ] || fail "$dockerfile copies $path, which is not sent to Docker." ;; esac
 done
 
+$cargo build --locked --bin sstore >>"$work/build.log" 2>&1 || fail "sstore cannot be built: $(tail -n 30 "$work/build.log")"
+
 # With its settings, its data directory and its port but for where they are.
 mkdir "$work/data"
 mkfifo "$work/url"
 settings=$(sed -n 's/^ENV //p' "$work/instructions" | sed -e "s,=/var/lib/sstore,=$work/data," -e 's/SSTORE_PORT=[0-9]*/SSTORE_PORT=0/' -e 's/SSTORE_ADDRESS=0\.0\.0\.0/SSTORE_ADDRESS=127.0.0.1/')
 arguments=$(sed -n 's/^CMD \[\(.*\)\]$/\1/p' "$work/instructions" | tr -d '",')
 # shellcheck disable=SC2086 # Several words each.
-env $settings "$target/docker-context/debug/sstore" $arguments >"$work/url" 2>"$work/server.log" &
+env $settings "$target/debug/sstore" $arguments >"$work/url" 2>"$work/server.log" &
 server=$!
 trap 'kill "$server" 2>/dev/null || :' EXIT
 read -r url <"$work/url" || fail "the server does not start with the settings of $dockerfile: $(cat "$work/server.log")"
@@ -94,4 +96,4 @@ kill -"$(sed -n 's/^STOPSIGNAL SIG//p' "$work/instructions")" "$server"
 wait "$server" || fail "the server does not end well: $(cat "$work/server.log")"
 trap - EXIT
 ! SSTORE_PORT=${url##*:} timeout 30 bash -c "$check" 2>/dev/null || fail "the health check finds a server that has ended."
-echo "test-docker: there is no Docker daemon here, so no image was built. Its file was read; from the files it sends sstore was built, run with its settings and found healthy"
+echo "test-docker: there is no Docker daemon here, so no image was built. Its file was read; the files it sends are enough to build from; sstore was run with its settings and found healthy"
