@@ -11,8 +11,9 @@ FUZZ_SECONDS ?= 5
 .PHONY: test test-tools test-rust test-otel test-network test-docs test-c test-asan test-thread-sanitizer test-valgrind test-fuzz
 .PHONY: fuzz header native-static-libs history faults test-simulation simulation test-kills kills soak miri
 
-# In the order in which it is cheapest to fail; each part can be run alone.
-test: test-tools test-rust test-otel test-network test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-http-api test-everyone test-original test-asan test-thread-sanitizer test-valgrind test-abi test-install test-dist test-deb test-docker test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
+# In the order in which it is cheapest to fail; each part can be run alone. What is built alike stands together: cargo
+# keeps one build of the library, so that its tests, which have more dependencies, and its programs take turns with it.
+test: test-tools test-rust test-network test-otel test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-http-api test-original test-asan test-thread-sanitizer test-valgrind test-abi test-docker test-everyone test-install test-dist test-deb test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
