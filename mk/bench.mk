@@ -1,6 +1,6 @@
 # The benchmarks. Nothing else should run on the machine meanwhile.
 
-.PHONY: bench bench-peers bench-tools test-bench
+.PHONY: bench bench-peers bench-tools test-bench test-bench-all
 
 # Floor and ours side by side; then the client's price, and what the core's own work costs.
 bench: BENCH_PEERS =
@@ -27,5 +27,8 @@ bench-tools:
 test-bench:
 	$(CARGO) build --release
 	target/release/sstore bench --quick
+
+# And the measurements of how cost grows, and of the client, which take some minutes more.
+test-bench-all: test-bench
 	target/release/sstore bench growth --most 10 --repetitions 1
 	$(CARGO) bench --profile release --bench client -- --quick

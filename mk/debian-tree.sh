@@ -22,6 +22,28 @@ debian_tree_make() {
         fail "no tree of Debian $2 could be made from the mirror that apt uses; see $4."
 }
 
+# debian_tree_cached NAME RELEASE PACKAGES PREPARE: makes a tree once, in the user's cache for all clones, and says in
+# `debian_tree` where it is. PREPARE is a command that is given the new tree; when it fails, there is none.
+debian_tree_cached() {
+    debian_tree_cache=${XDG_CACHE_HOME:-$HOME/.cache}/sessionstore
+    debian_tree=$debian_tree_cache/debian-$2-$1
+    [ ! -d "$debian_tree" ] || return 0
+    mkdir -p "$debian_tree_cache"
+    echo "A tree of Debian $2 is made in $debian_tree, once." >&2
+    # Under its name a tree is complete: it is made under another, so that one that was interrupted is nobody's, and two
+    # that are made at once do not meet.
+    (
+        new=$debian_tree.$$
+        log=$debian_tree_cache/debootstrap-$1.log
+        trap 'rm -rf --one-file-system "$new"' EXIT
+        trap 'exit 1' INT TERM HUP
+        debian_tree_make "$new" "$2" "$3" "$log"
+        "$4" "$new" >>"$log" 2>&1 || fail "the tree of Debian $2 cannot be prepared; see $log."
+        rm -f "$new"/var/cache/apt/archives/*.deb
+        mv -T "$new" "$debian_tree" 2>/dev/null || [ -d "$debian_tree" ] || fail "the tree cannot be put at $debian_tree."
+    ) || exit 1
+}
+
 # debian_tree_run TREE DIRECTORY COMMAND...: runs a command in the tree, with /proc and /dev, and with DIRECTORY (none
 # if it is empty) under its own name, in which it starts. The environment is the caller's but for paths of this system.
 debian_tree_run() {

@@ -13,7 +13,7 @@ FUZZ_SECONDS ?= 5
 
 # In the order in which it is cheapest to fail; each part can be run alone. What is built alike stands together: cargo
 # keeps one build of the library, so that its tests, which have more dependencies, and its programs take turns with it.
-test: test-tools test-rust test-network test-otel test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-http-api test-original test-asan test-thread-sanitizer test-valgrind test-abi test-docker test-everyone test-install test-dist test-deb test-fuzz test-bench test-instructions test-simulation test-kills conformance demo
+test: test-tools test-rust test-network test-kills test-otel test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-http-api test-original test-asan test-thread-sanitizer test-valgrind test-abi test-docker test-everyone test-install test-dist test-deb test-fuzz test-bench test-instructions test-simulation conformance demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
@@ -50,7 +50,11 @@ faults:
 
 # A server that is killed under load, again and again, and goes on from its data directory.
 KILLS ?= 100
-test-kills kills:
+test-kills:
+	SESSIONSTORE_KILLS=$(KILLS) $(CARGO) test --test linearizable killed -- --nocapture
+
+# The same, with more of them in the same time.
+kills:
 	SESSIONSTORE_KILLS=$(KILLS) $(CARGO) test --release --test linearizable killed -- --nocapture
 
 # Rooms that come and go: do memory, descriptors and threads stay where they were?
