@@ -91,7 +91,7 @@ endef
 # $(1) to $(4) as above, $(5) environment of the tests
 define cmake_tests
 	$(call cmake_build,$(1),$(2),$(3),$(4))
-	$(5) ctest --test-dir $(2) --output-on-failure --no-tests=error
+	$(5) ctest --test-dir $(2) --parallel $(shell nproc) --output-on-failure --no-tests=error
 endef
 
 # The C tests against the shared and the static library, as C and as C++.
