@@ -10,7 +10,7 @@ command -v "$cc" >/dev/null || { echo "demo: there is no C compiler ($cc); set C
 
 target=${CARGO_TARGET_DIR:-target}
 echo "Building the library (the first time takes a minute or two) and the C examples..."
-# Not optimized, which is enough to look at, and there in a third of the time.
+# Not optimized, which is enough to look at, and there sooner.
 cargo build --quiet --lib --no-default-features --features client,server
 
 mkdir -p "$target/demo"
