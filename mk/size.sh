@@ -21,8 +21,7 @@ rows=
 # FEATURES TARGET LIBRARY: builds a shared library and says where it is. LIBRARY is `shipped`, for the standard library
 # that comes with the compiler, or `compiled`, for one that is compiled with it, for size, without what backtraces are
 # made from and without the places in the source that messages of panics name. Stable compilers do that with
-# RUSTC_BOOTSTRAP alone.
-# With its symbols, to see what they are; what phones get is stripped.
+# RUSTC_BOOTSTRAP alone. With its symbols, to see what they are; what phones get is stripped.
 build() (
     target=$2 library=$3
     set -- --locked --profile phone --lib --crate-type cdylib --no-default-features --features "$1"

@@ -39,8 +39,7 @@ impl Cancellation {
     /// Takes back what can be taken back, for good: each such request ends with `CANCELLED`, which means that it has
     /// changed nothing and will not. That is a request which was not sent yet, as all are while there is no connection;
     /// one that only asks; an update between two attempts; one that waits for a lock, which is given back should it be
-    /// granted yet. A change that was sent goes on, as leaving and
-    /// releasing a lock do, and its result comes as ever.
+    /// granted yet. A change that was sent goes on, as leaving and releasing a lock do, and its result comes as ever.
     ///
     /// Requests that are begun with it from now on are refused with `CANCELLED`. Cancelling again does nothing.
     pub fn cancel(&self) {

@@ -21,7 +21,7 @@ export RUSTC_BOOTSTRAP=1
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# On all cores, which halves the build for runs that are hardly slower.
+# Built on all cores: the build takes longer than the short runs.
 options="--fuzz-dir tests/fuzz --codegen-units 16"
 
 targets=$(cargo fuzz list --fuzz-dir tests/fuzz)
