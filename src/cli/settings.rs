@@ -217,6 +217,11 @@ settings! {
     #[arg(long, env = "SSTORE_COME_BACK", value_name = "TIME", help_heading = "Connections", default_value_t = Span::from_ms(options().come_back_ms))]
     come_back: Span,
 
+    /// Write to each socket with a system call of its own, instead of to many with one by io_uring, which takes less of
+    /// the processor where the system allows it
+    #[arg(long, env = "SSTORE_NO_IO_URING", help_heading = "Connections")]
+    no_io_uring: bool,
+
     /// Count what the server does, and answer GET /metrics in Prometheus' text format, to whoever reaches the port;
     /// see docs/operate.md
     #[arg(long, env = "SSTORE_METRICS", help_heading = "Metrics")]
@@ -342,6 +347,7 @@ impl Settings {
             shutdown_ms: self.shutdown_timeout.ms(),
             come_back_ms: self.come_back.ms(),
             metrics: self.metrics,
+            io_uring: !self.no_io_uring,
         })
     }
 }

@@ -188,6 +188,12 @@ impl Batch {
         passed.map(|mark| self.changes_of(mark.audience)).sum()
     }
 
+    /// How many changes of keys the frames between two frame ends tell.
+    pub fn changes_in(&self, range: Range<u32>) -> u64 {
+        let frames = self.marks_after(range.start).iter().take_while(|mark| mark.end <= range.end);
+        frames.map(|mark| self.changes_of(mark.audience)).sum()
+    }
+
     fn changes_of(&self, audience: Audience) -> u64 {
         match audience {
             Audience::Topic(index) => self.topics.get(index as usize).map_or(0, |topic| topic.keys().len() as u64),

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, Future};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{ready, Context, Poll};
@@ -15,7 +15,7 @@ use crate::core::secret::Secret;
 use super::batch::{Batch, Filter};
 use super::budget::Budget;
 use super::http::status;
-use super::outbox::{Delivery, Outbox};
+use super::outbox::{Delivery, Outbox, Segment};
 use super::room_host::RoomHost;
 use super::shard::{Shard, Ticket};
 use super::signal::Signal;
@@ -76,7 +76,7 @@ pub(super) struct Connection {
     /// The number of the first news of peers that is not in the list of peers it was sent.
     pub news_from: Cell<u64>,
     pub outbox: RefCell<Outbox>,
-    socket: Stream,
+    pub socket: Stream,
     /// Wakes the reader when it may go on.
     pub resume: Signal,
     pub shard: Rc<Shard>,
@@ -138,26 +138,38 @@ impl Connection {
         }
     }
 
-    /// Gives the connection its part of a batch.
-    pub fn deliver(self: &Rc<Self>, batch: &Rc<Batch>, filter: &Filter<'_>) {
+    /// Gives the connection its part of a batch: at once, or if it may wait, with the others of the turn.
+    pub fn deliver(self: &Rc<Self>, batch: &Rc<Batch>, filter: &Filter<'_>, may_wait: bool) {
         if self.state.get() == State::Closed {
             return;
         }
-        let mut outbox = self.outbox.borrow_mut();
-        let mut scratch = self.shard.segments.borrow_mut();
+        if self.outbox.borrow().is_on_its_way {
+            self.shard.send();
+        }
+        let changes = self.shard.meters.as_ref().map_or(0, |_| self.outbox.borrow().changes_in(batch, filter));
+        let delivery = self.shard.sends.borrow_mut().deliver(self, batch, filter, changes, may_wait);
+        if let Some(delivery) = delivery {
+            self.conclude(delivery, changes);
+        }
+    }
+
+    /// What it was to be sent with others is written, or so many bytes of it.
+    pub fn settle(self: &Rc<Self>, segments: &[Segment], written: io::Result<usize>, changes: u64) {
         let queue_bytes = self.shard.options().queue_bytes;
         let now = || self.shard.now();
-        let meters = self.shard.meters.as_deref();
-        let changes = meters.map_or(0, |_| outbox.changes_in(batch, filter));
-        let delivery = outbox.deliver(batch, filter, &self.socket, &mut scratch, queue_bytes, now);
-        if let Some(meters) = meters {
+        let delivery = self.outbox.borrow_mut().settle(segments, written, false, queue_bytes, now);
+        self.conclude(delivery, changes);
+    }
+
+    /// Does what follows from a delivery that told so many changes, if all of it is written.
+    fn conclude(self: &Rc<Self>, delivery: Delivery, changes: u64) {
+        if let Some(meters) = self.shard.meters.as_deref() {
             match delivery {
                 Delivery::Written => meters.deliveries.add(changes),
-                Delivery::Blocked => meters.deliveries.add(outbox.take_delivered()),
+                Delivery::Blocked => meters.deliveries.add(self.outbox.borrow_mut().take_delivered()),
                 Delivery::Nothing | Delivery::Parked | Delivery::Broken => {}
             }
         }
-        drop((outbox, scratch));
         match delivery {
             Delivery::Blocked => drop(tokio::task::spawn_local(drain(self.clone()))),
             Delivery::Broken => self.abort(),

@@ -26,6 +26,7 @@
 //! | `operate`, `watch` | what it asks of the loops, and what they tell it |
 //! | `budget` | how much one peer may ask |
 //! | `batch`, `outbox` | what a room has to say; where one connection is in it |
+//! | `sends`, `ring` | the writes of a turn, handed to the system together |
 //! | `metrics`, `spans` | what is counted, and how Prometheus is told; spans for traces |
 //! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
 //! | `notice`, `webhooks` | what programs of the administrator are told of rooms, and how it gets there |
@@ -60,8 +61,14 @@ mod origin;
 mod outbox;
 mod plan;
 mod requests;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+mod ring;
+#[cfg(not(all(feature = "io-uring", target_os = "linux")))]
+#[path = "ring_absent.rs"]
+mod ring;
 mod room_host;
 mod rules;
+mod sends;
 mod shard;
 mod signal;
 #[cfg(feature = "otel")]

@@ -24,6 +24,8 @@ pub(super) struct Outbox {
     inserted_bytes: usize,
     /// Whether the socket is closed as soon as everything is written.
     pub ends: bool,
+    /// Whether something was taken that is not settled yet.
+    pub is_on_its_way: bool,
     /// Present while the socket would block.
     pub parked: Option<Box<Parked>>,
 }
@@ -152,7 +154,7 @@ pub(super) enum Delivery {
 }
 
 impl Segment {
-    fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         self.bytes_until(self.end)
     }
 
@@ -168,6 +170,14 @@ impl Segment {
 
     fn len(&self) -> usize {
         (self.end - self.start) as usize
+    }
+
+    /// How many changes of keys it tells.
+    fn changes(&self) -> u64 {
+        match &self.data {
+            Data::Stream(batch) => batch.changes_in(self.start..self.end),
+            Data::Answers(_) | Data::Shared(_) => 0,
+        }
     }
 
     /// Keeps the part alone when it is small, so that a slow connection does not hold the whole
@@ -250,43 +260,63 @@ impl Outbox {
         self.parked.as_mut().map_or(0, |parked| std::mem::take(&mut parked.delivered))
     }
 
-    /// Writes what a batch has for this connection, or parks what the socket does not take.
-    pub fn deliver(
+    /// Appends what a batch has for this connection to `segments`, to be [written](Self::write), or written otherwise
+    /// and then [settled](Self::settle). What came of it if there is nothing to write now.
+    pub fn take(
         &mut self,
         batch: &Rc<Batch>,
         filter: &Filter<'_>,
+        segments: &mut Vec<Segment>,
+        queue_bytes: usize,
+    ) -> Option<Delivery> {
+        let from = segments.len();
+        debug_assert!(!self.is_on_its_way, "what was taken before may be parked, and comes first");
+        self.collect(batch, filter, segments);
+        self.cursor = self.cursor.max(batch.end());
+        if segments.len() == from {
+            return Some(Delivery::Nothing);
+        }
+        let parked = self.parked.as_mut()?;
+        for segment in segments.drain(from..) {
+            parked.push(segment, 0);
+        }
+        parked.bound(queue_bytes);
+        Some(Delivery::Parked)
+    }
+
+    /// Writes segments that were taken, and settles that.
+    pub fn write(
+        &mut self,
         socket: &Stream,
-        scratch: &mut Vec<Segment>,
+        segments: &[Segment],
         queue_bytes: usize,
         now: impl FnOnce() -> Time,
     ) -> Delivery {
-        scratch.clear();
-        let from = batch.place_of(self.cursor);
-        self.collect(batch, filter, scratch);
-        self.cursor = self.cursor.max(batch.end());
-        if scratch.is_empty() {
-            return Delivery::Nothing;
+        let written = write(socket, segments, self.ends);
+        self.settle(segments, written, socket.holds_back(), queue_bytes, now)
+    }
+
+    /// Parks what the socket did not take of segments that were taken: all behind so many bytes.
+    pub fn settle(
+        &mut self,
+        segments: &[Segment],
+        written: io::Result<usize>,
+        is_held_back: bool,
+        queue_bytes: usize,
+        now: impl FnOnce() -> Time,
+    ) -> Delivery {
+        self.is_on_its_way = false;
+        let Ok(bytes) = written else { return Delivery::Broken };
+        let (whole, rest) = taken_segments(segments, bytes);
+        if whole == segments.len() && !is_held_back {
+            return Delivery::Written;
         }
-        if let Some(parked) = &mut self.parked {
-            for segment in scratch.drain(..) {
-                parked.push(segment, 0, filter);
-            }
-            parked.bound(queue_bytes);
-            return Delivery::Parked;
-        }
-        let (index, written) = match write(socket, scratch, self.ends) {
-            Ok((index, _)) if index == scratch.len() && !socket.holds_back() => {
-                scratch.clear();
-                return Delivery::Written;
-            }
-            Ok(stopped) => stopped,
-            Err(_) => return Delivery::Broken,
-        };
         let mut parked = Box::new(Parked::new(now()));
-        for (nth, segment) in scratch.drain(..).enumerate().skip(index) {
-            parked.push(segment, if nth == index { written } else { 0 }, filter);
+        for (nth, segment) in segments.iter().enumerate().skip(whole) {
+            parked.push(segment.clone(), if nth == whole { rest } else { 0 });
         }
-        parked.delivered = batch.changes_from(from, filter).saturating_sub(parked.changes());
+        let all: u64 = segments.iter().map(Segment::changes).sum();
+        parked.delivered = all.saturating_sub(parked.changes());
         parked.bound(queue_bytes);
         self.parked = Some(parked);
         Delivery::Blocked
@@ -324,46 +354,46 @@ impl Outbox {
     }
 }
 
-/// Writes segments until the socket takes no more. Returns how many it took, and how much of the
-/// next.
-fn write(socket: &Stream, segments: &[Segment], are_last_words: bool) -> io::Result<(usize, usize)> {
+/// Writes segments until the socket takes no more. Returns how many bytes it took.
+fn write(socket: &Stream, segments: &[Segment], are_last_words: bool) -> io::Result<usize> {
     if let [one] = segments {
-        return Ok(taken_segments(segments, offer(socket, &[IoSlice::new(one.bytes())], are_last_words)?));
+        return offer(socket, &[IoSlice::new(one.bytes())], are_last_words);
     }
-    // Copying a little is cheaper than having the system collect it from several places.
-    if segments.iter().map(Segment::len).sum::<usize>() <= COPIED_BYTES {
-        let mut joined = [0; COPIED_BYTES];
-        let mut length = 0;
-        for segment in segments {
-            let end = length + segment.len();
-            joined[length..end].copy_from_slice(segment.bytes());
-            length = end;
-        }
-        let slice = IoSlice::new(&joined[..length]);
-        return Ok(taken_segments(segments, offer(socket, &[slice], are_last_words)?));
+    let mut joined = [0; COPIED_BYTES];
+    if let Some(length) = join(segments, &mut joined) {
+        return offer(socket, &[IoSlice::new(&joined[..length])], are_last_words);
     }
     let mut done = 0;
-    while done < segments.len() {
+    for segments in segments.chunks(MAX_SLICES) {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let mut count = 0;
         let mut offered = 0;
-        for (slice, segment) in slices.iter_mut().zip(&segments[done..]) {
+        for (slice, segment) in slices.iter_mut().zip(segments) {
             *slice = IoSlice::new(segment.bytes());
             offered += segment.len();
-            count += 1;
         }
-        let taken = offer(socket, &slices[..count], are_last_words)?;
+        let taken = offer(socket, &slices[..segments.len()], are_last_words)?;
+        done += taken;
         if taken < offered {
-            let (more, rest) = taken_segments(&segments[done..], taken);
-            return Ok((done + more, rest));
+            break;
         }
-        done += count;
     }
-    Ok((done, 0))
+    Ok(done)
+}
+
+/// Copies segments together, which is cheaper than having the system collect a little from several places. `None` if
+/// they are too long for that.
+pub(super) fn join(segments: &[Segment], joined: &mut [u8; COPIED_BYTES]) -> Option<usize> {
+    let mut length = 0;
+    for segment in segments {
+        let end = length + segment.len();
+        joined.get_mut(length..end)?.copy_from_slice(segment.bytes());
+        length = end;
+    }
+    Some(length)
 }
 
 /// Writes once. Returns how many bytes were taken.
-fn offer(socket: &Stream, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
+pub(super) fn offer(socket: &Stream, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
     match socket.try_write(slices, are_last_words) {
         Ok(0) => Err(ErrorKind::WriteZero.into()),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
@@ -387,7 +417,7 @@ impl Parked {
     }
 
     /// Appends what is left of a segment after `written` bytes, a stream's frame by frame.
-    fn push(&mut self, segment: Segment, written: usize, filter: &Filter<'_>) {
+    fn push(&mut self, segment: Segment, written: usize) {
         let batch = match &segment.data {
             Data::Stream(batch) => batch.clone(),
             Data::Answers(_) | Data::Shared(_) => {
@@ -413,7 +443,6 @@ impl Parked {
                 },
                 Audience::Peers { .. } => What::Peers,
             };
-            debug_assert!(filter.passes(mark.audience));
             let range = Segment {
                 data: kept.data.clone(),
                 start: begin - from + kept.start,
@@ -662,8 +691,10 @@ mod tests {
                 mask |= u64::from(key % 2 == 0) << nth;
             }
             let filter = Filter { peer: Some(self.peer), news_from: 0, topics: &[mask][..batch.topics.len().min(1)] };
-            let mut scratch = Vec::new();
-            self.outbox.deliver(&batch, &filter, &self.stream, &mut scratch, self.queue_bytes, || 0);
+            let mut segments = Vec::new();
+            if self.outbox.take(&batch, &filter, &mut segments, self.queue_bytes).is_none() {
+                self.outbox.write(&self.stream, &segments, self.queue_bytes, || 0);
+            }
         }
 
         /// What the writer task does.

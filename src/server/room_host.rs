@@ -28,6 +28,7 @@ use super::notice::Notice;
 use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES, MAX_POLICY_ROLES};
 use super::outbox::Conflated;
 use super::plan::{Plan, Spares};
+use super::sends::Told;
 use super::shard::Shard;
 #[cfg(feature = "http")]
 use super::watch::Watch;
@@ -184,6 +185,8 @@ impl RoomHost {
         match catch_unwind(AssertUnwindSafe(|| self.inner.borrow_mut().flush(writes))) {
             Ok(more) => more,
             Err(_) => {
+                // Before anything else is written to its connections.
+                self.shard.send();
                 // The flusher has taken it off its list.
                 self.inner.borrow_mut().queued = false;
                 self.shard.give_up(self);
@@ -830,14 +833,14 @@ impl Inner {
             // Who asked something is answered first.
             let plan = &flushing.plan;
             while let Some(connection) = plan.answered.get(flushing.next_answered as usize).filter(|_| *writes > 0) {
-                connection.deliver(&flushing.batch, &plan.filter(connection));
+                connection.deliver(&flushing.batch, &plan.filter(connection), true);
                 flushing.next_answered += 1;
                 *writes -= 1;
             }
             while let Some(slot) = plan.visits.get(flushing.next_visit as usize).filter(|_| *writes > 0) {
                 if let Some(Some(connection)) = self.members.get(*slot as usize) {
                     if connection.outbox.borrow().cursor < flushing.batch.end() {
-                        connection.deliver(&flushing.batch, &plan.filter(connection));
+                        connection.deliver(&flushing.batch, &plan.filter(connection), true);
                         *writes -= 1;
                     }
                 }
@@ -848,11 +851,8 @@ impl Inner {
             {
                 return true;
             }
-            let done = self.outgoing.flushing.remove(0);
-            if let (Some(begun), Some(meters)) = (done.begun, &self.shard.meters) {
-                meters.end_batch(begun);
-            }
-            self.shard.spares.borrow_mut().put(done.batch, done.plan);
+            let Flushing { batch, plan, begun, .. } = self.outgoing.flushing.remove(0);
+            self.shard.told(Told { batch, plan, begun });
         }
         self.queued = self.outgoing.has_output();
         self.queued
@@ -868,7 +868,7 @@ impl Inner {
         for flushing in &self.outgoing.flushing {
             let waits = connection.outbox.borrow().cursor < flushing.batch.end();
             if waits || !connection.outbox.borrow().is_flushed() {
-                connection.deliver(&flushing.batch, &flushing.plan.filter(connection));
+                connection.deliver(&flushing.batch, &flushing.plan.filter(connection), false);
             }
         }
     }

@@ -35,9 +35,10 @@ use super::options::{
     ROOMS_PER_TURN, TOKEN_WARNING_MS, WRITES_PER_TURN,
 };
 use super::origin::Origins;
-use super::outbox::Segment;
 use super::plan::Spares;
+use super::ring::Ring;
 use super::room_host::{close_code, RoomHost};
+use super::sends::{Sends, Told};
 use super::signal::Signal;
 use super::stream::{Stream, Unbound};
 use super::tls::Tls;
@@ -295,8 +296,7 @@ pub(super) struct Shard {
     pub last_listen: RefCell<LastListen>,
     /// The rules in force.
     pub rules: RefCell<Option<Arc<Rules>>>,
-    /// Lent to the connection that is written to.
-    pub segments: RefCell<Vec<Segment>>,
+    pub sends: RefCell<Sends>,
     /// Lent to the room that applies a command.
     pub events: Cell<Vec<Event>>,
     pub spares: RefCell<Spares>,
@@ -317,7 +317,15 @@ pub(super) struct Shard {
 }
 
 impl Shard {
+    /// On the thread that it is for.
     fn new(shared: Arc<Shared>, index: usize) -> Shard {
+        let ring = shared.options.io_uring.then(Ring::new).and_then(|ring| match ring {
+            Ok(ring) => Some(ring),
+            Err(error) => {
+                tracing::debug!(%error, "io_uring cannot be used here; every write is a system call of its own");
+                None
+            }
+        });
         Shard {
             rules: RefCell::new(shared.options.rules.clone()),
             keeper: shared.journal.clone().map(|journal| Keeper::new(journal, shared.meters.get(index).cloned())),
@@ -329,7 +337,7 @@ impl Shard {
             connections: RefCell::default(),
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             last_listen: RefCell::default(),
-            segments: RefCell::default(),
+            sends: RefCell::new(Sends::new(ring)),
             events: Cell::default(),
             spares: RefCell::default(),
             notices: RefCell::default(),
@@ -477,14 +485,43 @@ impl Shard {
     fn flush_rooms(self: &Rc<Self>, writes: &mut usize) -> bool {
         self.keep();
         while *writes > 0 {
-            let Some(host) = self.to_flush.borrow_mut().pop_front() else { return false };
+            let Some(host) = self.to_flush.borrow_mut().pop_front() else { break };
             if host.flush(writes) {
                 self.to_flush.borrow_mut().push_back(host);
             } else {
                 self.drop_if_unused(&host);
             }
         }
+        self.send();
         !self.to_flush.borrow().is_empty()
+    }
+
+    /// Makes the writes that wait for the end of the turn.
+    pub fn send(&self) {
+        let mut sends = self.sends.borrow_mut();
+        if !sends.has_waiting() {
+            return;
+        }
+        let faulty = sends.send();
+        sends.take_told().for_each(|told| self.retire(told));
+        drop(sends);
+        faulty.iter().for_each(|connection| self.give_up(&connection.host));
+    }
+
+    /// Everybody concerned was given their part of a batch.
+    pub fn told(&self, told: Told) {
+        let mut sends = self.sends.borrow_mut();
+        match sends.has_waiting() {
+            true => sends.keep(told),
+            false => self.retire(told),
+        }
+    }
+
+    fn retire(&self, told: Told) {
+        if let (Some(begun), Some(meters)) = (told.begun, &self.meters) {
+            meters.end_batch(begun);
+        }
+        self.spares.borrow_mut().put(told.batch, told.plan);
     }
 
     /// The same for a reader, when many rooms wait; the flusher sends what is left.

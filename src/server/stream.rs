@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::ring::Target;
 use super::tls;
 
 /// A plain vectored write to a peer that is gone would raise SIGPIPE, and kill a host program that
@@ -76,10 +77,18 @@ impl Unbound {
     }
 }
 
+fn flags(are_last_words: bool) -> std::ffi::c_int {
+    if are_last_words {
+        NO_SIGNAL | MORE_FOLLOWS
+    } else {
+        NO_SIGNAL
+    }
+}
+
 /// Sends what the socket takes at once.
 pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>], are_last_words: bool) -> io::Result<usize> {
     let socket = socket2::SockRef::from(stream);
-    let flags = if are_last_words { NO_SIGNAL | MORE_FOLLOWS } else { NO_SIGNAL };
+    let flags = flags(are_last_words);
     let written = match slices {
         [one] => socket.send_with_flags(one, flags),
         many => socket.send_vectored_with_flags(many, flags),
@@ -133,6 +142,14 @@ impl Stream {
             Transport::Tls(session) => session.try_write(slices),
             #[cfg(test)]
             Transport::Test(socket) => socket.try_write(slices),
+        }
+    }
+
+    /// Where a ring sends what is written, if it is sent as it is.
+    pub fn target(&self, are_last_words: bool) -> Option<Target> {
+        match &*self.0.borrow() {
+            Transport::Tcp(stream) => Target::of(stream, flags(are_last_words)),
+            _ => None,
         }
     }
 

@@ -23,7 +23,8 @@ pub fn server() -> Server {
 
 /// A server whose options are changed first.
 pub fn server_with(change: impl FnOnce(&mut ServerOptions)) -> Server {
-    let mut options = ServerOptions { threads: 1, port: 0, ..ServerOptions::default() };
+    // As `sstore serve` does where it can; other tests' servers write without it.
+    let mut options = ServerOptions { threads: 1, port: 0, io_uring: true, ..ServerOptions::default() };
     change(&mut options);
     Server::start(options).expect("a server on a free port")
 }

@@ -95,6 +95,9 @@ pub struct ChildArguments {
     /// Whether it waits for the disk.
     #[arg(long)]
     fsync: bool,
+    /// Whether each socket is written to by a system call of its own.
+    #[arg(long)]
+    no_io_uring: bool,
 }
 
 /// Runs the benchmark and prints its table.
@@ -163,6 +166,7 @@ fn serve(arguments: &ChildArguments, options: ServerOptions) -> ExitCode {
         threads: arguments.threads,
         data_dir: arguments.data_dir.clone(),
         fsync: arguments.fsync,
+        io_uring: !arguments.no_io_uring,
         ..options
     };
     let server = match Server::start(options) {
@@ -275,6 +279,7 @@ fn measure_side(
         (Side::Ours, None) => (Some(ServerProcess::start("bench-serve", core)?), None),
         (Side::Peer(Peer::Kept), _) => (Some(ServerProcess::start_kept(core, false)?), None),
         (Side::Peer(Peer::Synced), _) => (Some(ServerProcess::start_kept(core, true)?), None),
+        (Side::Peer(Peer::WithoutIoUring), _) => (Some(ServerProcess::start_without_io_uring(core)?), None),
         (Side::Peer(Peer::Redis), _) => (Some(ServerProcess::start_redis(cores)?), Some(Wire::Redis)),
         (Side::Peer(Peer::Mosquitto), _) => (Some(ServerProcess::start_mosquitto(cores)?), Some(Wire::Mqtt)),
     };

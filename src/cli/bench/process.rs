@@ -40,6 +40,11 @@ impl ServerProcess {
         Ok(process)
     }
 
+    /// Starts our server so that it writes to each socket with a system call of its own.
+    pub(crate) fn start_without_io_uring(core: Option<usize>) -> Result<ServerProcess, Failure> {
+        ServerProcess::start_itself("bench-serve", core, &["--no-io-uring".into()])
+    }
+
     fn start_itself(subcommand: &str, core: Option<usize>, more: &[OsString]) -> Result<ServerProcess, Failure> {
         let program = std::env::current_exe().map_err(|error| Failure::system("finding this program", &error))?;
         let mut command = Command::new(program);

@@ -36,6 +36,8 @@ pub(crate) enum Peer {
     Kept,
     /// This server, with a data directory and fsync
     Synced,
+    /// This server without io_uring
+    WithoutIoUring,
 }
 
 impl Side {
@@ -47,6 +49,7 @@ impl Side {
             Side::Peer(Peer::Mosquitto) => "mosquitto",
             Side::Peer(Peer::Kept) => "kept",
             Side::Peer(Peer::Synced) => "synced",
+            Side::Peer(Peer::WithoutIoUring) => "without io_uring",
         }
     }
 }

@@ -197,6 +197,12 @@ public class ServerOptions internal constructor() {
     /** Whether the server counts what it does and answers `GET /metrics` at its port, in Prometheus' text format. */
     public var metrics: Boolean = false
 
+    /**
+     * Whether many sockets are written to by one system call, by io_uring, where the system has it (Linux 6.1 or newer)
+     * and allows it. It takes less of the processor. Not for a program that is killed by its own sandbox for that call.
+     */
+    public var ioUring: Boolean = false
+
     /** Where it is told that rooms open and close; docs/webhooks.md has what is in it. Default: nowhere. */
     public var webhookUrl: String? = null
 

@@ -126,7 +126,8 @@ public class Server private constructor(private val handle: Handle) : AutoClosea
         }
 
         private fun struct(options: ServerOptions) = ServerOptionsStruct().apply {
-            flags = (if (options.fsync) 1 else 0) or (if (options.metrics) 2 else 0) or (if (options.inspect) 4 else 0)
+            val wanted = listOf(options.fsync to 1, options.metrics to 2, options.inspect to 4, options.ioUring to 8)
+            flags = wanted.sumOf { (isWanted, flag) -> if (isWanted) flag else 0 }
             address = optionText(options.address)
             secret = optionText(options.secret)
             port = options.port
