@@ -129,11 +129,20 @@ pub(crate) struct Generator {
 
 impl Generator {
     pub(crate) fn new(address: SocketAddr, wire: Wire) -> Result<Generator, Failure> {
+        Generator::at(address, Rc::new(wire))
+    }
+
+    /// Another one to the same server, with connections of its own.
+    pub(crate) fn another(&self) -> Result<Generator, Failure> {
+        Generator::at(self.address, self.wire.clone())
+    }
+
+    fn at(address: SocketAddr, wire: Rc<Wire>) -> Result<Generator, Failure> {
         Ok(Generator {
             poll: Poll::new().map_err(|error| Failure::system("making an epoll", &error))?,
             events: Events::with_capacity(1024),
             address,
-            wire: Rc::new(wire),
+            wire,
             connections: Slab::new(),
             rooms: Vec::new(),
             buffer: Vec::new(),
