@@ -637,9 +637,12 @@ static inline void hook_over(hook *own) {
 
 /* Servers and members. */
 
+/* With io_uring where the system allows it, unless the options say otherwise. */
 static inline sessionstore_server *serve(const sessionstore_server_options *options) {
+    sessionstore_server_options usual = SESSIONSTORE_SERVER_OPTIONS_INIT;
+    usual.flags = SESSIONSTORE_SERVER_IO_URING;
     sessionstore_server *server = NULL;
-    OK(sessionstore_server_start(options, &server, NULL));
+    OK(sessionstore_server_start(options != NULL ? options : &usual, &server, NULL));
     CHECK(server != NULL, "a server that started has a handle");
     return server;
 }

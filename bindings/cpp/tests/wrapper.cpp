@@ -26,7 +26,9 @@ namespace {
 
 constexpr auto patience = 60s;
 
-sessionstore::server serve(const sessionstore::server_options& options = {}) {
+/* With io_uring where the system allows it. */
+sessionstore::server serve(sessionstore::server_options options = {}) {
+    options.io_uring = true;
     return sessionstore::server::start(options).value();
 }
 

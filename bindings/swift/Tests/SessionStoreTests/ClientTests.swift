@@ -190,6 +190,7 @@ final class ClientTests: XCTestCase {
         var options = ServerOptions()
         options.dataDirectory = directory.path
         options.fsync = true
+        options.ioUring = true
         let first = try Server(options)
         await thrown(.dataDirectoryUnusable) { try Server(options) }
         options.port = first.port

@@ -197,7 +197,7 @@ class ApiTest {
 
     @Test
     fun servers(@TempDir directory: File) = test {
-        val server = Server.start { dataDirectory = directory.resolve("data").path; fsync = true; grace = Duration.ZERO; linger = Duration.ZERO }
+        val server = Server.start { dataDirectory = directory.resolve("data").path; fsync = true; ioUring = true; grace = Duration.ZERO; linger = Duration.ZERO }
         assertTrue(server.url.startsWith("ws://127.0.0.1:") && server.url.endsWith(":${server.port}"))
         assertRefused(ErrorCode.ADDRESS_IN_USE) { Server.start { port = server.port } }
         assertRefused(ErrorCode.INVALID_ARGUMENT) { Server.start { address = "127.0.0.1\u0000" } }
