@@ -55,7 +55,8 @@ dist: libraries
 test-dist: install-tools libraries
 	sh tests/consumer/dist.sh build/dist $(RUST_TARGET)
 
-# The Debian packages: target/debian/packages. cargo-deb is built once, which takes some minutes.
+# The Debian packages: target/debian/packages. cargo-deb is built once, without optimizing, which takes longer than it
+# would save.
 CARGO_DEB_VERSION := 3.8.0
 CARGO_DEB := target/tools/bin/cargo-deb
 
@@ -65,7 +66,7 @@ deb: deb-tools libraries
 
 deb-tools:
 	@if [ "$$($(CARGO_DEB) --version 2>/dev/null)" != "cargo-deb $(CARGO_DEB_VERSION)" ]; then \
-	    $(CARGO) install --locked --version $(CARGO_DEB_VERSION) --root target/tools cargo-deb; \
+	    $(CARGO) install --debug --locked --version $(CARGO_DEB_VERSION) --root target/tools cargo-deb; \
 	fi
 
 test-deb: deb

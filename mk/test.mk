@@ -12,8 +12,9 @@ FUZZ_SECONDS ?= 5
 .PHONY: fuzz header native-static-libs history faults test-simulation simulation test-kills kills soak miri
 
 # In the order in which it is cheapest to fail; each part can be run alone. What is built alike stands together: cargo
-# keeps one build of the library, so that its tests, which have more dependencies, and its programs take turns with it.
-test: test-tools test-rust test-network test-kills test-otel test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-http-api test-original test-asan test-thread-sanitizer test-valgrind test-abi test-docker test-everyone test-install test-dist test-deb test-fuzz test-bench test-instructions test-simulation conformance demo
+# keeps one build of the library, so that parts with another one take turns with those before and after. The last three
+# have one of their own each.
+test: test-tools test-rust test-network test-kills test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-http-api test-original test-everyone test-valgrind test-abi test-docker test-asan test-thread-sanitizer test-install test-dist test-deb test-bench test-instructions test-simulation test-fuzz test-otel conformance demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.

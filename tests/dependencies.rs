@@ -15,19 +15,37 @@ fn root() -> &'static str {
     env!("CARGO_MANIFEST_DIR")
 }
 
-/// What is linked into the library and `sstore` on this machine: each package with its licence. What only
-/// tests and tools use is not given to anybody.
-fn linked() -> Vec<(String, String)> {
+/// What cargo says of the packages along such edges, in lines of such a form.
+fn tree(edges: &str, format: &str, options: &[&str]) -> Vec<String> {
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--all-features", "--edges", "normal,build", "--prefix", "none"])
-        .args(["--format", "{p}|{l}"])
+        .args(["tree", "--locked", "--edges", edges, "--prefix", "none", "--format", format])
+        .args(options)
         .current_dir(root())
         .output()
         .expect("cargo runs");
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).expect("text");
-    let packages = tree.lines().filter_map(|line| line.split_once('|'));
-    packages.map(|(package, licence)| (package.to_owned(), licence.trim_end_matches(" (*)").to_owned())).collect()
+    tree.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+/// What is linked into the library and `sstore` on this machine: each package with its licence. What only
+/// tests and tools use is not given to anybody.
+fn linked() -> Vec<(String, String)> {
+    let packages = tree("normal,build", "{p}|{l}", &["--all-features"]);
+    let packages = packages.iter().filter_map(|line| line.split_once('|'));
+    packages.map(|(package, licence)| (package.to_owned(), licence.to_owned())).collect()
+}
+
+#[test]
+fn what_is_shipped_is_built_of_the_same_as_what_is_tested() {
+    let of_tests = tree("normal,build,dev", "{p} with {f}", &[]);
+    for package in tree("normal,build", "{p} with {f}", &[]) {
+        assert!(
+            of_tests.contains(&package),
+            "the tests need other features of {package}: cargo builds it, all above it and this library twice, and again \
+             whenever it goes from one to the other. `cargo tree --edges features --invert` says who needs which"
+        );
+    }
 }
 
 /// Whether an SPDX expression can be met with the licences that are allowed.

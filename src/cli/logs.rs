@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -35,11 +35,11 @@ impl fmt::Display for LogFormat {
 
 /// What is logged: a level, or levels of modules.
 #[derive(Clone, Debug)]
-pub(super) struct Filter(String);
+pub(super) struct Filter(Targets);
 
 impl Default for Filter {
     fn default() -> Filter {
-        Filter("info".into())
+        Filter(Targets::new().with_default(LevelFilter::INFO))
     }
 }
 
@@ -47,21 +47,32 @@ impl FromStr for Filter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Filter, String> {
-        // A lone word that is no level would be taken for the name of a module, and mute the rest;
-        // nothing would be taken for `error`.
-        let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
-        let stray = text.split(',').map(str::trim).find(|part| !part.contains('=') && !is_level(part));
-        if let Some(stray) = stray {
-            return Err(format!("\"{stray}\" is no level; levels are off, error, warn, info, debug, trace"));
+        let mut targets = Targets::new();
+        for part in text.split(',').map(str::trim) {
+            let (module, level) = part.rsplit_once('=').map_or((None, part), |(module, level)| (Some(module), level));
+            // Nothing would be taken for `error`.
+            let Some(level) = level.parse::<LevelFilter>().ok().filter(|_| !level.is_empty()) else {
+                return Err(format!("\"{level}\" is no level; levels are off, error, warn, info, debug, trace"));
+            };
+            targets = match module {
+                None => targets.with_default(level),
+                Some(module) if is_path(module) => targets.with_target(module, level),
+                Some(module) => {
+                    return Err(format!("\"{module}\" is no module; modules are such as sessionstore::server"))
+                }
+            };
         }
-        EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
-        Ok(Filter(text.to_owned()))
+        Ok(Filter(targets))
     }
+}
+
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':')
 }
 
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 
@@ -82,7 +93,7 @@ pub(super) fn start(format: LogFormat, filter: &Filter) -> Result<Option<Traces>
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),
     };
-    let all = tracing_subscriber::registry().with(lines.with_filter(EnvFilter::new(&filter.0)));
+    let all = tracing_subscriber::registry().with(lines.with_filter(filter.0.clone()));
     all.with(traces.as_ref().map(Traces::layer)).init();
     Ok(traces)
 }
@@ -93,10 +104,13 @@ mod tests {
 
     #[test]
     fn filters_are_levels_or_levels_of_modules() {
-        for good in ["info", "off", "warn,sessionstore::server=debug", "INFO"] {
+        for good in ["info", "off", "warn,sessionstore::server=debug", "info, hyper_util=off", "INFO"] {
             assert!(good.parse::<Filter>().is_ok(), "{good}");
         }
-        for bad in ["loud", "", "info,loud", "sessionstore=loud"] {
+        for bad in ["loud", "", "info,", "info,loud", "sessionstore", "sessionstore=loud", "sessionstore="] {
+            assert!(bad.parse::<Filter>().is_err(), "{bad}");
+        }
+        for bad in ["=info", "[span]=info", "a=b=info"] {
             assert!(bad.parse::<Filter>().is_err(), "{bad}");
         }
     }

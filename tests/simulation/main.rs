@@ -12,6 +12,8 @@ mod client;
 mod server;
 mod world;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use world::World;
 
 /// What is wrong, to see that it is found.
@@ -55,6 +57,32 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
+/// What comes of the numbers from 0 on, worked on by all cores; ends with the first that fails.
+fn on_all_cores<T: Send>(numbers: u64, work: impl Fn(u64) -> Result<T, String> + Sync) -> Vec<T> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicU64::new(0);
+    let one_after_the_other = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= numbers {
+                return done;
+            }
+            let result = work(number);
+            if result.is_err() {
+                next.store(numbers, Ordering::Relaxed);
+            }
+            done.push((number, result));
+        }
+    };
+    let mut done: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(one_after_the_other)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker ends")).collect()
+    });
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result.unwrap_or_else(|fault| panic!("{fault}"))).collect()
+}
+
 #[test]
 fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
     if let Some(seed) = number("SESSIONSTORE_SEED") {
@@ -62,11 +90,8 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_and_all_end_with_the_same() {
     }
     let mut sum = world::Summary::default();
     let seeds = number("SESSIONSTORE_SEEDS").unwrap_or(100);
-    for seed in 0..seeds {
-        match World::run(seed, None) {
-            Ok(summary) => sum += summary,
-            Err(fault) => panic!("seed {seed}: {fault}"),
-        }
+    for summary in on_all_cores(seeds, |seed| World::run(seed, None).map_err(|fault| format!("seed {seed}: {fault}"))) {
+        sum += summary;
     }
     println!("{sum:?}");
     // Otherwise this has tested nothing.
@@ -121,9 +146,11 @@ fn every_planted_fault_is_found() {
         Fault::OwnerForgotten,
         Fault::StaysAfterLeave,
     ];
-    for fault in faults {
+    let found = on_all_cores(faults.len() as u64, |nth| {
+        let fault = faults[nth as usize];
         let found = (0..2_000).find_map(|seed| World::run(seed, Some(fault)).err().map(|story| (seed, story)));
-        let (seed, story) = found.unwrap_or_else(|| panic!("{fault:?} was not found in 2,000 seeds"));
-        println!("{fault:?}: seed {seed}: {story}");
-    }
+        let (seed, story) = found.ok_or_else(|| format!("{fault:?} was not found in 2,000 seeds"))?;
+        Ok(format!("{fault:?}: seed {seed}: {story}"))
+    });
+    found.iter().for_each(|found| println!("{found}"));
 }
