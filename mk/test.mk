@@ -104,7 +104,7 @@ test-c: test-tools
 # there is one for the whole process.
 ASAN_LIB_DIR := target/asan/$(RUST_TARGET)/debug
 test-asan: test-tools
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) build --lib --no-default-features --features client,server,tls,durable \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) build --lib --no-default-features --features client,server,tls,durable,io-uring \
 	    --target $(RUST_TARGET) --target-dir target/asan
 	@nm -D $(ASAN_LIB_DIR)/libsessionstore.so | grep -q ' U __asan_init' || \
 	    { echo "The library in $(ASAN_LIB_DIR) is not instrumented." >&2; exit 1; }
@@ -131,7 +131,7 @@ test-thread-sanitizer: test-tools
 	@set -e; RUSTC="$$(sh mk/rustc-with-source.sh "$(CURDIR)/target/tools/debian-rust")"; export RUSTC; \
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cllvm-args=-tsan-instrument-memintrinsics=0" \
 	    CARGO_PROFILE_DEV_DEBUG=line-tables-only $(CARGO) rustc -Zbuild-std=std,panic_unwind --lib --crate-type cdylib \
-	    --no-default-features --features client,server,tls,durable --target $(RUST_TARGET) --target-dir $(TSAN_DIR)
+	    --no-default-features --features client,server,tls,durable,io-uring --target $(RUST_TARGET) --target-dir $(TSAN_DIR)
 	@nm -D $(TSAN_LIB_DIR)/libsessionstore.so | grep -q ' U __tsan_init' || \
 	    { echo "The library in $(TSAN_LIB_DIR) is not instrumented." >&2; exit 1; }
 	$(call cmake_tests,tests/c,build/c-tsan,$(TSAN_LIB_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
