@@ -608,18 +608,21 @@ static void check_cannot_join(const sessionstore_client_options *options, int32_
     member_end(&own);
 }
 
-/* Something that is no SessionStore server: a web server with one page, for two visitors. */
-static int web_server_start(void) {
-    struct sockaddr_in any;
-    const int listener = socket(AF_INET, SOCK_STREAM, 0);
-    memset(&any, 0, sizeof any);
-    any.sin_family = AF_INET;
-    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&any, sizeof any) == 0, "a socket can be bound");
-    CHECK(listen(listener, 8) == 0, "a socket can be listened on");
-    return listener;
+/* A socket of a port that nobody else gets. Until it is listened on, connections to it are refused. Writes its URL. */
+static int port_taken(char *address, size_t size) {
+    struct sockaddr_in own;
+    socklen_t length = sizeof own;
+    const int taken = socket(AF_INET, SOCK_STREAM, 0);
+    memset(&own, 0, sizeof own);
+    own.sin_family = AF_INET;
+    own.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK(taken >= 0 && bind(taken, (struct sockaddr *)&own, sizeof own) == 0, "a socket can be bound");
+    CHECK(getsockname(taken, (struct sockaddr *)&own, &length) == 0, "a socket has its port");
+    snprintf(address, size, "ws://127.0.0.1:%u", (unsigned)ntohs(own.sin_port));
+    return taken;
 }
 
+/* Something that is no SessionStore server: a web server with one page, for two visitors. */
 static void *web_server_run(void *argument) {
     static const char page[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
     int visitors;
@@ -635,30 +638,22 @@ static void *web_server_run(void *argument) {
 }
 
 static void servers_that_cannot_be_reached(void) {
-    sessionstore_server *gone = serve(NULL);
     char address[64];
+    const int taken = port_taken(address, sizeof address);
     sessionstore_client_options options = options_for(address, "nowhere", "Ann");
+    pthread_t thread;
     options.reconnect_min_ms = 60000;
     options.reconnect_max_ms = 60000;
-    snprintf(address, sizeof address, "%s", sessionstore_server_url(gone));
-    serve_no_more(gone);
     check_cannot_join(&options, SESSIONSTORE_CONNECTION_FAILED);
     options.url = "ws://no-such-host.invalid:7350";
     options.connect_timeout_ms = PATIENCE;
     check_cannot_join(&options, SESSIONSTORE_HOST_NOT_FOUND);
-    {
-        const int listener = web_server_start();
-        struct sockaddr_in bound;
-        socklen_t size = sizeof bound;
-        pthread_t thread;
-        CHECK(getsockname(listener, (struct sockaddr *)&bound, &size) == 0, "a socket has its port");
-        snprintf(address, sizeof address, "ws://127.0.0.1:%u", (unsigned)ntohs(bound.sin_port));
-        options.url = address;
-        CHECK(pthread_create(&thread, NULL, web_server_run, (void *)&listener) == 0, "a thread can be made");
-        check_cannot_join(&options, SESSIONSTORE_HANDSHAKE_FAILED);
-        pthread_join(thread, NULL);
-        close(listener);
-    }
+    options.url = address;
+    CHECK(listen(taken, 8) == 0, "a socket can be listened on");
+    CHECK(pthread_create(&thread, NULL, web_server_run, (void *)&taken) == 0, "a thread can be made");
+    check_cannot_join(&options, SESSIONSTORE_HANDSHAKE_FAILED);
+    pthread_join(thread, NULL);
+    close(taken);
 }
 
 /* Made with the secret "test-secret"; for room "tokens", user "user-7", role "host"; until the year 2100. */
