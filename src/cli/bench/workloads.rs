@@ -52,6 +52,8 @@ pub(crate) struct Scale {
 
 /// The load before what is measured: pages touched, buffers grown, branches learned.
 const WARM_UP: Duration = Duration::from_millis(200);
+/// Rooms that are there before memory is measured.
+const FIRST_ROOMS: usize = 5;
 /// How often the room with a slow reader and the one without take turns. A single set that the machine holds up is the
 /// 99th percentile of its turn; the figure is the median of the turns.
 const TURNS: usize = 5;
@@ -78,7 +80,7 @@ impl Scale {
     pub(crate) fn connections(&self) -> usize {
         // W7 has two such rooms.
         let fan_out = self.observers.iter().max().map_or(0, |most| 2 * (most + 1));
-        fan_out.max(self.rooms * MEMBERS).max(self.idle)
+        fan_out.max(self.rooms * MEMBERS).max(self.idle + 1 + FIRST_ROOMS * MEMBERS)
     }
 }
 
@@ -213,6 +215,7 @@ impl Part {
                 }
             }
             Part::IdleInOneRoom => {
+                subject.begin()?;
                 let before = subject.resident_kib();
                 subject.generator.add_room(format!("{}-idle", subject.room_prefix), scale.idle, false)?;
                 subject.generator.settle()?;
@@ -220,6 +223,7 @@ impl Part {
                 measured.memory(&label, before, subject.resident_kib(), scale.idle + 1);
             }
             Part::IdleInRooms => {
+                subject.begin()?;
                 let before = subject.resident_kib();
                 let names = (0..scale.idle).map(|room| format!("{}-idle-{room}", subject.room_prefix));
                 subject.generator.add_rooms(names, 0, true)?;
@@ -324,6 +328,14 @@ impl Subject {
         let before = Usage::now(self);
         let outcome = self.generator.load(pace, time, records)?;
         Ok((outcome, Usage::now(self).since(&before)))
+    }
+
+    /// Has the server do everything once that idle connections are for, so that its program is in memory.
+    fn begin(&mut self) -> Result<(), Failure> {
+        let names = (0..FIRST_ROOMS).map(|room| format!("{}-first-{room}", self.room_prefix));
+        self.generator.add_rooms(names, MEMBERS - 1, true)?;
+        self.generator.load(Pace::Outstanding(1), WARM_UP, false)?;
+        self.generator.settle()
     }
 
     fn resident_kib(&self) -> Option<u64> {
