@@ -200,7 +200,7 @@ class HeaderTest {
         assertEquals(group("WRITE"), writes.mapValues { written(Operation.touch(), it.value) { _, struct -> struct.flags } })
         assertEquals(mapOf("JOINED" to 1, "UPDATED" to 2, "LEFT" to 3), group("PEER"), "as ClientCore has them")
         assertEquals(mapOf("FAIL_FAST" to 1), group("CLIENT"), "as Client has it")
-        assertEquals(mapOf("FSYNC" to 1, "METRICS" to 2, "INSPECT" to 4), group("SERVER"), "as Server has it")
+        assertEquals(mapOf("FSYNC" to 1, "METRICS" to 2, "INSPECT" to 4, "IO_URING" to 8), group("SERVER"), "as Server has it")
         assertEquals(mapOf("ALL" to 1), group("SELECT"), "as Store has it")
         val rest = numbers.keys - groups.flatMap { (name, group) -> group.keys.map { "${name}_$it" } }.toSet() + codes
         assertEquals(codes + "OK", rest, "every other number is a code")
