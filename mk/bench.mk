@@ -2,7 +2,8 @@
 
 .PHONY: bench bench-peers bench-tools test-bench test-bench-all
 
-# Floor and ours side by side, with the peers ours without io_uring too; then the client's price, and what the core's own work costs.
+# Floor and ours side by side, with the peers also ours without io_uring; then the client's price, and what the core's
+# own work costs.
 bench: BENCH_PEERS =
 bench-peers: BENCH_PEERS = --peers redis,mosquitto,without-io-uring
 bench-peers: bench-tools

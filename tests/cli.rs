@@ -581,3 +581,23 @@ fn help_has_units_defaults_and_exit_codes() {
     let help = run(sstore(&["set", "--help"])).stdout;
     assert!(help.contains("SSTORE_TOKEN") && help.contains("--linger"), "{help}");
 }
+
+/// A server has a ring, or its log says why not; whichever it is on this system.
+#[test]
+#[cfg(target_os = "linux")]
+fn many_writes_go_by_one_call_unless_it_is_told_or_forbidden() {
+    for told_not_to in [false, true] {
+        let mut arguments = vec!["--threads", "1", "--log-level", "sessionstore::server=debug"];
+        arguments.extend(told_not_to.then_some("--no-io-uring"));
+        let server = Serving::start(&arguments);
+        // Its loop runs when it has answered.
+        server.output(&["set", "a", "1"]);
+        let files = std::fs::read_dir(format!("/proc/{}/fd", server.process.id())).expect("the server's files");
+        let links = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        let rings = links.filter(|link| link.to_string_lossy().contains("io_uring")).count();
+        assert!(rings == 0 || rings == 1 && !told_not_to, "{rings} rings");
+        if rings == 0 && !told_not_to {
+            server.process.stderr.with("io_uring cannot be used here");
+        }
+    }
+}

@@ -16,8 +16,8 @@ use process::{run, sstore, Running, Serving};
 use rusqlite::Connection;
 use serde_json::{json, Value as Json};
 use sessionstore::{
-    Cancellation, Client, ClientOptions, Error, ErrorCode, KeyChange, LockOptions, Server, ServerOptions,
-    UpdateListener, Value, Write,
+    Client, ClientOptions, Error, ErrorCode, KeyChange, LockOptions, Server, ServerOptions, UpdateListener, Value,
+    Write,
 };
 use support::SAFETY;
 
@@ -569,25 +569,24 @@ fn when_the_disk_is_full_the_server_stops_and_nobody_was_told_what_is_not_kept()
         ClientOptions { reconnect_min_ms: 1, request_timeout_ms: 2_000, ..ClientOptions::new(&serving.url, "r") };
     let client = Client::open(options, Updates(told)).expect("opens");
     let store = client.join_wait(SAFETY).expect("joins");
-    // What is not answered any more would wait for another server.
-    let given_up = Cancellation::default();
     let (ended, acknowledged) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut acknowledged = 0;
             let text = Value::from("x".repeat(1_000).as_str());
-            while let Ok(state) = store.set("n", text.clone()).cancelled_by(&given_up).wait(SAFETY) {
+            while let Ok(state) = store.set("n", text.clone()).wait(SAFETY) {
                 acknowledged = state.version;
                 assert!(acknowledged < 100_000, "the disk is never full");
             }
             acknowledged
         });
         let ended = serving.process.end();
-        given_up.cancel();
+        // What is not answered any more would wait for another server.
+        drop(client);
         (ended, writer.join().expect("writes"))
     });
     assert_ne!(ended.code(), 0);
     assert!(ended.stderr.contains("the journal cannot be written"), "{}", ended.stderr);
-    drop((client, updates));
+    drop(updates);
     let server = directory.server();
     let mut looks = Raw::join(&server, "r", "looks");
     let version = looks.call("get-metadata", json!({"key": "n"}))["change_version"].as_u64().expect("a version");

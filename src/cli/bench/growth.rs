@@ -75,7 +75,7 @@ pub struct Arguments {
 /// Time that each cost is measured for, and time before that.
 const TIME: Duration = Duration::from_millis(300);
 const WARM_UP: Duration = Duration::from_millis(30);
-/// Work of a new server before anything is measured: its first rounds take up to twice as long as later ones.
+/// Work of a new server before anything is measured: its first rounds were up to 1.4 times as long as later ones.
 const FIRST_WORK: Duration = Duration::from_millis(500);
 /// Joins that everybody must hear of take the time for which news are held back, twice.
 const JOINING_TIME: Duration = Duration::from_millis(800);
