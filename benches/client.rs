@@ -68,13 +68,12 @@ fn welcome(socket: &mut TcpStream, keys: u64) {
     let mut got = 0;
     let text = loop {
         got += socket.read(&mut request[got..]).expect("a listen request");
-        if let Some(text) = client_text(&request[..got]) {
+        if let Some((text, _)) = client_text(&request[..got]) {
             break text;
         }
     };
-    let id = text.split("\"id\":").nth(1).and_then(|rest| rest.split(',').next()).expect("an id").to_owned();
     let mut out = Vec::new();
-    frame(&mut out, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#));
+    frame(&mut out, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id_of(&text)));
     let absent: Vec<String> =
         (0..keys).map(|key| format!(r#"{{"key":"key-{key}","data":null,"change_version":0}}"#)).collect();
     let text =
@@ -83,8 +82,8 @@ fn welcome(socket: &mut TcpStream, keys: u64) {
     socket.write_all(&out).expect("sent");
 }
 
-/// The payload of a client's frame, if it is complete.
-fn client_text(bytes: &[u8]) -> Option<String> {
+/// The payload of a client's frame, if it is complete, and the bytes of the frame.
+fn client_text(bytes: &[u8]) -> Option<(String, usize)> {
     let short = usize::from(bytes.get(1)? & 0x7f);
     let (begin, length) = match short {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
@@ -93,7 +92,33 @@ fn client_text(bytes: &[u8]) -> Option<String> {
     let mask = bytes.get(begin..begin + 4)?;
     let payload = bytes.get(begin + 4..begin + 4 + length)?;
     let text = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
-    String::from_utf8(text).ok()
+    Some((String::from_utf8(text).ok()?, begin + 4 + length))
+}
+
+/// The id of a request, as it was written.
+fn id_of(text: &str) -> &str {
+    text.split("\"id\":").nth(1).and_then(|rest| rest.split(',').next()).expect("an id")
+}
+
+/// Waits for the client's leave, behind what else it says, and answers it. A connection that ends is left.
+fn await_leave(socket: &mut TcpStream) {
+    let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        match socket.read(&mut piece) {
+            Ok(read) if read > 0 => said.extend_from_slice(&piece[..read]),
+            _ => return,
+        }
+        while let Some((text, length)) = client_text(&said) {
+            if text.contains(r#""method":"leave""#) {
+                let mut out = Vec::new();
+                frame(&mut out, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id_of(&text)));
+                // A client that is gone already needs no answer.
+                let _ = socket.write_all(&out);
+                return;
+            }
+            said.drain(..length);
+        }
+    }
 }
 
 fn frame(out: &mut Vec<u8>, text: &str) {
@@ -134,8 +159,7 @@ fn send_all(mut socket: TcpStream, load: Load) -> Duration {
         }
     }
     let spent = thread_time() - before;
-    // The client's leave; a connection that ends is left.
-    let _ = socket.read(&mut [0; 4096]);
+    await_leave(&mut socket);
     spent
 }
 
@@ -400,9 +424,7 @@ fn send_in_turn(mut sockets: Vec<TcpStream>, load: Load) -> Duration {
         sockets.iter_mut().for_each(|socket| socket.write_all(&out).expect("sent"));
     }
     let spent = thread_time() - before;
-    for socket in &mut sockets {
-        let _ = socket.read(&mut [0; 4096]);
-    }
+    sockets.iter_mut().for_each(await_leave);
     spent
 }
 

@@ -2,10 +2,10 @@
 
 .PHONY: bench bench-peers bench-tools test-bench test-bench-all
 
-# Floor and ours side by side, with the peers also ours without io_uring; then the client's price, and what the core's
+# Floor and ours side by side, with the peers also ours without io_uring, and a floor with our bytes; then the client's price, and what the core's
 # own work costs.
 bench: BENCH_PEERS =
-bench-peers: BENCH_PEERS = --peers redis,mosquitto,without-io-uring
+bench-peers: BENCH_PEERS = --peers redis,mosquitto,without-io-uring,floor-with-our-bytes
 bench-peers: bench-tools
 bench bench-peers:
 	$(CARGO) build --release

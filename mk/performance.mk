@@ -19,4 +19,5 @@ flame-graph:
 	$(CARGO) build --release
 	test -x target/tools/bin/inferno-flamegraph || $(CARGO) install inferno --version 0.12.8 --locked --root target/tools
 	@mkdir -p docs/performance
-	sh mk/flame-graph.sh target/release/sstore target/tools/bin docs/performance/fan-out.svg
+	for what in fan-out joins; do \
+	    sh mk/flame-graph.sh target/release/sstore target/tools/bin $$what docs/performance/$$what.svg || exit 1; done

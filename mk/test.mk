@@ -8,13 +8,13 @@ PROFILE ?= dev
 PROFILE_DIR := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 FUZZ_SECONDS ?= 5
 
-.PHONY: test test-tools test-rust test-otel test-network test-docs test-c test-asan test-thread-sanitizer test-valgrind test-fuzz
-.PHONY: fuzz header native-static-libs history faults test-simulation simulation test-kills kills soak miri
+.PHONY: test test-tools test-rust test-otel test-network test-docs test-c test-asan test-thread-sanitizer test-valgrind test-fuzz test-delays
+.PHONY: fuzz delays header native-static-libs history faults test-simulation simulation test-kills kills soak miri
 
 # In the order in which it is cheapest to fail; each part can be run alone. What is built alike stands together: cargo
 # keeps one build of the library, so that parts with another one take turns with those before and after. The last three
 # have one of their own each.
-test: test-tools test-rust test-network test-kills test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-http-api test-original test-everyone test-valgrind test-abi test-docker test-asan test-thread-sanitizer test-install test-dist test-deb test-bench test-instructions test-simulation test-fuzz test-otel conformance demo
+test: test-tools test-rust test-network test-kills test-docs test-c test-cpp test-kotlin test-swift test-web test-inspector test-http-api test-original test-everyone test-valgrind test-delays test-abi test-docker test-asan test-thread-sanitizer test-install test-dist test-deb test-bench test-instructions test-simulation test-fuzz test-otel conformance demo
 	@echo "make test: every part passed."
 
 # Programs the tests need, by Debian package.
@@ -138,6 +138,23 @@ test-thread-sanitizer: test-tools
 	    -DSESSIONSTORE_SANITIZER=thread -DCMAKE_C_FLAGS="-fsanitize=thread -fno-omit-frame-pointer" \
 	    -DCMAKE_EXE_LINKER_FLAGS=-fsanitize=thread "-DSESSIONSTORE_FINDS_RACE=ThreadSanitizer: (data race|heap-use-after-free)",\
 	    SESSIONSTORE_SLOW_MACHINE=1 TSAN_OPTIONS="halt_on_error=1 atexit_sleep_ms=100")
+
+# The same with threads that are held up at random where they meet: what happens in another order then than usual, as it
+# does on a busy machine, must be right too. A planted order must be found. `make delays` is the long run, the Rust tests
+# with it.
+DELAYS_DIR := build/c-delays
+test-delays delays: test-tools
+	$(CARGO) build --lib --profile $(PROFILE)
+	$(call cmake_build,tests/c,$(DELAYS_DIR),$(PROFILE_DIR),-DSESSIONSTORE_LANGUAGES=c -DSESSIONSTORE_LINKAGES=shared \
+	    -DSESSIONSTORE_DELAYS=ON "-DSESSIONSTORE_FINDS_ORDER=[1-9][0-9]+ of 1000 times too early")
+	@set -e; for round in $$(seq $(DELAY_ROUNDS)); do \
+	    LD_PRELOAD="$(CURDIR)/$(DELAYS_DIR)/libdelays.so" \
+	    ctest --test-dir $(DELAYS_DIR) --parallel $(shell nproc) --output-on-failure --no-tests=error; done
+	$(if $(filter delays,$@),CARGO_TARGET_$(RUST_TARGET_IN_CAPITALS)_RUNNER="env LD_PRELOAD=$(CURDIR)/$(DELAYS_DIR)/libdelays.so" $(CARGO) test)
+
+test-delays: DELAY_ROUNDS ?= 1
+delays: DELAY_ROUNDS ?= 20
+RUST_TARGET_IN_CAPITALS := $(shell echo $(RUST_TARGET) | tr a-z- A-Z_)
 
 # The core and what of the C API works without threads and sockets, under Miri. It comes with nightly toolchains of
 # rustup only, so it is no part of `make test`. Some tests read files.

@@ -119,6 +119,12 @@ impl Decoder {
         Decoder { sender, ..Decoder::default() }
     }
 
+    /// Whether the beginning of a message is here, and its end is not.
+    #[cfg_attr(not(feature = "client"), allow(dead_code))]
+    pub fn is_within_message(&self) -> bool {
+        !self.partial.is_empty() || self.fragments.is_some()
+    }
+
     /// Decodes `data`, telling `each` what it finds until that breaks off. Returns how many bytes
     /// were used: all, unless broken off.
     pub fn decode(
@@ -335,22 +341,52 @@ fn close(payload: &[u8]) -> Result<(Option<u16>, &str), Violation> {
     }
 }
 
+/// Most messages that are not about values have no more bytes than this.
+const SMALL_TEXT_BYTES: usize = 256;
+
 /// Appends a text frame whose payload `write` appends.
 pub(crate) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let begin = out.len();
+    // Rather than that a small buffer grows again and again below it.
+    out.reserve(SMALL_TEXT_BYTES);
     // Most messages have between 126 and 65,535 bytes, and then this header fits.
-    out.extend_from_slice(&[FIN | TEXT, 126, 0, 0]);
+    out.extend_from_slice(&[0; 4]);
     write(out);
-    let length = out.len() - begin - 4;
+    let (header, size) = text_header(out.len() - begin - 4);
+    let header = &header[..size];
+    match size {
+        4 => out[begin..begin + 4].copy_from_slice(header),
+        2 => {
+            out[begin + 2..begin + 4].copy_from_slice(header);
+            out.drain(begin..begin + 2);
+        }
+        _ => drop(out.splice(begin..begin + 4, header.iter().copied())),
+    }
+}
+
+/// Appends the header of a text frame whose payload, of so many bytes, follows.
+#[cfg(feature = "server")]
+pub(crate) fn write_text_header(out: &mut Vec<u8>, length: usize) {
+    let (header, size) = text_header(length);
+    out.extend_from_slice(&header[..size]);
+}
+
+/// The header of a text frame, and how many bytes of it there are.
+fn text_header(length: usize) -> ([u8; 10], usize) {
+    let mut header = [FIN | TEXT, 127, 0, 0, 0, 0, 0, 0, 0, 0];
     match length {
         0..126 => {
-            out[begin + 1] = length as u8;
-            out.drain(begin + 2..begin + 4);
+            header[1] = length as u8;
+            (header, 2)
         }
-        126..65_536 => out[begin + 2..begin + 4].copy_from_slice(&(length as u16).to_be_bytes()),
+        126..65_536 => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+            (header, 4)
+        }
         _ => {
-            out[begin + 1] = 127;
-            out.splice(begin + 2..begin + 4, (length as u64).to_be_bytes());
+            header[2..].copy_from_slice(&(length as u64).to_be_bytes());
+            (header, 10)
         }
     }
 }

@@ -5,7 +5,10 @@
 
 use std::error::Error as Cause;
 use std::fmt;
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -15,10 +18,12 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::RootCertStore;
 use tokio::time::{timeout_at, Instant};
+use tower_service::Service;
 
+use crate::quiet::Quiet;
 use crate::tls;
 use crate::{Error, ErrorCode};
 
@@ -52,7 +57,26 @@ pub(crate) fn check_url(url: &str) -> Result<Uri, &'static str> {
 
 /// Sends requests.
 pub(crate) struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<QuietConnector>, Full<Bytes>>,
+}
+
+/// Makes connections that do not kill a host program when their other end is gone.
+#[derive(Clone)]
+struct QuietConnector(HttpConnector);
+
+impl Service<Uri> for QuietConnector {
+    type Response = TokioIo<Quiet>;
+    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move { connecting.await.map(|stream| TokioIo::new(stream.into_inner().into())) })
+    }
 }
 
 /// Why there is no answer, or not all of it. As text it is the end of a sentence, with nothing of the request in it.
@@ -101,7 +125,7 @@ impl HttpClient {
             .with_tls_config(config)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(connector);
+            .wrap_connector(QuietConnector(connector));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_millis(IDLE_MS))

@@ -34,6 +34,8 @@ pub mod frames;
 mod http_client;
 #[cfg(any(feature = "client", feature = "server"))]
 mod ids;
+#[cfg(any(all(feature = "client", feature = "tls"), feature = "http"))]
+mod quiet;
 #[cfg(all(feature = "tls", any(feature = "client", feature = "server")))]
 mod tls;
 

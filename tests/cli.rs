@@ -6,6 +6,7 @@ mod process;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 
 use jsonwebtoken::{encode, EncodingKey, Header};
 use process::{run, sstore, Running, Serving, PATIENCE};
@@ -63,6 +64,46 @@ fn values_go_in_and_out() {
 }
 
 #[test]
+fn what_goes_into_a_pipe_is_the_value_itself() {
+    let server = Serving::start(&[]);
+    let watching = server.watch(&["hostile", "--json", "--name", "Wanda\u{202e}"]);
+    watching.stdout.next();
+    let json = "\"x\\u0000y\\u001b[31mz\u{7f}\u{9b}\u{202e}\"";
+    let text: String = serde_json::from_str(json).expect("JSON");
+    server.output(&["set", "hostile", json]);
+    assert_eq!(server.output(&["get", "hostile", "--string"]), format!("{text}\n"));
+
+    let printed = [
+        server.output(&["get", "hostile", "--json"]),
+        server.output(&["keys", "hostile", "--json"]),
+        watching.stdout.next(),
+    ];
+    for line in &printed {
+        let state: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(state["value"], text, "{line:?}");
+    }
+    let peers = server.output(&["peers", "--json"]);
+    let parsed: Value = serde_json::from_str(&peers).expect("JSON");
+    assert_eq!(parsed[0]["name"], "Wanda\u{202e}");
+    for line in printed.iter().chain([&peers]) {
+        let steers = |character: char| character == '\u{202e}' || character.is_control();
+        assert!(!line.trim_end().contains(steers), "{line:?}");
+    }
+
+    server.output(&["set", "key\u{202e}", "1"]);
+    assert_eq!(server.output(&["keys", "key"]), "key\u{202e}\n");
+    // On a terminal the same is tame.
+    let program = env!("CARGO_BIN_EXE_sstore");
+    let mut terminal = std::process::Command::new("script");
+    let commands = format!("{program} get hostile --string; {program} keys key");
+    terminal.args(["--quiet", "--return", "--flush", "--command", &commands, "/dev/null"]);
+    terminal.env("SHELL", "/bin/sh").env("SSTORE_URL", &server.url).env("SSTORE_ROOM", "r");
+    let shown = run(terminal);
+    let lines: Vec<&str> = shown.stdout.lines().map(str::trim_end).collect();
+    assert_eq!(lines, ["x\\u0000y\\u001b[31mz\\u007f\\u009b\\u202e", "key\\u202e"], "{shown:?}");
+}
+
+#[test]
 fn conditions_merges_and_transactions() {
     let server = Serving::start(&[]);
     let watching = server.watch(&["--all", "--name", "Wanda"]);
@@ -86,7 +127,9 @@ fn conditions_merges_and_transactions() {
     assert_eq!(server.output(&["merge", "l", "set-remove", "2"]), "[3,\"x\"]\n");
     assert_eq!(server.output(&["merge", "o", "patch", r#"{"a":{"b":1}}"#]), "{\"a\":{\"b\":1}}\n");
     let wrong = server.run(&["merge", "o", "add", "1"]);
-    assert!(wrong.code() == 2 && wrong.stderr.contains("WRONG_TYPE"), "{wrong:?}");
+    assert!(wrong.code() == 1 && wrong.stderr.contains("WRONG_TYPE"), "{wrong:?}");
+    let wrong = server.run(&["merge", "a", "add", "\"1\""]);
+    assert!(wrong.code() == 2 && wrong.stderr.contains("only a number"), "{wrong:?}");
     assert_eq!(server.run(&["merge", "o", "add", "1", "2"]).code(), 2);
     assert_eq!(server.run(&["merge", "o", "add", "1", "--cap", "2"]).code(), 2);
 
@@ -144,6 +187,7 @@ fn conditions_merges_and_transactions() {
     let touched: Value = serde_json::from_str(&server.output(&["touch", "brief", "never", "--json"])).expect("JSON");
     assert!(touched.get("expires_at").is_none(), "{touched}");
     assert_eq!(server.run(&["touch", "gone", "1s"]).code(), 1);
+    assert_eq!(server.run(&["touch", "long", "keep"]).code(), 2);
     assert_eq!(server.run(&["set", "a", "1", "--ttl", "soon"]).code(), 2);
 }
 
@@ -241,8 +285,8 @@ fn watch_ends_when_nobody_reads_it() {
     let mut first = [0u8; 1];
     let mut stdout = watching.stdout.take().expect("stdout");
     stdout.read_exact(&mut first).expect("a line");
+    // It ends at once, and not with the next change.
     drop(stdout);
-    server.output(&["set", "a", "1"]);
     let (sender, ended) = std::sync::mpsc::channel();
     let id = watching.id();
     std::thread::spawn(move || sender.send(watching.wait()));
@@ -253,6 +297,71 @@ fn watch_ends_when_nobody_reads_it() {
             panic!("watch went on without a reader");
         }
     }
+}
+
+/// Where stderr cannot be written, nothing can be told; what is done, and its exit code, stay the same.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stderr_that_cannot_be_written_changes_no_exit_code() {
+    let server = Serving::start(&["--linger", "1h"]);
+    let silenced = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "exec \"$0\" \"$@\" 2>/dev/full", env!("CARGO_BIN_EXE_sstore")]).args(arguments);
+        command.env("SSTORE_URL", &server.url).env("SSTORE_ROOM", "r");
+        command
+    };
+    for (arguments, code) in [
+        (&["set", "a", "1"][..], 0),
+        (&["get", ""], 2),
+        (&["get"], 2),
+        (&["set", "a", &text(1_025)], 1),
+        (&["get", "gone"], 5),
+        (&["get", "a", "--url", "ws://127.0.0.1:1"], 3),
+        (&["rooms", "--api-token", ""], 4),
+        (&["serve", "--port", "0", "--address", "nowhere at all"], 2),
+    ] {
+        assert_eq!(run(silenced(arguments)).code(), code, "{arguments:?}");
+        // A pipe without a reader is refused in another way.
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = server.sstore(arguments);
+        let status = command.stderr(writer).stdout(std::process::Stdio::null()).status().expect("started");
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+    // Logs are lines on stderr too.
+    let logging = Running::start(silenced(&["serve", "--port", "0", "--log-level", "trace"]));
+    let url = logging.stdout.next();
+    let watching = Running::start(silenced(&["watch", "a", "--url", &url]));
+    watching.stdout.with("a = null");
+    assert_eq!(run(silenced(&["set", "a", "1", "--url", &url])).code(), 0);
+    watching.stdout.with("a = 1");
+    logging.signal("TERM");
+    assert_eq!(logging.end().code(), 0);
+    let port = url.rsplit(':').next().expect("a port").to_owned();
+    let _again = Serving::command(sstore(&["serve", "--port", &port]));
+    watching.stdout.with("a = null");
+    watching.signal("INT");
+    assert_eq!(watching.end().code(), 0);
+}
+
+/// A file has no reader that could go.
+#[test]
+fn watch_writes_into_a_file() {
+    let server = Serving::start(&[]);
+    let path = file("watched", "");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "exec \"$0\" watch a --name Wanda >\"$1\"", env!("CARGO_BIN_EXE_sstore")]).arg(&path);
+    command.env("SSTORE_URL", &server.url).env("SSTORE_ROOM", "r");
+    let watching = Running::start(command);
+    while !server.output(&["peers"]).contains("Wanda") {}
+    server.output(&["set", "a", "1"]);
+    while !std::fs::read_to_string(&path).expect("the file").contains("a = 1") {
+        // Asking the server takes some time; were the watch gone, this would fail.
+        assert!(server.output(&["peers"]).contains("Wanda"));
+    }
+    watching.signal("INT");
+    let ended = watching.end();
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""));
 }
 
 #[test]
@@ -314,6 +423,8 @@ fn exit_codes_say_what_went_wrong() {
         (&["watch", "a", "--url", "ws://127.0.0.1:1", "--timeout", "300ms"], 3, "(104): "),
         (&["get", "a", "--token-file", "/no/such/file"], 2, "sstore: INVALID_CONFIG (16): "),
         (&["get", "a", "--timeout", "soon"], 2, "--timeout"),
+        (&["get", "a", "--timeout", "0s"], 2, "'--timeout <TIME>': it has to be above 0"),
+        (&["watch", "a", "--timeout", "0s"], 2, "'--timeout <TIME>': it has to be above 0"),
         (&["get"], 2, "Usage"),
         (&["watch"], 2, "Usage"),
         (&["frobnicate"], 2, "frobnicate"),
@@ -330,6 +441,15 @@ fn exit_codes_say_what_went_wrong() {
     let nowhere = run(sstore(&["get", "a"]));
     assert_eq!(nowhere.code(), 2);
     assert!(nowhere.stderr.contains("--room"), "{nowhere:?}");
+}
+
+#[test]
+fn a_benchmark_of_no_url_is_a_wrong_argument() {
+    for url in ["nowhere at all", "wss://127.0.0.1:7350", "127.0.0.1:7350"] {
+        let ended = run(sstore(&["bench", "--quick", "--url", url]));
+        assert_eq!(ended.code(), 2, "{ended:?}");
+        assert!(ended.stderr.contains("sstore: the URL is not usable: it "), "{ended:?}");
+    }
 }
 
 #[test]
@@ -370,9 +490,11 @@ fn makes_tokens_that_its_server_takes() {
         (&["--secret-file", "/no/such/file"], "cannot be read"),
         (&["--secret-file", path, "--lifetime", "10ms"], "1s at least"),
         (&["--secret-file", path, "--role", &long], "INVALID_PEER"),
+        (&["--secret-file", path, "--api"], "with --api it is --api-secret-file"),
+        (&["--secret-file", path, "--api-secret-file", path], "--api-secret-file is for tokens with --api"),
     ] {
         let refused = make(arguments);
-        assert_eq!(refused.code(), 2, "{refused:?}");
+        assert_eq!(refused.code(), 2, "{arguments:?}: {refused:?}");
         assert!(refused.stderr.contains(reason) && refused.stdout.is_empty(), "{refused:?}");
     }
 }
@@ -411,6 +533,42 @@ fn tokens_open_the_room_they_name() {
     }
     let ended = run(sstore(&["serve", "--secret", "x"]));
     assert_eq!(ended.code(), 2, "secrets are not for arguments");
+}
+
+#[test]
+fn a_flag_with_a_token_counts_before_the_environment() {
+    let mut command = sstore(&["serve", "--port", "0"]);
+    command.env("SSTORE_SECRET", SECRET);
+    let server = Serving::command(command);
+    let (good, bad) = (token(SECRET, FAR), token("wrong", FAR));
+    let [good_file, bad_file] = [("good", &good), ("bad", &bad)].map(|(name, token)| file(name, token));
+    let [good_file, bad_file] = [&good_file, &bad_file].map(|path| path.to_str().expect("UTF-8"));
+    let get = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let mut command = server.sstore(&["get", "a"]);
+        command.args(arguments).envs(environment.iter().copied());
+        run(command)
+    };
+    for (flag, variable) in [
+        (["--token-file", good_file], ("SSTORE_TOKEN", &*bad)),
+        (["--token", &good], ("SSTORE_TOKEN_FILE", bad_file)),
+        (["--token", &good], ("SSTORE_TOKEN", &bad)),
+        (["--token-file", good_file], ("SSTORE_TOKEN_FILE", bad_file)),
+        // As it is left by `SSTORE_TOKEN=$(something that failed)`.
+        (["--token-file", good_file], ("SSTORE_TOKEN", "")),
+    ] {
+        let ended = get(&flag, &[variable]);
+        assert_eq!(ended.code(), 5, "{flag:?} {variable:?}: {ended:?}");
+    }
+    // Nothing tells which of two of the same kind is meant.
+    let ended = get(&[], &[("SSTORE_TOKEN", &good), ("SSTORE_TOKEN_FILE", good_file)]);
+    assert_eq!(ended.code(), 2, "{ended:?}");
+    assert!(ended.stderr.contains("both SSTORE_TOKEN and SSTORE_TOKEN_FILE; keep one"), "{ended:?}");
+    let ended = get(&["--token", &good, "--token-file", good_file], &[("SSTORE_TOKEN", &good)]);
+    assert_eq!(ended.code(), 2, "{ended:?}");
+    assert!(ended.stderr.contains("both --token and --token-file; keep one"), "{ended:?}");
+    let mut nowhere = sstore(&["get", "a", "--url", &server.url]);
+    nowhere.env("SSTORE_TOKEN", "");
+    assert!(run(nowhere).stderr.contains("say which room"), "an empty token names none");
 }
 
 #[test]
@@ -551,6 +709,24 @@ fn a_port_in_use_is_told() {
     assert_eq!(ended.code(), 3);
     assert!(ended.stderr.contains("sstore: ADDRESS_IN_USE (110): "), "{ended:?}");
     assert_eq!(ended.stdout, "");
+}
+
+#[test]
+fn a_lack_of_descriptors_is_told_but_does_not_fill_the_log() {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 32; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_sstore")]).env_clear();
+    command.args(["serve", "--port", "0", "--threads", "1", "--log-level", "debug"]);
+    let server = Serving::command(command);
+    let address = server.url.trim_start_matches("ws://");
+    let waiting: Vec<TcpStream> = (0..32).map(|_| TcpStream::connect(address).expect("connected")).collect();
+    // It tries again every 100 ms.
+    for _ in 0..10 {
+        server.process.stderr.with("no connection can be accepted yet");
+    }
+    let told = server.process.stderr.so_far().matches("WARN sessionstore::server::acceptor").count();
+    assert!((1..5).contains(&told), "once in a while, and not {told} times");
+    drop(waiting);
+    server.output(&["keys"]);
 }
 
 #[test]

@@ -169,6 +169,7 @@ fn a_room_is_prepared_for_whoever_comes_first() {
         (&["prepare", "x", "--values", text(&file("no.json", "[1]"))], 2, "INVALID_JSON (4): "),
         (&["prepare", "x", "=1"], 2, "INVALID_KEY (5): "),
         (&["prepare", "x", "--keep", "2days"], 2, "sstore: "),
+        (&["prepare", "x", "a=1", "b=1", "a=2"], 2, "sstore: a key is given twice"),
     ] {
         told(&server.run(arguments), code, part);
     }
@@ -239,12 +240,10 @@ fn without_a_good_token_nothing_is_done() {
         command.env("SSTORE_API_TOKEN", token);
         run(command)
     };
-    let expired = encode(
-        &Header::default(),
-        &json!({"scope": "read write manage", "exp": 1}),
-        &EncodingKey::from_secret(SECRET.as_bytes()),
-    );
-    let expired = expired.expect("a token");
+    let signed = |claims: Value| {
+        encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).expect("a token")
+    };
+    let expired = signed(json!({"scope": "read write manage", "exp": 1}));
     for arguments in ALL {
         let mut command = sstore(arguments);
         command.env("SSTORE_API_URL", &server.url);
@@ -253,6 +252,10 @@ fn without_a_good_token_nothing_is_done() {
         told(&with(arguments, "a\u{7}b"), 4, "sstore: UNAUTHORIZED (200): ");
         told(&with(arguments, &expired), 4, "sstore: TOKEN_EXPIRED (201): ");
     }
+    let lasting = signed(json!({"scope": "read", "exp": 4_000_000_000.25}));
+    assert_eq!(with(&["rooms"], &lasting).code(), 0, "a time may have a fraction");
+    let mistyped = signed(json!({"scope": ["read"], "exp": 4_000_000_000_u64}));
+    told(&with(&["rooms"], &mistyped), 4, "lacks one of the claims scope, exp, or one has the wrong type");
     let metrics = token(&["--scope", "metrics"]);
     let reads = token(&["--scope", "read"]);
     for (arguments, scope) in ALL.iter().zip(["read", "read", "write", "manage", "manage", "manage", "read"]) {
@@ -269,12 +272,37 @@ fn without_a_good_token_nothing_is_done() {
     let mut command = sstore(&["rooms", "--url", &server.url, "--api-token-file", text(&in_file)]);
     command.env("SSTORE_API_TOKEN_FILE", "/no/such/file");
     assert_eq!(run(command).code(), 0);
+    let mut command = sstore(&["rooms", "--url", &server.url, "--api-token-file", text(&in_file)]);
+    command.env("SSTORE_API_TOKEN", &metrics);
+    assert_eq!(run(command).code(), 0);
+    let mut both = server.sstore(&["rooms"]);
+    both.env("SSTORE_API_TOKEN_FILE", &in_file);
+    let both = run(both);
+    assert!(both.stderr.contains("both SSTORE_API_TOKEN and SSTORE_API_TOKEN_FILE; keep one"), "{both:?}");
+    assert_eq!(both.code(), 2, "{both:?}");
     let missing = sstore(&["rooms", "--api-token-file", "/no/such/file"]);
     told(&run(missing), 2, "INVALID_CONFIG (16): the token cannot be read from /no/such/file");
     let log = server.server.stop().stderr;
     for secret in [SECRET, &server.token, &reads] {
         assert!(!log.contains(secret), "the log has a secret: {log}");
     }
+}
+
+#[test]
+fn a_token_that_is_for_one_room_only_because_of_the_environment_says_so() {
+    let make = |arguments: &[&str]| {
+        let mut command = sstore(&["token", "--api"]);
+        command.args(arguments).env("SSTORE_API_SECRET", SECRET).env("SSTORE_ROOM", "lobby");
+        run(command)
+    };
+    let made = make(&[]);
+    assert_eq!((made.code(), made.stdout.lines().count()), (0, 1), "{made:?}");
+    assert!(made.stderr.starts_with("sstore: hint: this token is for the room lobby only"), "{made:?}");
+    let server = operated(&[]);
+    let mut room = server.sstore(&["room", "other"]);
+    room.env("SSTORE_API_TOKEN", made.stdout.trim());
+    told(&run(room), 1, "sstore: FORBIDDEN (211): ");
+    assert_eq!(make(&["--room", "lobby"]).stderr, "", "who said it knows");
 }
 
 #[test]
@@ -294,6 +322,29 @@ fn urls_and_servers_that_are_wrong_are_said() {
     told(&ended, 3, "sstore: CONNECTION_FAILED (104): ");
     let ended = run(sstore(&["rooms", "--api-token", "x", "--ca-file", "/any"]));
     told(&ended, 2, "sstore: INVALID_URL (8): the URL begins with http://");
+    let ended = run(sstore(&["rooms", "--api-token", "x", "--timeout", "0s"]));
+    assert!(ended.code() == 2 && ended.stderr.contains("'--timeout <TIME>': it has to be above 0"), "{ended:?}");
+    // Names that nothing can have are not asked for.
+    let long = "r".repeat(129);
+    for (arguments, part) in [
+        (&["room", ""][..], "INVALID_ROOM (6)"),
+        (&["room", &long], "INVALID_ROOM (6)"),
+        (&["prepare", ""], "INVALID_ROOM (6)"),
+        (&["close", ""], "INVALID_ROOM (6)"),
+        (&["kick", "", "p"], "INVALID_ROOM (6)"),
+        (&["kick", "r", ""], "INVALID_PEER (7)"),
+        (&["unlock", "", "l"], "INVALID_ROOM (6)"),
+        (&["unlock", "r", ""], "INVALID_LOCK"),
+    ] {
+        let nowhere = ["--api-token", "x", "--url", "http://127.0.0.1:1"];
+        told(&run(sstore(&[arguments, &nowhere].concat())), 2, &format!("sstore: {part}"));
+    }
+    // What comes before the API's own paths is for proxies; without one nothing is there.
+    let server = operated(&[]);
+    for arguments in ALL {
+        let ended = server.run(&[arguments, &["--url", &format!("{}/foo", server.url)]].concat());
+        told(&ended, 3, "sstore: HANDSHAKE_FAILED (106): what answers at this URL (HTTP status 404) is no HTTP API");
+    }
     // A server that has no API says so.
     let plain = Serving::start(&[]);
     let ended = run(sstore(&["rooms", "--api-token", "x", "--url", &plain.url.replacen("ws", "http", 1)]));

@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use sessionstore::{
-    Client, ClientOptions, ConnectionState, Error, ErrorCode, KeyChange, Kind, PeerChange, PeerInfo, Store,
-    UpdateListener, Value, Write,
+    Client, ClientOptions, ConnectionState, Error, ErrorCode, KeyChange, Kind, LockOptions, PeerChange, PeerInfo,
+    Selector, Store, ThreadHooks, Transaction, UpdateListener, Value, Write,
 };
 use support::{patient, Cable, SAFETY};
 
@@ -36,6 +36,14 @@ fn join(url: &str, room: &str, name: &str) -> (Client, Store) {
     let client = Client::open(options, ()).unwrap();
     let store = client.join_wait(SAFETY).unwrap();
     (client, store)
+}
+
+/// A client that has joined, and what it is told as a whole.
+fn watched(options: ClientOptions) -> (Client, Store, mpsc::Receiver<Update>) {
+    let (told, updates) = mpsc::channel();
+    let client = Client::open(options, Updates(told)).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    (client, store, updates)
 }
 
 /// Sends everything the client as a whole is told.
@@ -102,6 +110,21 @@ fn everyone_who_listens_is_told_first_the_snapshot_then_each_change() {
     assert_eq!(ada.get("a").wait(SAFETY).unwrap().value.kind(), Kind::Null);
     let (_two, late) = listen(&bob, &["b"]);
     assert_eq!([next(&late), next(&late)], ["b=\"x\"", "end"]);
+}
+
+#[test]
+fn a_listener_that_panicked_is_stopped_as_any_other() {
+    let server = support::server();
+    let (_client, store) = join(&server.url(), "room", "Ada");
+    let (told, heard) = mpsc::channel();
+    let panics = move |_: KeyChange<'_>| {
+        told.send(()).unwrap();
+        panic!("planted")
+    };
+    let listening = store.listen(&["a"], panics).unwrap();
+    heard.recv_timeout(SAFETY).expect("it is told");
+    assert_eq!(heard.recv_timeout(SAFETY), Err(mpsc::RecvTimeoutError::Disconnected), "it is dropped at once");
+    listening.cancel_wait_for(SAFETY).unwrap();
 }
 
 #[test]
@@ -192,10 +215,8 @@ fn a_cut_connection_comes_back_as_the_same_peer_and_reports_only_real_difference
 fn a_new_session_is_told_as_such_and_values_are_compared() {
     let server = support::server();
     let cable = Cable::to(server.local_addr());
-    let (told, updates) = mpsc::channel();
     let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(cable.url(), "room") };
-    let client = Client::open(options, Updates(told)).unwrap();
-    let store = client.join_wait(SAFETY).unwrap();
+    let (_client, store, updates) = watched(options);
     store.set("k", Value::from(1)).wait(SAFETY).unwrap();
     let (_listening, heard) = listen(&store, &["k"]);
     assert_eq!([next(&heard), next(&heard)], ["k=1", "end"]);
@@ -211,15 +232,82 @@ fn a_new_session_is_told_as_such_and_values_are_compared() {
     assert_eq!(next(&heard), "k=1");
 }
 
+/// Versions begin anew with a session: the same number may stand for something else.
+#[test]
+fn an_update_that_was_computed_for_one_session_is_not_set_in_another() {
+    for waits in [true, false] {
+        let server = support::server();
+        let cable = Cable::to(server.local_addr());
+        let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(cable.url(), "room") };
+        let (_client, store, updates) = watched(options);
+        store.set("k", Value::from(10)).wait(SAFETY).unwrap();
+        let other = support::server();
+        let (_bob, others) = join(&other.url(), "room", "Bob");
+        others.set("k", Value::from(1_000)).wait(SAFETY).unwrap();
+
+        let old = store.session_id();
+        let (asked, computing) = mpsc::channel();
+        let (go_on, goes_on) = mpsc::channel();
+        let mut seen = Vec::new();
+        let update = store.update("k", move |state| {
+            seen.push(state.value.as_integer().unwrap());
+            if seen.len() == 1 {
+                asked.send(()).unwrap();
+                goes_on.recv_timeout(SAFETY).unwrap();
+            }
+            Some(Value::from(state.value.as_integer().unwrap() + 1))
+        });
+        let (ended, result) = mpsc::channel();
+        let updating = std::thread::spawn(move || match waits {
+            true => drop(ended.send(update.wait(SAFETY))),
+            false => update.within(SAFETY).on_result(move |outcome| drop(ended.send(outcome))).unwrap(),
+        });
+        computing.recv_timeout(SAFETY).unwrap();
+        cable.cut();
+        cable.lead_to(other.local_addr());
+        cable.mend();
+        // Where callbacks wait for the function, only this tells.
+        patient("another session", || store.session_id() != old);
+        go_on.send(()).unwrap();
+        let state = result.recv_timeout(SAFETY).unwrap().unwrap();
+        assert_eq!(state.value.json(), "1001", "waits: {waits}");
+        updating.join().unwrap();
+        until(&updates, |update| *update == Update::Error(ErrorCode::SessionLost));
+    }
+}
+
+#[test]
+fn a_peer_that_comes_back_is_called_what_it_was_called_last() {
+    let server = support::server();
+    let (keeper, _store) = join(&server.url(), "room", "Bob");
+    let cable = Cable::to(server.local_addr());
+    let options = ClientOptions { reconnect_min_ms: 1, name: "Ann".into(), ..ClientOptions::new(cable.url(), "room") };
+    let (client, store, updates) = watched(options);
+    client.update_peer(Some("Anna"), Some("speaks")).wait(SAFETY).unwrap();
+    client.update_peer(None, Some("listens")).wait(SAFETY).unwrap();
+    cable.cut();
+    until(&updates, |update| matches!(update, Update::State(ConnectionState::Reconnecting, _)));
+    cable.mend();
+    until(&updates, |update| matches!(update, Update::State(ConnectionState::Connected, _)));
+    // Its author is told before a change is.
+    store.set("k", Value::from(1)).wait(SAFETY).unwrap();
+    let called = |peers: Vec<std::sync::Arc<PeerInfo>>| {
+        let own = peers.into_iter().find(|peer| *peer.peer_id == *client.peer_id()).expect("it is there");
+        (own.name.to_string(), own.metadata.to_string())
+    };
+    let last = ("Anna".to_owned(), "listens".to_owned());
+    assert_eq!(called(client.peers()), last);
+    patient("the other peer to know", || called(keeper.peers()) == last);
+    assert_eq!(&*store.get("k").wait(SAFETY).unwrap().author.as_ref().expect("an author").name, "Anna");
+}
+
 #[test]
 fn after_the_grace_period_the_client_says_so_joins_anew_and_reports_the_differences() {
     let server = support::server_with(|options| options.limits.grace_ms = 1);
     let (_keeper, others) = join(&server.url(), "room", "Bob");
     let cable = Cable::to(server.local_addr());
-    let (told, updates) = mpsc::channel();
     let options = ClientOptions { reconnect_min_ms: 1, ..ClientOptions::new(cable.url(), "room") };
-    let client = Client::open(options, Updates(told)).unwrap();
-    let store = client.join_wait(SAFETY).unwrap();
+    let (client, store, updates) = watched(options);
     for key in ["changed", "gone", "same"] {
         others.set(key, Value::from(1)).wait(SAFETY).unwrap();
     }
@@ -430,4 +518,81 @@ fn many_clients_share_one_network_thread() {
     }
     // Other tests run beside this one; a thread for each client would show all the same.
     assert!(threads() < before + 100, "{before} threads before, {} now", threads());
+}
+
+#[test]
+fn what_is_no_message_for_the_server_is_refused_without_losing_the_connection() {
+    let server = support::server();
+    let (told, updates) = mpsc::channel();
+    let client = Client::open(ClientOptions::new(server.url(), "room"), Updates(told)).unwrap();
+    let store = client.join_wait(SAFETY).unwrap();
+    until(&updates, |update| *update == Update::State(ConnectionState::Connected, None));
+    let large = store.set("a", Value::from(&*"x".repeat(70_000)));
+    let error = large.wait(SAFETY).unwrap_err();
+    assert_eq!(error, ErrorCode::MessageTooLarge);
+    assert!(error.message().contains("65536"), "{error}");
+    let keys: Vec<String> = (0..64).map(|nth| format!("key-{nth}")).collect();
+    let full = Value::from(&*"x".repeat(1_020));
+    let writes = keys.iter().map(|key| Write::set(key, full.clone())).collect();
+    let transaction = Transaction { writes, ..Transaction::default() };
+    assert_eq!(store.transact(transaction).wait(SAFETY).unwrap_err(), ErrorCode::MessageTooLarge);
+    let many: Vec<String> = (0..1_000).map(|nth| format!("{nth:0100}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(store.read(&Selector::keys(many.iter().copied())).wait(SAFETY).unwrap_err(), ErrorCode::MessageTooLarge);
+    // A listen set that does not fit ends the listener that came with it, and no other.
+    let (_small, heard) = listen(&store, &["a"]);
+    assert_eq!([next(&heard), next(&heard)], ["a=null", "end"]);
+    let (_large, refused) = listen(&store, &many);
+    assert_eq!(next(&refused), "MESSAGE_TOO_LARGE");
+    store.set("a", Value::from(1)).wait(SAFETY).unwrap();
+    assert_eq!(next(&heard), "a=1");
+    assert!(!updates.try_iter().any(|update| matches!(update, Update::State(..))), "the connection never broke");
+}
+
+#[test]
+fn a_server_that_takes_larger_messages_is_sent_them() {
+    let server = support::server_with(|options| {
+        (options.limits.max_value_bytes, options.limits.max_store_bytes) = (100_000, 200_000);
+        options.max_message_bytes = 120_000;
+    });
+    let (_client, store) = join(&server.url(), "room", "Ada");
+    store.set("a", Value::from(&*"x".repeat(90_000))).wait(SAFETY).unwrap();
+    let error = store.set("a", Value::from(&*"x".repeat(130_000))).wait(SAFETY).unwrap_err();
+    assert_eq!(error, ErrorCode::MessageTooLarge);
+}
+
+#[test]
+fn a_lock_that_nobody_wants_is_given_back_also_when_as_many_requests_wait_as_may() {
+    let server = support::server();
+    let (_bob, bob) = join(&server.url(), "room", "Bob");
+    let options = ClientOptions { max_pending: 1, ..ClientOptions::new(server.url(), "room") };
+    let client = Client::open(options, ()).unwrap();
+    let ada = client.join_wait(SAFETY).unwrap();
+    let long = LockOptions { ttl_ms: 300_000, wait_ms: 300_000 };
+    let _theirs = bob.lock("theirs", long, |_| ()).wait(SAFETY).unwrap();
+    let own = ada.lock("own", long, |_| ()).wait(SAFETY).unwrap();
+    // A lock that may have been waited for is renewed at once, which takes the only place for a moment.
+    patient("the place for a request", || ada.lock("theirs", long, |_| ()).on_result(|_| ()).is_ok());
+    assert_eq!(ada.get("a").wait(SAFETY).unwrap_err(), ErrorCode::QueueFull);
+    drop(own);
+    bob.lock("own", long, |_| ()).wait(SAFETY).unwrap();
+}
+
+#[test]
+fn poll_mode_has_no_thread_of_its_own() {
+    let wake: sessionstore::Hook = std::sync::Arc::new(|| ());
+    let hooks = ThreadHooks { started: wake.clone(), stopping: wake.clone() };
+    let options =
+        ClientOptions { wake: Some(wake), thread_hooks: Some(hooks), ..ClientOptions::new("ws://127.0.0.1:9", "room") };
+    assert_eq!(Client::open(options, ()).unwrap_err(), ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn a_server_that_has_stopped_counts_nothing() {
+    let server = support::server();
+    let (_client, _store) = join(&server.url(), "room", "Ada");
+    assert_eq!((server.stats().rooms, server.stats().peers), (1, 1));
+    server.stop_wait(SAFETY).unwrap();
+    let stats = server.stats();
+    assert_eq!((stats.rooms, stats.peers, stats.connections), (0, 0, 0));
 }

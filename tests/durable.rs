@@ -441,6 +441,29 @@ fn started(directory: &Directory) -> (Serving, String) {
 }
 
 #[test]
+fn a_database_that_is_gone_is_missed() {
+    let (directory, _) = killed();
+    fs::remove_file(directory.0.join("rooms.db")).expect("removed");
+    let log = || fs::read(directory.0.join("rooms.db-wal")).expect("the log");
+    let before = log();
+    let (code, message) = refusal(&directory);
+    assert_eq!(code, ErrorCode::DataDamaged);
+    assert!(message.contains("rooms.db is missing") && message.contains("rooms.db-wal"), "{message}");
+    fs::write(directory.0.join("rooms.db"), "").expect("written");
+    assert_eq!(refusal(&directory).0, ErrorCode::DataDamaged, "an empty one is as good as none");
+    fs::remove_file(directory.0.join("rooms.db")).expect("removed");
+    assert!(log() == before, "something was touched");
+    // With the log gone too there is nothing left to tell it from a first start.
+    fs::remove_file(directory.0.join("rooms.db-wal")).expect("removed");
+    let (_, logged) = started(&directory);
+    assert!(logged.contains("WARN") && logged.contains("rooms.db is missing"), "{logged}");
+    let (_, logged) = started(&directory);
+    assert!(!logged.contains("rooms.db is missing"), "the next start finds one: {logged}");
+    let (_, logged) = started(&Directory::new());
+    assert!(!logged.contains("rooms.db is missing"), "the first start misses nothing: {logged}");
+}
+
+#[test]
 fn a_damaged_end_of_the_log_is_dropped_with_a_warning_and_sessions_begin_anew_with_the_rest() {
     let (directory, ids) = killed();
     let log = directory.0.join("rooms.db-wal");
@@ -565,8 +588,8 @@ fn when_the_disk_is_full_the_server_stops_and_nobody_was_told_what_is_not_kept()
     command.args(["-c", script, program, directory.path()]);
     let serving = Serving::command(command);
     let (told, updates) = mpsc::channel();
-    let options =
-        ClientOptions { reconnect_min_ms: 1, request_timeout_ms: 2_000, ..ClientOptions::new(&serving.url, "r") };
+    let request_timeout_ms = SAFETY.as_millis() as u64;
+    let options = ClientOptions { reconnect_min_ms: 1, request_timeout_ms, ..ClientOptions::new(&serving.url, "r") };
     let client = Client::open(options, Updates(told)).expect("opens");
     let store = client.join_wait(SAFETY).expect("joins");
     let (ended, acknowledged) = std::thread::scope(|scope| {
@@ -584,7 +607,7 @@ fn when_the_disk_is_full_the_server_stops_and_nobody_was_told_what_is_not_kept()
         drop(client);
         (ended, writer.join().expect("writes"))
     });
-    assert_ne!(ended.code(), 0);
+    assert_eq!(ended.code(), 3);
     assert!(ended.stderr.contains("the journal cannot be written"), "{}", ended.stderr);
     drop(updates);
     let server = directory.server();

@@ -11,7 +11,8 @@ use jsonwebtoken::{encode, EncodingKey, Header};
 use serde_json::{json, Value};
 use sessionstore::core::limits::Limits;
 use sessionstore::{
-    Author, ClientOptions, ConnectionState, Error, ErrorCode, KeyChange, Server, ServerOptions, UpdateListener,
+    Author, ClientOptions, ConnectionState, Error, ErrorCode, KeyChange, LockOptions, Server, ServerOptions,
+    UpdateListener,
 };
 
 const SECRET: &str = "an API secret for tests";
@@ -382,6 +383,24 @@ fn a_room_that_is_closed_is_over_for_everybody() {
     assert_eq!(values[0]["data"], Value::Null, "a new session begins");
 }
 
+/// A proxy that keeps connections sends anything on them, joins too, and only a new connection can be either.
+#[test]
+fn a_connection_ends_with_its_answer() {
+    let server = serve();
+    for (request, status) in [("GET /v1/openapi.json", "200"), ("GET /v1/nothing", "404"), ("PATCH /v1/rooms", "405")] {
+        let mut socket = TcpStream::connect(server.local_addr()).expect("connects");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        write!(socket, "{request} HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n").expect("asks");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an end");
+        let (head, _) = answer.split_once("\r\n\r\n").expect("a head");
+        let head = head.to_ascii_lowercase();
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{head}");
+        assert!(head.contains("\r\nconnection: close"), "{head}");
+        assert_eq!(head.contains("\r\nallow: get"), status == "405", "RFC 9110, 15.5.6: {head}");
+    }
+}
+
 #[test]
 fn clients_of_the_original_are_told_in_its_words() {
     let server = serve();
@@ -410,10 +429,29 @@ fn a_lock_that_is_taken_away_goes_to_who_waits() {
     assert_eq!(operator.ask("DELETE", "/v1/rooms/r/locks/turn", None).0, 204);
     let token = bob.result(&waits)["token"].clone();
     let guarded = json!({"key": "a", "data": 1, "lock": {"name": "turn", "token": lease["token"]}});
+    // The news that Bob is there comes before or after it.
+    let told = std::iter::repeat_with(|| ann.read()).find(|message| message["method"] == "on-lock-lost").expect("told");
+    assert_eq!(told["params"], json!({"name": "turn", "token": lease["token"]}), "the holder is told at once");
     assert_eq!(ann.refused("set-metadata", guarded), 214, "what the old holder writes with its token");
     assert_eq!(operator.get("/v1/rooms/r/locks")["locks"][0]["token"], token);
     operator.ask("DELETE", "/v1/rooms/r/locks/turn", None);
     assert_eq!(operator.refused("DELETE", "/v1/rooms/r/locks/turn", None), (404, "NOT_FOUND".into()));
+}
+
+#[test]
+fn the_holder_of_a_lock_that_is_taken_away_hears_of_it_long_before_it_would_be_renewed() {
+    let server = serve();
+    let operator = everything(&server);
+    let client = sessionstore::Client::open(ClientOptions::new(server.url(), "r"), ()).expect("opens");
+    let store = client.join_wait(PATIENCE).expect("joins");
+    let (told, heard) = std::sync::mpsc::channel();
+    let options = LockOptions { ttl_ms: 300_000, wait_ms: 0 };
+    let lock = store.lock("turn", options, move |error| drop(told.send(error))).wait(PATIENCE).expect("held");
+    operator.ask("DELETE", "/v1/rooms/r/locks/turn", None);
+    let error = heard.recv_timeout(PATIENCE).expect("told");
+    assert_eq!(error, ErrorCode::LockLost);
+    assert!(error.message().contains("an operator took the lock \"turn\" away"), "{error}");
+    assert!(!lock.is_held());
 }
 
 #[test]

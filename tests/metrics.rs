@@ -70,6 +70,7 @@ fn nothing_is_told_unless_it_is_asked_for() {
     assert!(raw(&server, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 404 "));
     let server = self::server();
     assert!(raw(&server, b"POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    assert!(raw(&server, b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 200 "));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use sessionstore::core::limits::Limits;
 use sessionstore::{
-    Cause, Check, Client, ClientOptions, Error, ErrorCode, Expiry, KeyChange, Lock, LockOptions, Merge, Selector,
-    Server, Store, Transaction, Value, Write,
+    Cause, Check, Client, ClientOptions, ConnectionState, Error, ErrorCode, Expiry, KeyChange, Lock, LockOptions,
+    Merge, Selector, Server, Store, Transaction, Value, Write,
 };
 use tungstenite::Message;
 
@@ -347,6 +347,23 @@ fn a_holder_that_leaves_passes_its_lock_on_at_once() {
     drop(ada_client);
     assert!(granted.recv_timeout(SAFETY).unwrap().unwrap().is_held());
     assert_eq!(lost.recv_timeout(SAFETY).unwrap(), ErrorCode::Closed);
+}
+
+#[test]
+fn who_is_told_that_it_has_left_is_closed_and_holds_no_lock() {
+    let server = server();
+    let cable = Cable::to(server.local_addr());
+    // Also where the server cannot be told any more.
+    for (name, connected) in (0..40).map(|round| (format!("peer {round}"), round % 2 == 0)) {
+        let (client, store) = join(&cable.url(), &name);
+        let (held, _lost) = lock(&store, &name, LockOptions::default()).unwrap();
+        if !connected {
+            cable.cut();
+        }
+        client.leave().wait(SAFETY).unwrap();
+        assert_eq!((client.state(), held.is_held()), (ConnectionState::Closed, false), "connected: {connected}");
+        cable.mend();
+    }
 }
 
 #[test]

@@ -408,6 +408,19 @@ fn a_peer_that_comes_back_too_late_is_another_and_says_so() {
 }
 
 #[test]
+fn who_leaves_when_the_server_is_lost_does_not_wait_for_it() {
+    let server = server();
+    let cable = Cable::to(server.local_addr());
+    let (client, _store, _updates) = behind(&cable);
+    cable.stall();
+    let left = begin(client.leave());
+    cable.wait_until_held();
+    cable.cut();
+    // It was said, and nothing answers: neither this connection nor the next.
+    assert_eq!(outcome(&left), Ok(()));
+}
+
+#[test]
 fn a_deadline_says_for_certain_what_was_never_sent() {
     let server = server();
     let cable = Cable::to(server.local_addr());

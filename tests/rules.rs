@@ -348,6 +348,8 @@ fn a_fresh_token_goes_on_without_a_break_and_may_bring_another_role() {
         (token("host", "somebody else", 60), ErrorCode::Unauthorized),
         ("nonsense".into(), ErrorCode::Unauthorized),
         ("not a header\n".into(), ErrorCode::Unauthorized),
+        // Nobody could come back with it.
+        (token("", "ada", 60), ErrorCode::InvalidPeer),
     ] {
         assert_eq!(client.renew_token(&token).wait(SAFETY).unwrap_err(), code);
     }
@@ -355,6 +357,8 @@ fn a_fresh_token_goes_on_without_a_break_and_may_bring_another_role() {
     let (_everything, heard) = listen(&store, &Selector::all());
     assert_eq!(next(&heard), "end");
     client.renew_token(&token("host", "ada", 3_600)).wait(SAFETY).unwrap();
+    let own = |peers: Vec<std::sync::Arc<PeerInfo>>| peers.into_iter().find(|peer| *peer.peer_id == *peer_id);
+    assert_eq!(&*own(client.peers()).expect("it is there").role, "host", "it knows its own role");
     store.set("pinned", Value::from(1)).wait(SAFETY).unwrap();
     store.set("secret/plan", Value::from(1)).wait(SAFETY).unwrap();
     assert_eq!([next(&heard), next(&heard)], ["pinned=1", "secret/plan=1"]);

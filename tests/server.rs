@@ -547,6 +547,12 @@ fn requests_over_http_are_answered_as_documented() {
     assert_eq!(get(&server, "/").0, 404);
     assert_eq!(get(&server, "/ws?room=r").0, 426);
     assert!(raw(&server, b"POST /ws HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    // As some who look whether a server is there ask: the head alone, and how long the rest would be.
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/ws", 405), ("/nothing", 404)] {
+        let told = raw(&server, format!("HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        assert!(told.starts_with(&format!("HTTP/1.1 {status} ")) && told.ends_with("\r\n\r\n"), "{path}: {told}");
+        assert!(told.contains("\r\nContent-Length: ") && !told.contains("\r\nContent-Length: 0\r\n"), "{told}");
+    }
     assert!(raw(&server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").starts_with("HTTP/1.1 400 "));
     let long = format!("GET /ws?room={} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(20_000));
     assert!(raw(&server, long.as_bytes()).starts_with("HTTP/1.1 431 "));

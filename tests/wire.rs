@@ -161,23 +161,25 @@ fn writes_transactions_and_locks_are_read_as_they_were_written() {
 #[test]
 fn answers_about_several_keys_are_read_as_they_were_written() {
     let id = raw("7");
-    let body = |text: &str| match server(text) {
-        ServerMessage::Result { body, .. } => body.to_owned(),
-        other => panic!("{text} was taken for {other:?}"),
-    };
+    fn body(text: &str) -> Body<'_> {
+        match server(text) {
+            ServerMessage::Result { body, .. } => body,
+            other => panic!("{text} was taken for {other:?}"),
+        }
+    }
     let expired = Change { version: 4, updated_at: 9, cause: Cause::Expired, ..Change::absent("timer".into()) };
     let living =
         Change { value: Value::from(1), version: 5, updated_at: 9, expires_at: 10, ..Change::absent("b".into()) };
     let states: Vec<Arc<Change>> =
         [change("a", Value::from("x"), 3, Some(("p", "u", "n"))), expired, living].into_iter().map(Arc::new).collect();
     let text = written(|out| write_states_result(out, &id, 5, &states));
-    let read = parse_states(&body(&text), &mut Known::default()).expect("states");
+    let read = parse_states(body(&text), &mut Known::default()).expect("states");
     assert_eq!((read.revision, &read.states), (5, &states));
     let text = written(|out| write_keys_result(out, &id, 5, &states));
-    assert_eq!(parse_keys(&body(&text)).expect("keys"), ["a", "timer", "b"]);
+    assert_eq!(parse_keys(body(&text)).expect("keys"), ["a", "timer", "b"]);
     let usage = Usage { revision: 1, keys: 2, max_keys: 3, bytes: 4, max_bytes: 5, max_value_bytes: 6 };
     let text = written(|out| write_usage_result(out, &id, &usage));
-    assert_eq!(parse_usage(&body(&text)).expect("usage"), usage);
+    assert_eq!(parse_usage(body(&text)).expect("usage"), usage);
     let refusal = Error::new(ErrorCode::Forbidden, "no rule allows it");
     let text = written(|out| write_listen_revoked(out, ["a", "b\"c"].into_iter(), &refusal));
     let ServerMessage::ListenRevoked { keys, error } = server(&text) else { panic!("{text}") };
@@ -185,6 +187,8 @@ fn answers_about_several_keys_are_read_as_they_were_written() {
         (keys, error.code(), error.message()),
         (vec!["a".into(), "b\"c".into()], ErrorCode::Forbidden, "no rule allows it")
     );
+    let text = written(|out| write_lock_lost(out, "a\"b", 7));
+    assert!(matches!(server(&text), ServerMessage::LockLost { name, token: 7 } if name == "a\"b"));
     let text = written(|out| write_token_expiring(out, 5));
     assert!(matches!(server(&text), ServerMessage::TokenExpiring { expires_at: 5 }));
     let text = written(|out| write_answered(out, 7, &[2, 5]));
@@ -195,7 +199,7 @@ fn answers_about_several_keys_are_read_as_they_were_written() {
     assert!(matches!(request(&text), ClientMessage::RenewToken { token } if token == "a.b.c"));
     let lease = Lease { name: "l".into(), token: 7, expires_at: 8 };
     let text = written(|out| write_lease_result(out, &id, &lease));
-    assert_eq!(parse_lease(&body(&text)).expect("a lease"), lease);
+    assert_eq!(parse_lease(body(&text)).expect("a lease"), lease);
     for (error, check, write) in [
         (Error::from(ErrorCode::CheckFailed).at_check(3), Some(3), None),
         (Error::from(ErrorCode::WrongType).at_write(4), None, Some(4)),
@@ -317,8 +321,36 @@ fn changes_are_read_alike_by_both_parsers() {
         for values in
             [state.clone(), format!("{state},{state}"), format!("{state} ,{state}"), format!("{state}],\"x\":[{state}")]
         {
-            agrees(&format!("{{\"method\":\"on-metadata-change\",\"params\":{{\"values\":[{values}]}}}}"));
+            for end in ["", ",\"snapshot\":true", ",\"snapshot\":false", ",\"snapshot\":true ", ",\"snapshot\":1"] {
+                agrees(&format!("{{\"method\":\"on-metadata-change\",\"params\":{{\"values\":[{values}]{end}}}}}"));
+            }
         }
+        for id in ["\"7\"", "7", "\"07\"", "07", "\"\"", "\"7", "7\"", "null", "-1", "\"18446744073709551616\"", "[7]"]
+        {
+            for end in ["}", "", "}}", ",\"more\":1}", ",\"error\":{\"code\":1}}", "} "] {
+                agrees(&format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{state}{end}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_with_a_state_is_no_other_answer() {
+    let frame = written(|out| write_state_result(out, &raw("\"9\""), &change("k", Value::from("v"), 7, None)));
+    let body = || match server(&frame) {
+        ServerMessage::Result { id: 9, body: body @ Body::State(_) } => body,
+        other => panic!("{frame} was taken for {other:?}"),
+    };
+    let refusals = [
+        parse_welcome(body()).err(),
+        parse_peer_list(body()).err(),
+        parse_states(body(), &mut Known::default()).err(),
+        parse_keys(body()).err(),
+        parse_usage(body()).err(),
+        parse_lease(body()).err(),
+    ];
+    for refusal in refusals {
+        assert_eq!(refusal.expect("it is the state of a key"), ErrorCode::MalformedMessage);
     }
 }
 
@@ -426,7 +458,7 @@ fn peers_and_answers_are_read_as_they_were_written() {
                 other => panic!("{other:?}"),
             }
             for returned in [false, true] {
-                let frame = written(|out| write_join_result(out, &raw("\"4\""), &room, peer, returned));
+                let frame = written(|out| write_join_result(out, &raw("\"4\""), &room, peer, returned, 65_536));
                 let ServerMessage::Result { id: 4, body } = server(&frame) else { panic!("{frame}") };
                 let welcome = parse_welcome(body).expect("a welcome");
                 assert_eq!((welcome.peer_id.as_str(), welcome.session_id.as_str()), (text, "session"));
@@ -441,7 +473,7 @@ fn peers_and_answers_are_read_as_they_were_written() {
         assert!(matches!(server(&frame), ServerMessage::Other));
     }
     let frame = written(|out| write_empty_result(out, &raw("\"5\"")));
-    assert!(matches!(server(&frame), ServerMessage::Result { id: 5, body } if body.get() == "{}"));
+    assert!(matches!(server(&frame), ServerMessage::Result { id: 5, body: Body::Json(body) } if body.get() == "{}"));
 }
 
 #[test]
@@ -721,8 +753,8 @@ fn what_is_no_server_message_is_refused_or_passed_over() {
 
 // ------------------------------------------------------------------ whatever the bytes
 
-/// Changes have a parser of their own, which must find what the one for all messages finds. A space
-/// before the message keeps it away.
+/// Changes and answers with a state have a parser of their own, which must find what the one for all messages finds.
+/// A space before the message keeps it away.
 fn agrees(text: &str) {
     let (text, spaced) = (text.trim_start(), format!(" {}", text.trim_start()));
     let mut known = Known::default();
@@ -734,6 +766,13 @@ fn agrees(text: &str) {
                 Ok(ServerMessage::Changes { states: one, snapshot: a }),
                 Ok(ServerMessage::Changes { states: other, snapshot: b }),
             ) => assert_eq!((one, a), (other, b), "{text}"),
+            (
+                Ok(ServerMessage::Result { id: a, body: one }),
+                Ok(ServerMessage::Result { id: b, body: other @ Body::Json(_) }),
+            ) => {
+                let read = [one, other].map(|body| parse_state(body, &mut known).map_err(|error| error.code()));
+                assert_eq!((a, &read[0]), (b, &read[1]), "{text}");
+            }
             (Ok(one), Ok(other)) => assert_eq!(format!("{one:?}"), format!("{other:?}"), "{text}"),
             (Err(one), Err(other)) => assert_eq!(one.code(), other.code(), "{text}"),
             (one, other) => panic!("{one:?} is not {other:?}: {text}"),
@@ -812,11 +851,12 @@ fn survives(text: &str) {
             };
             assert_eq!(keys_and_values(&again), keys_and_values(&states));
         }
-        Ok(ServerMessage::Result { body, .. }) => {
+        Ok(ServerMessage::Result { body: Body::Json(body), .. }) => {
+            let body = || Body::Json(body);
             let _ = (
-                parse_state(body, &mut Known::default()).is_ok(),
-                parse_welcome(body).is_ok(),
-                parse_peer_list(body).is_ok(),
+                parse_state(body(), &mut Known::default()).is_ok(),
+                parse_welcome(body()).is_ok(),
+                parse_peer_list(body()).is_ok(),
             );
         }
         _ => {}
@@ -845,7 +885,7 @@ fn valid_frames() -> Vec<String> {
         written(|out| write_bare(out, 5, "ping")),
         written(|out| write_changes(out, [(&state, 4)].into_iter(), true)),
         written(|out| write_state_result(out, &id, &state)),
-        written(|out| write_join_result(out, &id, &room, peer, true)),
+        written(|out| write_join_result(out, &id, &room, peer, true, 65_536)),
         written(|out| write_error(out, Some(&id), &Error::conflict(Arc::new(change("k", Value::from(1), 2, None))))),
         written(|out| write_peer_list(out, &room, None)),
         written(|out| write_peer_join(out, peer)),
@@ -918,5 +958,31 @@ proptest! {
             ClientMessage::Set { value, .. } => prop_assert_eq!(value.as_integer().ok(), Some(number)),
             other => prop_assert!(false, "{:?}", other),
         }
+    }
+}
+
+#[test]
+fn a_check_may_say_that_a_key_equals_null() {
+    let Transaction { checks, .. } = parse_transaction(r#"{"checks":[{"key":"k","equals":null}]}"#).expect("a check");
+    assert!(matches!(&checks[..], [Check::Equals { key, value }] if key == "k" && value.is_null()), "{checks:?}");
+    let twice = parse_transaction(r#"{"checks":[{"key":"k","equals":null,"exists":false}]}"#);
+    assert_eq!(twice.expect_err("one thing only"), ErrorCode::MalformedMessage);
+}
+
+#[test]
+fn a_transaction_that_is_written_down_has_no_misspelt_fields() {
+    let written = [
+        r#"{"checks":[{"key":"a","change_version":0}],"writes":[{"op":"set","key":"b","data":1,"if_change_version":0}]}"#,
+        r#"{"checks":[{"lock":{"name":"l","token":1}}]}"#,
+    ];
+    written.iter().for_each(|text| drop(parse_transaction(text).expect(text)));
+    let misspelt = [
+        (r#"{"writes":[{"op":"set","key":"b","data":1,"if_version":0}]}"#, "writes[0]"),
+        (r#"{"checks":[{"key":"a","exists":true},{"key":"a","version":1}]}"#, "checks[1]"),
+        (r#"{"write":[{"op":"set","key":"b","data":1}]}"#, "the transaction"),
+    ];
+    for (text, place) in misspelt {
+        let error = parse_transaction(text).expect_err(text);
+        assert!(error.message().contains(place), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use sessionstore::core::names::KeyList;
 use sessionstore::core::room::{Command, Event, PeerHandle, Reply, Room};
 
 use super::{full_room, join, listen, room, set, text, Cases, Work, KEY, NOW, PEERS, STATE_KEYS, VALUE_BYTES};
@@ -112,9 +113,9 @@ fn listening() -> Work {
     assert_eq!(room.listen_set(first).count(), STATE_KEYS);
     let mut events = Vec::new();
     Box::new(move || {
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        apply(&mut room, Command::Listen { peer, keys: black_box(&keys), prefixes: &[] }, &mut events);
-        apply(&mut room, Command::Listen { peer, keys: black_box(&[]), prefixes: &[] }, &mut events);
+        let (keys, nothing) = (keys.iter().map(String::as_str).collect::<KeyList>(), KeyList::default());
+        apply(&mut room, Command::Listen { peer, keys: black_box(&keys), prefixes: &nothing }, &mut events);
+        apply(&mut room, Command::Listen { peer, keys: black_box(&nothing), prefixes: &nothing }, &mut events);
         keys.len()
     })
 }

@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod parse;
 
+use sessionstore::core::names::KeyList;
 use sessionstore::core::room::{Change, Command, Introduction, PeerHandle, Reply, Room};
 use sessionstore::{Limits, Value};
 use std::sync::Arc;
@@ -83,7 +84,8 @@ fn full_room() -> (Room, PeerHandle) {
 }
 
 fn listen(room: &mut Room, peer: PeerHandle, keys: &[&str]) {
-    room.apply(NOW, Command::Listen { peer, keys, prefixes: &[] }, &mut Vec::new())
+    let (keys, prefixes) = (KeyList::of(keys), KeyList::default());
+    room.apply(NOW, Command::Listen { peer, keys: &keys, prefixes: &prefixes }, &mut Vec::new())
         .expect("a listen set within the limits");
 }
 

@@ -7,13 +7,13 @@ use clap::Args;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{HeaderValue, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::connection::read_text;
+use super::credential::{Credential, OperatorToken};
 use super::exit::Failure;
-use super::span::Span;
+use super::span::{above_zero, Span};
 use super::DEFAULT_PORT;
 use crate::client::explain_tls;
 use crate::http_client::{check_url, Answer, HttpClient, Unanswered};
@@ -31,13 +31,8 @@ pub(super) struct ApiArguments {
     /// The server
     #[arg(long, env = "SSTORE_API_URL", value_name = "URL", default_value_t = format!("http://127.0.0.1:{DEFAULT_PORT}"))]
     url: String,
-    /// The token of an operator, from `sstore token --api`. Other users of this machine can read the arguments of a
-    /// process: --api-token-file or the environment are better
-    #[arg(long, env = "SSTORE_API_TOKEN", value_name = "JWT", hide_env_values = true)]
-    api_token: Option<String>,
-    /// Read that token from a file
-    #[arg(long, env = "SSTORE_API_TOKEN_FILE", value_name = "FILE", conflicts_with = "api_token")]
-    api_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    token: OperatorToken,
     /// Trust the authorities in this file of certificates (PEM) instead of the system's, for https://
     #[arg(long, env = "SSTORE_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -48,7 +43,7 @@ pub(super) struct ApiArguments {
     #[arg(long, env = "SSTORE_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
     /// How long to wait for each answer of the server
-    #[arg(long, value_name = "TIME", default_value_t = Span::from_ms(10_000))]
+    #[arg(long, value_name = "TIME", value_parser = above_zero, default_value_t = Span::from_ms(10_000))]
     timeout: Span,
 }
 
@@ -105,10 +100,7 @@ impl ApiArguments {
         if uri.scheme_str() == Some("http") && (self.ca_file.is_some() || identity.is_some()) {
             return Err(bad("begins with http://, for which there are no certificates; write https://"));
         }
-        let token = match &self.api_token_file {
-            Some(path) => Some(read_text(path, "the token")?),
-            None => self.api_token.clone().filter(|token| !token.is_empty()),
-        };
+        let token = self.token.0.as_ref().map(Credential::read).transpose()?;
         let refused = |message: &'static str| Failure::from(Error::new(ErrorCode::Unauthorized, message));
         let token = token.ok_or_else(|| {
             refused(
@@ -225,9 +217,11 @@ async fn refusal(answer: Answer) -> Failure {
     let status = answer.status;
     let body = answer.body(MAX_ANSWER_BYTES).await.unwrap_or_else(|_| Bytes::new());
     match serde_json::from_slice(&body) {
-        Ok(Told { code, message }) => {
-            Error::new(ErrorCode::from_number(code).unwrap_or(ErrorCode::Unknown), message).into()
-        }
+        Ok(Told { code, message }) => match ErrorCode::from_number(code).unwrap_or(ErrorCode::Unknown) {
+            // A SessionStore server, but no path of its API: the URL has one too many.
+            ErrorCode::MalformedMessage if status == StatusCode::NOT_FOUND => foreign(status.as_str()),
+            code => Error::new(code, message).into(),
+        },
         Err(_) => foreign(status.as_str()),
     }
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::credential::{Credential, PeerToken};
 use super::exit::Failure;
-use super::span::Span;
+use super::span::{above_zero, Span};
 use super::DEFAULT_PORT;
 use crate::{Client, ClientOptions, Error, ErrorCode, Store, UpdateListener};
 
@@ -23,13 +24,8 @@ pub(super) struct ConnectionArguments {
     /// The room; needed unless the token names it
     #[arg(long, env = "SSTORE_ROOM", value_name = "NAME")]
     room: Option<String>,
-    /// The token, for servers that ask for one. Other users of this machine can read the arguments
-    /// of a process: --token-file or the environment are better
-    #[arg(long, env = "SSTORE_TOKEN", value_name = "JWT", hide_env_values = true)]
-    token: Option<String>,
-    /// Read the token from a file
-    #[arg(long, env = "SSTORE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    token: PeerToken,
     /// Trust the authorities in this file of certificates (PEM) instead of the system's, for wss://
     #[arg(long, env = "SSTORE_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -43,7 +39,7 @@ pub(super) struct ConnectionArguments {
     #[arg(long, value_name = "NAME", default_value = "sstore")]
     name: String,
     /// How long to wait for the server, in all
-    #[arg(long, value_name = "TIME", default_value_t = Span::from_ms(10_000))]
+    #[arg(long, value_name = "TIME", value_parser = above_zero, default_value_t = Span::from_ms(10_000))]
     timeout: Span,
 }
 
@@ -58,10 +54,7 @@ impl ConnectionArguments {
     /// Joins the room. `fail_fast` gives up with the first failure; otherwise it is tried again
     /// until the time is over.
     pub(super) fn join(&self, fail_fast: bool, listener: impl UpdateListener + 'static) -> Result<Connection, Failure> {
-        let token = match &self.token_file {
-            Some(path) => Some(read_text(path, "the token")?),
-            None => self.token.clone(),
-        };
+        let token = self.token.0.as_ref().map(Credential::read).transpose()?;
         let room = match (&self.room, &token) {
             (Some(room), _) => room.clone(),
             (None, Some(_)) => String::new(),

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::api::{foreign, parse, room_path, unanswered, Api, Peer};
 use super::exit::Failure;
-use crate::core::wire::{parse_state, Known};
+use crate::core::wire::{parse_state, Body, Known};
 use crate::http_client::Answer;
 use crate::{Change, Error, ErrorCode};
 
@@ -96,7 +96,7 @@ fn understand(name: &str, data: &str, known: &mut Known) -> Result<Option<Happen
         peer_id: String,
     }
     let mut states = |values: Vec<Box<RawValue>>| -> Result<Vec<Arc<Change>>, Error> {
-        values.iter().map(|state| parse_state(state, known).map(Arc::new)).collect()
+        values.iter().map(|state| parse_state(Body::Json(state), known).map(Arc::new)).collect()
     };
     Ok(Some(match name {
         "snapshot" => {

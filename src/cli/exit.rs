@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use super::output::printable;
+use super::output::{printable, tell};
 use crate::{Error, ErrorCode};
 
 /// What the exit code of a subcommand says. The numbers are for scripts and never change.
@@ -29,7 +29,9 @@ impl Exit {
             Exit::Done => "done",
             Exit::Refused => "the room or the server refused, and nothing was changed",
             Exit::Usage => "wrong arguments, configuration, key, JSON or URL",
-            Exit::Network => "the server cannot be reached or went away, or `serve` cannot listen",
+            Exit::Network => {
+                "the server cannot be reached or went away, or `serve` cannot listen or use its data directory"
+            }
             Exit::Token => "the token is missing, wrong or expired",
             Exit::Absent => "`get`: the key is absent",
             Exit::Fault => "a fault of sstore, or the system refused memory, a thread or a descriptor",
@@ -72,6 +74,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let exit = match error.code() {
             ErrorCode::Unauthorized | ErrorCode::TokenExpired => Exit::Token,
+            // What the room holds has another type than what was asked of it.
+            ErrorCode::WrongType => Exit::Refused,
             // These are answers to what this program itself says.
             ErrorCode::UnknownMethod | ErrorCode::MalformedMessage => Exit::Fault,
             code => match code.number() {
@@ -100,7 +104,7 @@ pub(super) fn code(outcome: Result<(), Failure>) -> ExitCode {
     let exit = match outcome {
         Ok(()) => Exit::Done,
         Err(failure) => {
-            eprintln!("sstore: {failure}");
+            tell(format_args!("sstore: {failure}"));
             failure.exit
         }
     };
@@ -122,6 +126,7 @@ mod tests {
             (ErrorCode::TokenExpired, 4),
             (ErrorCode::ValueTooLarge, 1),
             (ErrorCode::ServerFull, 1),
+            (ErrorCode::WrongType, 1),
             (ErrorCode::Internal, 70),
             (ErrorCode::UnknownMethod, 70),
         ] {

@@ -16,7 +16,8 @@ pub(super) struct Arguments {
     /// The key, or several
     #[arg(required = true, value_name = "KEY")]
     keys: Vec<String>,
-    /// Print a string as plain text, without quotes and escapes; other values as JSON
+    /// Print a string as plain text, without quotes and escapes; other values as JSON. Control characters are
+    /// escaped on a terminal only
     #[arg(long)]
     string: bool,
     /// Print key, value, version, time and author as one JSON object
@@ -33,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         match state.value.kind() {
             _ if arguments.json => output::print_state(state)?,
             Kind::Null if read.states.len() == 1 => {}
-            Kind::String if arguments.string => output::print_line(&state.value.as_text()?)?,
+            Kind::String if arguments.string => output::print_text(&state.value.as_text()?)?,
             _ => output::print_line(&output::printable(state.value.json()))?,
         }
     }

@@ -12,6 +12,7 @@
 //! | `token` | `sstore token` |
 //! | `made` | `completions`, and the manual pages |
 //! | `connection` | how those reach a room, as peers |
+//! | `credential` | the tokens that they show |
 //! | `api`, `events` | how operators reach a server, and watch a room |
 //! | `exit` | exit codes and the line an error is told with |
 //! | `output`, `span`, `signals` | lines and JSON, times as people write them, SIGINT and SIGTERM |
@@ -23,6 +24,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 mod api;
 pub mod bench;
 mod connection;
+mod credential;
 mod events;
 mod exit;
 mod get;

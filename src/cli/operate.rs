@@ -54,12 +54,19 @@ pub(super) fn prepare(arguments: &PrepareArguments) -> Result<(), Failure> {
         keep_ms: Option<u64>,
     }
     let values: BTreeMap<String, Box<RawValue>> = match &arguments.values {
-        None => arguments.keys.iter().cloned().collect(),
+        None => {
+            let values: BTreeMap<_, _> = arguments.keys.iter().cloned().collect();
+            if values.len() < arguments.keys.len() {
+                return Err(Failure::usage("a key is given twice; a room begins with one value of each"));
+            }
+            values
+        }
         Some(path) => serde_json::from_str(&read_file(path)?).map_err(|error| {
             let message = format!("{} is no JSON object of keys and values: {error}", path.display());
             Error::new(ErrorCode::InvalidJson, message)
         })?,
     };
+    names::check_room(&arguments.room)?;
     values.keys().try_for_each(|key| names::check_key(key))?;
     let prepared = Prepared { values: &values, keep_ms: arguments.keep.map(Span::ms) };
     let room = arguments.api.run(async |api| api.post(&room_path(&arguments.room), &prepared).await)?;
@@ -86,6 +93,7 @@ pub(super) struct KickArguments {
 }
 
 pub(super) fn kick(arguments: &KickArguments) -> Result<(), Failure> {
+    names::check_room(&arguments.room)?;
     names::check_peer_id(&arguments.peer)?;
     let KickArguments { room, peer, reason, api } = arguments;
     let path = format!("{}/peers/{}{}", room_path(room), segment(peer), why(reason.as_deref()));
@@ -108,6 +116,7 @@ pub(super) struct CloseArguments {
 }
 
 pub(super) fn close(arguments: &CloseArguments) -> Result<(), Failure> {
+    names::check_room(&arguments.room)?;
     let path = format!("{}{}", room_path(&arguments.room), why(arguments.reason.as_deref()));
     arguments.api.run(async |api| api.delete(&path).await)
 }
@@ -127,6 +136,7 @@ pub(super) struct UnlockArguments {
 }
 
 pub(super) fn unlock(arguments: &UnlockArguments) -> Result<(), Failure> {
+    names::check_room(&arguments.room)?;
     names::check_lock(&arguments.lock)?;
     let path = format!("{}/locks/{}", room_path(&arguments.room), segment(&arguments.lock));
     arguments.api.run(async |api| api.delete(&path).await)

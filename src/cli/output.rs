@@ -1,7 +1,8 @@
 //! What the subcommands print: lines for people, JSON for programs.
 
-use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anstyle::{AnsiColor, Style};
@@ -73,7 +74,7 @@ fn state_json(change: &Change, event: Option<&KeyEvent>) -> serde_json::Result<S
 
 /// Prints the state of a key as one JSON object.
 pub(super) fn print_state(change: &Change) -> Result<(), Failure> {
-    print_line(&state_json(change, None).map_err(io::Error::from).map_err(unprintable)?)
+    print_line(&printable(&state_json(change, None).map_err(io::Error::from).map_err(unprintable)?))
 }
 
 /// Prints peers as one JSON array.
@@ -89,15 +90,15 @@ pub(super) fn print_peers(peers: &[&PeerInfo]) -> Result<(), Failure> {
             joined_at: peer.joined_at,
         })
         .collect();
-    print_line(&serde_json::to_string(&peers).map_err(io::Error::from).map_err(unprintable)?)
+    print_line(&printable(&serde_json::to_string(&peers).map_err(io::Error::from).map_err(unprintable)?))
 }
 
 /// One line of `watch`, as JSON.
 pub(super) fn event_json(event: &KeyEvent) -> io::Result<String> {
-    Ok(state_json(&event.change, Some(event))?)
+    Ok(printable(&state_json(&event.change, Some(event))?))
 }
 
-/// One line of `watch`, with colours; the stream strips them where there is no terminal.
+/// One line of `watch`, with colours, for [`write_styled`]. What others wrote in it is escaped.
 pub(super) fn event_line(event: &KeyEvent) -> String {
     let change = &event.change;
     let mut line = String::new();
@@ -137,9 +138,14 @@ pub(super) fn time(ms: u64) -> String {
 /// JSON, or any text, with its control characters escaped: what others wrote must not steer this terminal, nor
 /// rearrange its lines. Inside JSON they stand in strings only, so the value stays the same.
 pub(super) fn printable(text: &str) -> String {
+    escape(text, &[])
+}
+
+/// Escapes what [`printable`] does, but for these characters.
+fn escape(text: &str, kept: &[char]) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() || is_invisible(character) {
+        if (character.is_control() || is_invisible(character)) && !kept.contains(&character) {
             let _ = write!(shown, "\\u{:04x}", u32::from(character));
         } else {
             shown.push(character);
@@ -177,6 +183,19 @@ pub(super) fn table<const COLUMNS: usize>(
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// Prints a text or a name as it is, which is for programs to read. On a terminal what would steer it is escaped.
+pub(super) fn print_text(text: &str) -> Result<(), Failure> {
+    print_line(&shown(text, io::stdout().is_terminal()))
+}
+
+fn shown(text: &str, on_terminal: bool) -> Cow<'_, str> {
+    match on_terminal {
+        // Text may have several lines, and be indented.
+        true => Cow::Owned(escape(text, &['\n', '\t'])),
+        false => Cow::Borrowed(text),
+    }
+}
+
 /// Prints a line on stdout. That nobody reads it any more is no failure: `sstore ... | head -1`.
 pub(super) fn print_line(line: &str) -> Result<(), Failure> {
     match write_line(line) {
@@ -185,11 +204,47 @@ pub(super) fn print_line(line: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes one line at once and flushes it, so that readers of a pipe have it.
+/// Writes one line at once and flushes it, so that readers of a pipe have it. Every byte of it is written.
 pub(super) fn write_line(line: &str) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
+    write_to(io::stdout().lock(), line)
+}
+
+/// The same for a line with styles, which are dropped where there is no terminal, or `NO_COLOR` is set. With them goes
+/// all that looks like one, so data must be escaped.
+pub(super) fn write_styled(line: &str) -> io::Result<()> {
+    write_to(anstream::stdout().lock(), line)
+}
+
+fn write_to(mut out: impl Write, line: &str) -> io::Result<()> {
     out.write_all(format!("{line}\n").as_bytes())?;
     out.flush()
+}
+
+/// Waits until nobody reads stdout any more: `sstore ... | head -1`. For ever where it has no reader that may go, as a
+/// file has none. Inside a runtime only.
+pub(super) async fn reader_gone() {
+    #[cfg(unix)]
+    {
+        use tokio::io::unix::AsyncFd;
+        use tokio::io::{Interest, Ready};
+        // SAFETY: stdout is open for as long as the process runs, under the same number.
+        let out = unsafe { AsyncFd::register_with_interest(io::stdout(), Interest::WRITABLE) };
+        // Refused for files and /dev/null.
+        if let Ok(out) = out {
+            while let Ok(mut guard) = out.ready(Interest::WRITABLE).await {
+                if guard.ready().is_write_closed() {
+                    return;
+                }
+                guard.clear_ready_matching(Ready::WRITABLE);
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+/// Tells something on stderr. When that cannot be written nobody is left to be told, and the exit code says the rest.
+pub(super) fn tell(line: impl Display) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn unprintable(error: io::Error) -> Failure {
@@ -239,6 +294,22 @@ mod tests {
         let line = plain(&event("\"a\u{9b}31mb\u{7f}\"", 1));
         assert!(line.ends_with("= \"a\\u009b31mb\\u007f\""), "{line}");
         assert_eq!(printable("a\u{202e}b\u{1b}[2J\u{2028}ë\u{1f600}"), "a\\u202eb\\u001b[2J\\u2028ë\u{1f600}");
+    }
+
+    #[test]
+    fn text_is_exact_for_programs_and_tame_on_a_terminal() {
+        let text = "a\u{1b}[31mb\0\n\tc\u{7f}\u{202e}\u{9b}d";
+        assert_eq!(shown(text, false), text);
+        assert_eq!(shown(text, true), "a\\u001b[31mb\\u0000\n\tc\\u007f\\u202e\\u009bd");
+    }
+
+    #[test]
+    fn json_for_programs_does_not_steer_a_terminal_either() {
+        let value = "\"a\u{9b}31mb\u{7f}\u{202e}\"";
+        let json = event_json(&event(value, 1)).expect("JSON");
+        assert!(json.contains("\"value\":\"a\\u009b31mb\\u007f\\u202e\""), "{json}");
+        let parsed: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(parsed["value"], serde_json::from_str::<serde_json::Value>(value).expect("JSON"));
     }
 
     #[test]

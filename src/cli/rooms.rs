@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::api::{self, room_path, segment, Api, ApiArguments, Bounds, Peer, Room};
 use super::exit::Failure;
 use super::output;
+use crate::core::names;
 use crate::{Error, ErrorCode};
 
 /// Rooms that are asked for at once: as many as a server lists.
@@ -103,6 +104,7 @@ pub(super) fn show(arguments: &ShowArguments) -> Result<(), Failure> {
         peer_id: String,
         name: String,
     }
+    names::check_room(&arguments.room)?;
     let text = arguments.api.run(async |api| api.text(&room_path(&arguments.room)).await)?;
     if arguments.json {
         return output::print_line(&output::printable(&text));

@@ -14,7 +14,7 @@ use super::settings::Settings;
 use super::signals::{Reload, Signals};
 use crate::{Error, ErrorCode, Server, ServerOptions};
 
-/// What stopping may take beyond the time that connections are given: threads end after it.
+/// What stopping may take beyond the time that connections and webhooks are given: threads end after it.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// Descriptors that a server needs besides its connections: the listening socket, its event
@@ -61,7 +61,7 @@ async fn serve(options: ServerOptions, settings: &Settings) -> Result<(), Failur
     // First, so that a signal that comes right after the line on stdout is not missed.
     let failed = |error: io::Error| Failure::system("watching for signals", &error);
     let (mut signals, mut reload) = (Signals::new().map_err(failed)?, Reload::new().map_err(failed)?);
-    let patience = Duration::from_millis(options.shutdown_ms) + STOP_MARGIN;
+    let patience = patience(&options);
     let speaks_tls = options.tls.is_some();
     let server = Arc::new(Server::start(options)?);
     let (tell, mut ended) = tokio::sync::oneshot::channel();
@@ -106,6 +106,11 @@ async fn serve(options: ServerOptions, settings: &Settings) -> Result<(), Failur
     Ok(())
 }
 
+/// How long stopping may take: connections have their time, and after them webhooks as much again.
+fn patience(options: &ServerOptions) -> Duration {
+    Duration::from_millis(options.shutdown_ms.saturating_mul(2)) + STOP_MARGIN
+}
+
 /// The usual limit of descriptors, 1,024, is for programs that use select(); the hard limit is
 /// what the administrator meant.
 #[cfg(unix)]
@@ -124,3 +129,18 @@ fn raise_descriptor_limit(connections: usize) {
 
 #[cfg(not(unix))]
 fn raise_descriptor_limit(_connections: usize) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_that_takes_what_it_was_given_is_waited_for() {
+        // The manual gives connections that time and then webhooks as much again.
+        for shutdown_ms in [0, 2_000, 30_000, 366 * 86_400_000] {
+            let options = ServerOptions { shutdown_ms, ..Default::default() };
+            let given = Duration::from_millis(shutdown_ms) * 2;
+            assert!(patience(&options) >= given + STOP_MARGIN, "{shutdown_ms}");
+        }
+    }
+}

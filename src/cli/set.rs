@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::exit::Failure;
+use super::output;
 use super::store::Ttl;
 use super::write::{WriteArguments, Written};
 use crate::core::names;
@@ -43,9 +44,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let write = Write { expiry: arguments.ttl.map(|ttl| ttl.0), ..Write::set(&arguments.key, value) };
     let Written { alone, .. } = arguments.write.make(write)?;
     if alone && kept {
-        eprintln!(
+        output::tell(
             "sstore: hint: nobody else is in the room, and its store goes with the last peer: unless the server \
-             lingers, the key is gone again; keep a `sstore watch` open"
+             lingers, the key is gone again; keep a `sstore watch` open",
         );
     }
     Ok(())

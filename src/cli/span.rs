@@ -29,6 +29,14 @@ impl Span {
     }
 }
 
+/// A time that something is waited for, as an argument: with none at all nothing could come in time.
+pub(super) fn above_zero(text: &str) -> Result<Span, String> {
+    match text.parse()? {
+        Span(Duration::ZERO) => Err("it has to be above 0".into()),
+        span => Ok(span),
+    }
+}
+
 impl FromStr for Span {
     type Err = String;
 
@@ -57,6 +65,14 @@ impl<'de> Deserialize<'de> for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_waited_for_no_time_at_all() {
+        assert_eq!(above_zero("1ms"), Ok(Span::from_ms(1)));
+        for bad in ["0", "0s", "0ms", "soon"] {
+            assert!(above_zero(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn times_are_read_as_people_write_them() {

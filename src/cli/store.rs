@@ -12,7 +12,7 @@ use super::output;
 use super::span::Span;
 use super::write::{WriteArguments, Written};
 use crate::core::wire;
-use crate::{Error, ErrorCode, Expiry, Merge, Value, Write};
+use crate::{Error, ErrorCode, Expiry, Kind, Merge, Value, Write};
 
 /// When a key goes by itself, as it is written: `never`, `keep`, or a time.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ pub(super) fn merge(arguments: &MergeArguments) -> Result<(), Failure> {
         _ => Err(Failure::usage("this operation takes one value")),
     };
     let merge = match arguments.operation {
-        MergeKind::Add => Merge::Add(one()?),
+        MergeKind::Add => Merge::Add(one().and_then(number)?),
         MergeKind::Patch => Merge::Patch(one()?),
         MergeKind::SetAdd => Merge::SetAdd(values),
         MergeKind::SetRemove => Merge::SetRemove(values),
@@ -90,6 +90,14 @@ pub(super) fn merge(arguments: &MergeArguments) -> Result<(), Failure> {
     match arguments.write.json {
         true => Ok(()),
         false => output::print_line(&output::printable(state.value.json())),
+    }
+}
+
+/// What can be added, whatever the key holds.
+fn number(value: Value) -> Result<Value, Failure> {
+    match value.kind() {
+        Kind::Integer | Kind::Number => Ok(value),
+        _ => Err(Failure::usage("only a number can be added")),
     }
 }
 
@@ -110,6 +118,9 @@ pub(super) struct TouchArguments {
 }
 
 pub(super) fn touch(arguments: &TouchArguments) -> Result<(), Failure> {
+    if arguments.ttl.0 == Expiry::Keep {
+        return Err(Failure::usage("to keep the time that it has changes nothing; say another, or never"));
+    }
     let touch =
         |room: &super::connection::Connection| room.store.touch(&arguments.key, arguments.ttl.0).wait(room.time_left());
     let state = arguments.connection.once(touch)?;
@@ -159,7 +170,7 @@ pub(super) fn keys(arguments: &KeysArguments) -> Result<(), Failure> {
         return read.states.iter().try_for_each(|state| output::print_state(state));
     }
     let keys = arguments.connection.once(|room| room.store.keys(&arguments.prefix).wait(room.time_left()))?;
-    keys.iter().try_for_each(|key| output::print_line(key))
+    keys.iter().try_for_each(|key| output::print_text(key))
 }
 
 /// Show how much of its limits a store uses

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use serde_json::json;
 
@@ -61,6 +62,16 @@ pub(super) fn run(arguments: &Arguments, matches: Option<&ArgMatches>) -> Result
         return Err(Failure::usage("a token lasts 1s at least"));
     }
     let matches = matches.ok_or_else(|| Failure::from(Error::from(ErrorCode::Internal)))?;
+    let is_from = |setting: &str, source: ValueSource| matches.value_source(setting) == Some(source);
+    // Otherwise the token would be signed with another secret than the one that was named.
+    if *api && is_from("secret_file", ValueSource::CommandLine) {
+        return Err(Failure::usage("--secret-file is for tokens of peers; with --api it is --api-secret-file"));
+    }
+    if !*api && is_from("api_secret_file", ValueSource::CommandLine) {
+        return Err(Failure::usage(
+            "--api-secret-file is for tokens with --api; for those of peers it is --secret-file",
+        ));
+    }
     let (secret, advice) = if *api {
         let secret = settings::OPERATORS.read(api_secret_file.as_deref(), matches)?;
         (secret, "there is no secret to sign with; set SSTORE_API_SECRET, or name its file with --api-secret-file")
@@ -78,6 +89,12 @@ pub(super) fn run(arguments: &Arguments, matches: Option<&ArgMatches>) -> Result
     };
     if let Some(claims) = claims.as_object_mut() {
         claims.retain(|_, claim| !claim.is_null());
+    }
+    if let (true, true, Some(room)) = (*api, is_from("room", ValueSource::EnvVariable), room) {
+        output::tell(format_args!(
+            "sstore: hint: this token is for the room {} only, because SSTORE_ROOM says so; to every other one it is blind",
+            output::printable(room)
+        ));
     }
     output::print_line(&token::sign(&secret, &claims)?)
 }

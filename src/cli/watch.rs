@@ -64,6 +64,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         connection.store.listen_to(&selector, printer).map_err(Failure::from)?.detach();
         let outcome = tokio::select! {
             _ = signals.next() => Ok(()),
+            // The next line would find out as well, but may be long in coming.
+            () = output::reader_gone() => Ok(()),
             end = ends.recv() => match end {
                 Some(End::Closed(error)) => Err(error.into()),
                 // The reader has gone: `sstore watch ... | head -1`.
@@ -87,7 +89,7 @@ impl Printer {
     fn print(&self, event: &KeyEvent) -> io::Result<()> {
         match self.json {
             true => output::write_line(&output::event_json(event)?),
-            false => output::write_line(&output::event_line(event)),
+            false => output::write_styled(&output::event_line(event)),
         }
     }
 }
@@ -118,10 +120,10 @@ impl UpdateListener for Reporter {
         match state {
             // Reported once, not with each attempt.
             ConnectionState::Reconnecting if !std::mem::replace(&mut self.lost, true) => {
-                eprintln!("sstore: the connection broke, reconnecting{why}");
+                output::tell(format_args!("sstore: the connection broke, reconnecting{why}"));
             }
             ConnectionState::Connected if std::mem::replace(&mut self.lost, false) => {
-                eprintln!("sstore: connected again");
+                output::tell("sstore: connected again");
             }
             ConnectionState::Closed => {
                 let reason = error.cloned().unwrap_or_else(|| ErrorCode::Closed.into());
@@ -133,6 +135,6 @@ impl UpdateListener for Reporter {
     }
 
     fn on_error(&mut self, error: &Error) {
-        eprintln!("sstore: {error}");
+        output::tell(format_args!("sstore: {error}"));
     }
 }

@@ -14,7 +14,7 @@ use super::dispatch::{lock, may_wait, wait, Dispatcher, Item, ListenerCell, Upda
 use super::listener::{ConnectionState, UpdateListener};
 use super::lock::Locks;
 use super::options::{Address, ClientOptions};
-use super::requests::{unanswered, Answer, Asked, Expected, RequestKind, Requests};
+use super::requests::{unanswered, Answer, Asked, RequestKind, Requests};
 use super::runtime::NetworkThread;
 use super::store::Store;
 use super::task;
@@ -93,6 +93,9 @@ pub(crate) struct Status {
     pub(crate) joined: bool,
     pub(crate) error: Option<Error>,
     pub(crate) session_id: Arc<str>,
+    /// What this peer is called, and its metadata: what it joins with.
+    pub(crate) name: Arc<str>,
+    pub(crate) metadata: Arc<str>,
     pub(crate) peers: BTreeMap<Arc<str>, Arc<PeerInfo>>,
 }
 
@@ -131,7 +134,7 @@ impl Shared {
     /// Takes note of a request to be sent.
     pub(crate) fn begin(
         &self,
-        asked: Asked,
+        mut asked: Asked,
         timeout: Duration,
         write: impl FnOnce(&mut Vec<u8>, u64),
     ) -> Result<u64, Error> {
@@ -140,18 +143,32 @@ impl Shared {
             return Err(ErrorCode::Closed.into());
         }
         asked.cancellation.as_ref().map_or(Ok(()), Cancellation::check)?;
-        if requests.pending.len() >= self.options.max_pending {
+        if asked.session.is_some_and(|session| session != requests.sessions_lost) {
+            return Err(ErrorCode::SessionLost.into());
+        }
+        // What the client asks for itself keeps locks, and gives back those that nobody wants: as many as there are locks.
+        let is_own = matches!(asked.completion, Completion::Untold);
+        if !is_own && requests.pending.len() >= self.options.max_pending {
             return Err(ErrorCode::QueueFull.into());
+        }
+        if let RequestKind::RenewToken(token) = &asked.kind {
+            requests.fresh_token = Some(token.clone());
         }
         let id = requests.pending.next_id();
         let mut frame = Vec::with_capacity(128);
         write(&mut frame, id);
         let now = Instant::now();
         let deadline = now.checked_add(timeout).unwrap_or(now + A_LONG_TIME);
+        asked.not_sent_yet();
         requests.pending.insert(id, asked.kind.kind(), frame, deadline, asked);
         drop(requests);
         self.work.notify_one();
         Ok(id)
+    }
+
+    /// The number of the session that this client is in, for [`Action::of_session`].
+    pub(super) fn session(&self) -> u64 {
+        lock(&self.requests).sessions_lost
     }
 
     /// Takes back the requests that this cancels, where that is possible.
@@ -206,25 +223,28 @@ impl Shared {
         if std::mem::replace(&mut listening.closed, true) {
             return;
         }
-        // The lock is kept to the end: who closes second finds everything queued.
-        let cells = std::mem::take(&mut listening.cells);
-        let mut requests = lock(&self.requests);
-        requests.closed = true;
-        let waiting = requests.pending.take_all();
-        drop(requests);
-        for request in waiting {
-            let error = unanswered(&request, reason.clone().unwrap_or_else(|| ErrorCode::Closed.into()));
-            self.complete(request.what.completion, Err(error));
-        }
-        self.locks.lose_all(&self.dispatcher, &reason.clone().unwrap_or_else(|| ErrorCode::Closed.into()));
-        for cell in cells.into_values() {
-            cell.cancel();
-            self.dispatcher.push(Item::Ended(cell));
-        }
+        // The lock is kept to the end: who closes second finds everything queued. Whoever is told of it, by a result too,
+        // finds the client closed and its locks gone.
         let mut status = lock(&self.status);
         status.state = ConnectionState::Closed;
         status.error = reason.clone();
         drop(status);
+        let error = reason.clone().unwrap_or_else(|| ErrorCode::Closed.into());
+        self.locks.lose_all(&self.dispatcher, &error);
+        let cells = std::mem::take(&mut listening.cells);
+        let mut requests = lock(&self.requests);
+        requests.closed = true;
+        let (left, waiting) = (std::mem::take(&mut requests.left), requests.pending.take_all());
+        drop(requests);
+        left.into_iter().for_each(|leave| self.complete(leave, Ok(Answer::Nothing)));
+        for request in waiting {
+            let error = unanswered(&request, error.clone());
+            self.complete(request.what.completion, Err(error));
+        }
+        for cell in cells.into_values() {
+            cell.cancel();
+            self.dispatcher.push(Item::Ended(cell));
+        }
         self.status_changed.notify_all();
         if announce_state {
             self.dispatcher.push(Item::Update(UpdateNotice::State(ConnectionState::Closed, reason)));
@@ -265,6 +285,7 @@ impl Client {
         let network = NetworkThread::get()?;
         let dispatcher = Dispatcher::start(Box::new(listener), options.wake.clone(), options.thread_hooks.clone())?;
         let token = Mutex::new(options.token.clone());
+        let (name, metadata) = (options.name.as_str().into(), options.metadata.as_str().into());
         let shared = Arc::new(Shared {
             options,
             address,
@@ -279,6 +300,8 @@ impl Client {
                 joined: false,
                 error: None,
                 session_id: "".into(),
+                name,
+                metadata,
                 peers: BTreeMap::new(),
             }),
             status_changed: Condvar::new(),
@@ -337,24 +360,22 @@ impl Client {
     }
 
     /// Hands in a fresh token before the old one expires, without a break: for the same room and user, maybe
-    /// with another role. From now on this client connects with it.
+    /// with another role. From when the server has taken it this client connects with it; without a connection
+    /// already when the old one is refused, so that it comes back also if that has expired meanwhile, also where this ended
+    /// with `TIMEOUT`.
     ///
     /// Errors: `UNAUTHORIZED`, `TOKEN_EXPIRED`, after which the old one counts; `INVALID_ARGUMENT` when the
     /// server is open.
     pub fn renew_token(&self, token: &str) -> Action<()> {
         let checked = super::options::check_token(token);
-        let (sent, shared) = (token.to_owned(), self.shared.clone());
+        let (token, sent) = (token.to_owned(), token.to_owned());
         let write = move |out: &mut Vec<u8>, id| wire::write_renew_token(out, id, &sent);
-        let token = token.to_owned();
-        let kept = move |_| {
-            *lock(&shared.token) = Some(token);
-            Ok(())
-        };
-        Action::new(&self.shared, RequestKind::Write(Expected::Nothing), checked, write, kept)
+        Action::new(&self.shared, RequestKind::RenewToken(token), checked, write, |_| Ok(()))
     }
 
     /// Leaves the room: everybody is told, the keys listened to fall silent, the client closes.
-    /// The result comes before the client's last callback.
+    /// The result comes before the client's last callback. Without a connection, or when it breaks and the next cannot
+    /// be made at once, that is all there is to do: the others are told after the grace period.
     pub fn leave(&self) -> Action<()> {
         Action::new(&self.shared, RequestKind::Leave, Ok(()), |out, id| wire::write_bare(out, id, "leave"), |_| Ok(()))
     }
@@ -398,6 +419,7 @@ pub struct Action<T> {
     kind: RequestKind,
     timeout: Duration,
     cancellation: Option<Cancellation>,
+    session: Option<u64>,
     checked: Result<(), Error>,
     write: WriteFrame,
     convert: Convert<T>,
@@ -413,7 +435,8 @@ impl<T: 'static> Action<T> {
     ) -> Action<T> {
         let timeout = Duration::from_millis(shared.options.request_timeout_ms);
         let (write, convert): (WriteFrame, Convert<T>) = (Box::new(write), Box::new(convert));
-        Action { shared: shared.clone(), kind, timeout, cancellation: None, checked, write, convert }
+        let (cancellation, session) = (None, None);
+        Action { shared: shared.clone(), kind, timeout, cancellation, session, checked, write, convert }
     }
 
     /// Lets this cancellation take the request back. The request is refused with `CANCELLED` if that was used
@@ -430,14 +453,21 @@ impl<T: 'static> Action<T> {
         self
     }
 
+    /// The request is made in the session of this [number](Shared::session) only, and otherwise refused with
+    /// `SESSION_LOST`.
+    pub(super) fn of_session(mut self, session: u64) -> Action<T> {
+        self.session = Some(session);
+        self
+    }
+
     /// Sends the request and calls `told` with the result, on a dispatch thread.
     ///
     /// When this fails, nothing was sent and `told` is dropped uncalled.
     pub fn on_result(self, told: impl FnOnce(Result<T, Error>) + Send + 'static) -> Result<(), Error> {
-        let Action { shared, kind, timeout, cancellation, checked, write, convert } = self;
+        let Action { shared, kind, timeout, cancellation, session, checked, write, convert } = self;
         checked?;
         let completion = Completion::Dispatched(Box::new(move |outcome| told(outcome.and_then(convert))));
-        shared.begin(Asked { kind, completion, cancellation }, timeout, write).map(drop)
+        shared.begin(Asked { kind, completion, cancellation, session }, timeout, write).map(drop)
     }
 
     /// Sends the request and waits for the result.
@@ -446,7 +476,7 @@ impl<T: 'static> Action<T> {
     /// runs out first, `OUTCOME_UNKNOWN` for a change that was sent, otherwise `TIMEOUT`, and nothing is applied.
     pub fn wait(self, timeout: Duration) -> Result<T, Error> {
         may_wait()?;
-        let Action { shared, kind, cancellation, checked, write, convert, .. } = self;
+        let Action { shared, kind, cancellation, session, checked, write, convert, .. } = self;
         checked?;
         let waiter = Arc::new(Waiter::default());
         let completion = if shared.dispatcher.is_polled() {
@@ -456,7 +486,7 @@ impl<T: 'static> Action<T> {
         };
         // A lock that comes too late is given back when it comes, and what was only asked does no harm.
         let is_change = matches!(kind.kind(), Kind::Change { .. }) && !matches!(kind, RequestKind::Acquire(_));
-        let id = shared.begin(Asked { kind, completion, cancellation }, timeout, write)?;
+        let id = shared.begin(Asked { kind, completion, cancellation, session }, timeout, write)?;
         let outcome = waiter.wait(timeout);
         let given_up = |reason| if is_change { shared.give_up(id, &waiter, reason) } else { Err(reason) };
         outcome.unwrap_or_else(given_up).and_then(convert)
@@ -520,8 +550,10 @@ impl Subscription {
 
     /// The same with a time limit; after `TIMEOUT` the listener is still stopping.
     pub fn cancel_wait_for(&self, timeout: Duration) -> Result<(), Error> {
+        // The last thing the listener does may be to free this handle, its client and its store.
+        let (shared, cell) = (self.shared.clone(), self.cell.clone());
         self.cancel();
-        self.shared.dispatcher.wait_until_done(&self.cell, timeout)
+        shared.dispatcher.wait_until_done(&cell, timeout)
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! What a client has to tell is decided under locks and queued; callbacks run later with no lock
 //! held, one at a time, in order. A listener that does not keep up costs bounded memory: when many
-//! changes wait, older states of a key give way to the newest.
+//! changes wait, older states of a key, and what is older of a peer, give way to the newest.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,9 +20,9 @@ use crate::core::room::Time;
 use crate::core::wire::PeerInfo;
 use crate::{Error, ErrorCode};
 
-/// So many changes may wait before older states of a key give way to newer ones. With the usual
-/// limits (100 keys) it is far above what a listener that keeps up ever has waiting, and at
-/// about 100 bytes each it is less than half a megabyte.
+/// So many changes, of keys and of peers, may wait before older ones give way to newer ones. With
+/// the usual limits (100 keys) it is far above what a listener that keeps up ever has waiting, and
+/// at about 100 bytes each it is less than half a megabyte.
 const COMPACT_ABOVE: usize = 4_096;
 
 /// So many are taken from the queue at once: few enough that what waits may still be compacted, and
@@ -46,6 +46,12 @@ pub(crate) fn may_wait() -> Result<(), Error> {
         return Err(ErrorCode::WouldDeadlock.into());
     }
     Ok(())
+}
+
+/// From now on nothing may wait on this thread, which is one of the library's: what an app has to say here, such as the
+/// last word of a hook, would hold up everybody else.
+pub(super) fn never_wait_here() {
+    IN_CALLBACK.set(true);
 }
 
 /// Locks, also after a panic elsewhere: what these mutexes guard is whole between statements.
@@ -116,8 +122,7 @@ impl ListenerCell {
         if well {
             *lock(&self.listener) = Some(listener);
         } else {
-            // A listener that panicked is not called again.
-            self.cancel();
+            // A listener that panicked is not called again: it is not there any more. It still is to be cancelled.
             guarded(move || drop(listener));
         }
     }
@@ -173,6 +178,13 @@ pub(crate) enum Item {
     Last,
 }
 
+impl Item {
+    /// Whether it is a change that may give way to a newer one.
+    fn is_change(&self) -> bool {
+        matches!(self, Item::Key(..) | Item::Update(UpdateNotice::Peer(..)))
+    }
+}
+
 impl From<(Arc<ListenerCell>, Option<KeyEvent>)> for Item {
     fn from((cell, event): (Arc<ListenerCell>, Option<KeyEvent>)) -> Item {
         match event {
@@ -192,6 +204,8 @@ struct Queue {
     running: bool,
     /// The last item was queued; nothing is taken after it.
     closed: bool,
+    /// The client's handle is gone, so nobody may poll again.
+    abandoned: bool,
     waker: Waker,
 }
 
@@ -211,7 +225,7 @@ impl Queue {
     fn take(&mut self, most: usize, items: &mut VecDeque<Item>) {
         let most = most.min(self.items.len());
         items.extend(self.items.drain(..most));
-        self.changes -= items.iter().filter(|item| matches!(item, Item::Key(..))).count();
+        self.changes -= items.iter().filter(|item| item.is_change()).count();
     }
 }
 
@@ -247,6 +261,7 @@ impl Dispatcher {
             unannounced: false,
             running: false,
             closed: false,
+            abandoned: false,
             waker: waker?,
         };
         Ok(Arc::new_cyclic(|own| Dispatcher {
@@ -276,10 +291,13 @@ impl Dispatcher {
         let mut queue = lock(&self.queue);
         for item in items {
             if queue.closed {
+                // What is dropped may be the app's, which must not find the queue locked.
+                drop(queue);
+                drop(item);
                 return false;
             }
             queue.closed = matches!(item, Item::Last);
-            queue.changes += usize::from(matches!(item, Item::Key(..)));
+            queue.changes += usize::from(item.is_change());
             queue.unannounced |= queue.items.is_empty();
             queue.items.push_back(item);
             if queue.changes > queue.compact_above {
@@ -335,8 +353,7 @@ impl Dispatcher {
         let mut items = VecDeque::new();
         loop {
             let mut queue = lock(&self.queue);
-            // Once the client is closed nobody may poll again, so everything is run.
-            let wanted = if queue.closed { ITEMS_AT_ONCE } else { ITEMS_AT_ONCE.min(most.saturating_sub(ran)) };
+            let wanted = if queue.abandoned { ITEMS_AT_ONCE } else { ITEMS_AT_ONCE.min(most.saturating_sub(ran)) };
             queue.take(wanted, &mut items);
             if items.is_empty() {
                 return (ran, self.end_running(queue, ran));
@@ -369,10 +386,11 @@ impl Dispatcher {
         !std::mem::replace(&mut lock(&self.queue).running, true)
     }
 
-    /// Poll mode, after the client was closed: runs what is left on this thread, also inside a
+    /// Poll mode, after the client was freed: runs what is left on this thread, also inside a
     /// callback of another client, unless this one's callbacks are being run (here or elsewhere):
     /// who runs them then does it.
     pub(crate) fn drain_after_close(&self) {
+        lock(&self.queue).abandoned = true;
         if self.polled && self.begin_running() {
             self.run_queue(usize::MAX);
         }
@@ -391,7 +409,7 @@ impl Dispatcher {
             queue.running = true;
             drop(queue);
             cell.finish();
-            // If the client was closed meanwhile, what is left is run too.
+            // If the client was freed meanwhile, what is left is run too.
             if let (_, Some(waker)) = self.run_queue(0) {
                 self.wake(waker);
             }
@@ -476,11 +494,14 @@ pub(crate) fn wait<'a, T>(
 
 /// Keeps the newest state of each (listener, key) and puts all of them first, in the order they
 /// came: then everything an action result has promised is told before that result, and the order
-/// of revisions holds. What was a current value stays before its end-of-snapshot mark.
+/// of revisions holds. What comes before a listener's end-of-snapshot mark by that is the current value of its key.
+/// What is told of peers stays where it is among the rest, see [`Peers`].
 fn compact(queue: &mut Queue) {
     let mut newest: HashMap<(ListenerId, Arc<str>), (usize, u64, bool)> = HashMap::new();
     let mut kept: Vec<Option<(Arc<ListenerCell>, KeyEvent)>> = Vec::new();
-    let mut others = VecDeque::new();
+    let mut others = Vec::new();
+    let mut peers = Peers::default();
+    let mut snapshots = HashSet::new();
     for item in std::mem::take(&mut queue.items) {
         match item {
             Item::Key(cell, _) if cell.is_cancelled() => {}
@@ -493,14 +514,55 @@ fn compact(queue: &mut Queue) {
                 place.0 = kept.len();
                 kept.push(Some((cell, event)));
             }
-            other => others.push_back(other),
+            Item::Update(UpdateNotice::Peer(change, peer)) => peers.add(change, peer, &mut others),
+            other => {
+                if let Item::SnapshotEnd(cell) = &other {
+                    snapshots.insert(cell.id);
+                }
+                others.push(Some(other));
+            }
         }
     }
-    let kept = kept.into_iter().flatten().map(|(cell, event)| Item::Key(cell, event));
-    queue.items = kept.collect();
-    queue.changes = queue.items.len();
+    let kept = kept.into_iter().flatten().map(|(cell, mut event)| {
+        event.snapshot |= snapshots.contains(&cell.id);
+        Item::Key(cell, event)
+    });
+    queue.items = kept.chain(others.into_iter().flatten()).collect();
+    queue.changes = queue.items.iter().filter(|item| item.is_change()).count();
     queue.compact_above = COMPACT_ABOVE.max(queue.changes * 2);
-    queue.items.append(&mut others);
+}
+
+/// What waits to be told of each peer, at most two changes: that the one who was known has left, and
+/// who is there now. Who came and went meanwhile is not told at all.
+#[derive(Default)]
+struct Peers {
+    /// Where among the items it is told that the peer is there.
+    present: HashMap<Arc<str>, usize>,
+}
+
+impl Peers {
+    fn add(&mut self, change: PeerChange, peer: Arc<PeerInfo>, items: &mut Vec<Option<Item>>) {
+        let waiting = match change {
+            PeerChange::Left => self.present.remove(&peer.peer_id),
+            PeerChange::Joined | PeerChange::Updated => self.present.get(&peer.peer_id).copied(),
+        };
+        let before = waiting.and_then(|place| items.get_mut(place));
+        match (change, before) {
+            (PeerChange::Updated, Some(Some(Item::Update(UpdateNotice::Peer(_, before))))) => *before = peer,
+            (PeerChange::Left, Some(before)) => {
+                let was_known = !matches!(before.take(), Some(Item::Update(UpdateNotice::Peer(PeerChange::Joined, _))));
+                if was_known {
+                    items.push(Some(Item::Update(UpdateNotice::Peer(change, peer))));
+                }
+            }
+            (change, _) => {
+                if change != PeerChange::Left {
+                    self.present.insert(peer.peer_id.clone(), items.len());
+                }
+                items.push(Some(Item::Update(UpdateNotice::Peer(change, peer))));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -552,7 +614,7 @@ mod tests {
         dispatcher.poll(usize::MAX).unwrap();
         let told = lock(&log).clone();
         let (first, rest) = told.split_at(2);
-        assert_eq!(first[0], "b=2+0");
+        assert_eq!(first[0], "b=2*+0", "all that comes before the end of the snapshot belongs to it");
         assert!(first[1].starts_with("a=") && first[1].contains('*'), "{first:?}");
         assert_eq!(&rest[..2], ["end", "result"]);
         // Nothing is lost uncounted: events told and events replaced make up all that came.
@@ -560,6 +622,65 @@ mod tests {
         assert_eq!(numbers.map(|replaced| replaced + 1).sum::<u64>(), last);
         let newest = told.iter().rfind(|line| line.starts_with("a=")).unwrap();
         assert!(newest.starts_with(&format!("a={last}")), "{newest}");
+    }
+
+    #[test]
+    fn a_listener_that_does_not_keep_up_is_told_of_each_peer_what_it_has_to_know() {
+        struct Told(Log);
+        impl UpdateListener for Told {
+            fn on_peer(&mut self, change: PeerChange, peer: &Arc<PeerInfo>) {
+                lock(&self.0).push(format!("{change:?} {} {}", peer.peer_id, peer.name));
+            }
+        }
+        let log = Log::default();
+        let dispatcher = Dispatcher::start(Box::new(Told(log.clone())), Some(Arc::new(|| {})), None).unwrap();
+        let tell = |change, id: &str, name: &str| {
+            let (peer_id, name, empty) = (id.into(), name.into(), Arc::<str>::from(""));
+            let (user_id, role, metadata) = (empty.clone(), empty.clone(), empty);
+            let peer = PeerInfo { peer_id, user_id, name, role, metadata, joined_at: 0 };
+            dispatcher.push(Item::Update(UpdateNotice::Peer(change, Arc::new(peer))));
+        };
+        let result = |text: &'static str| {
+            let own = log.clone();
+            dispatcher.push(Item::Call(Box::new(move || lock(&own).push(text.into()))));
+        };
+        use PeerChange::{Joined, Left, Updated};
+        tell(Joined, "new", "first");
+        tell(Updated, "known", "first");
+        result("a result");
+        tell(Left, "gone", "");
+        tell(Left, "back", "before");
+        tell(Updated, "updated and gone", "");
+        tell(Left, "updated and gone", "");
+        for round in 0..COMPACT_ABOVE {
+            let name = round.to_string();
+            tell(Joined, &format!("passing {round}"), "");
+            tell(Updated, "new", &name);
+            tell(Updated, "known", &name);
+            tell(Joined, "back", &name);
+            tell(Updated, "back", "renamed");
+            tell(Left, &format!("passing {round}"), "");
+            tell(Left, "back", "renamed");
+        }
+        assert!(lock(&dispatcher.queue).items.len() < 2 * COMPACT_ABOVE, "what waits is bounded");
+        tell(Joined, "back", "now");
+        result("another");
+        compact(&mut lock(&dispatcher.queue));
+        assert_eq!(lock(&dispatcher.queue).changes, 6);
+        assert_eq!(dispatcher.poll(usize::MAX).unwrap(), 8);
+        let last = COMPACT_ABOVE - 1;
+        let expected = [
+            &format!("Joined new {last}"),
+            &format!("Updated known {last}"),
+            "a result",
+            "Left gone ",
+            "Left back before",
+            "Left updated and gone ",
+            "Joined back now",
+            "another",
+        ];
+        assert_eq!(*lock(&log), expected);
+        assert_eq!(lock(&dispatcher.queue).changes, 0);
     }
 
     #[test]
@@ -572,8 +693,35 @@ mod tests {
             dispatcher.push(Item::Key(good.clone(), event("a", version, false)));
         }
         assert_eq!(dispatcher.poll(usize::MAX).unwrap(), 4);
-        assert!(bad.is_cancelled());
+        assert!(lock(&bad.listener).is_none());
         assert_eq!(*lock(&log), ["a=1+0", "a=2+0"]);
+    }
+
+    #[test]
+    fn a_closed_client_that_is_still_there_is_polled_to_its_end_little_by_little() {
+        let (dispatcher, log) = (polled(), Log::default());
+        for nth in 0..3 {
+            let own = log.clone();
+            dispatcher.push(Item::Call(Box::new(move || lock(&own).push(nth.to_string()))));
+        }
+        dispatcher.push(Item::Last);
+        assert_eq!((dispatcher.poll(1).unwrap(), dispatcher.poll(2).unwrap()), (1, 2));
+        assert_eq!(*lock(&log), ["0", "1", "2"]);
+        assert_eq!((dispatcher.poll(5).unwrap(), dispatcher.poll(5).unwrap()), (1, 0));
+    }
+
+    #[test]
+    fn what_comes_after_the_end_is_dropped_with_nothing_locked() {
+        struct Asks(Arc<Dispatcher>);
+        impl Drop for Asks {
+            fn drop(&mut self) {
+                self.0.announce();
+            }
+        }
+        let dispatcher = polled();
+        dispatcher.push(Item::Last);
+        let asks = Asks(dispatcher.clone());
+        dispatcher.push(Item::Call(Box::new(move || drop(asks))));
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub trait UpdateListener: Send {
         let _ = (state, error);
     }
 
-    /// Another peer joined, changed or left.
+    /// Another peer joined, changed or left. While thousands of changes wait because a listener takes
+    /// long, at most two are kept of each peer: who came and went meanwhile is not told.
     fn on_peer(&mut self, change: PeerChange, peer: &Arc<PeerInfo>) {
         let _ = (change, peer);
     }

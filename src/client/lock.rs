@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::api::{Action, Shared};
 use super::dispatch::{lock, Dispatcher, Item};
+use super::moment::Moment;
 use super::requests::{Asked, RequestKind};
 use crate::core::limits::DEFAULT_LOCK_TTL_MS;
 use crate::core::wire;
@@ -41,8 +42,8 @@ pub(crate) type OnLost = Box<dyn FnOnce(Error) + Send>;
 /// A request for a lock.
 pub(crate) struct Acquire {
     pub(crate) ttl: Duration,
-    /// When it was asked for: the lease lasts at least so long from then on, unless it was waited for.
-    pub(crate) asked_at: Instant,
+    /// Before it was sent first: the lease lasts at least so long from then on, unless it was waited for.
+    pub(crate) asked_at: Moment,
     pub(crate) waits: bool,
     pub(crate) wanted: Arc<Wanted>,
 }
@@ -124,10 +125,13 @@ pub(crate) struct Held {
 
 struct Lease {
     /// By when the server surely still holds it for us.
-    ends_at: Instant,
+    ends_at: Moment,
+    /// Until a renewal is answered: by when it is over if it was granted as soon as it was asked for, of one that was
+    /// waited for.
+    ends_first_at: Option<Moment>,
     renew_at: Instant,
     /// When the renewal without an answer was asked for.
-    renewing: Option<Instant>,
+    renewing: Option<Moment>,
     /// Present while the lock is held.
     lost: Option<OnLost>,
 }
@@ -148,11 +152,14 @@ impl Locks {
                 return None;
             }
         };
-        let now = Instant::now();
+        let now = Moment::now();
         // When the grant was made is not known if it was waited for; the renewal that follows at once tells.
-        let (ends_at, renew_at) =
-            if waits { (now + ttl, now) } else { (asked_at + ttl, asked_at + ttl / RENEWALS_PER_LEASE) };
-        let lease = Lease { ends_at, renew_at, renewing: None, lost: Some(lost) };
+        let ends_first_at = asked_at.after(ttl);
+        let (ends_at, ends_first_at, renew_at) = match waits {
+            true => (now.after(ttl), Some(ends_first_at), now.at),
+            false => (ends_first_at, None, asked_at.at + ttl / RENEWALS_PER_LEASE),
+        };
+        let lease = Lease { ends_at, ends_first_at, renew_at, renewing: None, lost: Some(lost) };
         let held = Arc::new(Held { name, token, ttl, lease: Mutex::new(lease) });
         *want = Want::Granted(held.clone());
         // While `want` is locked: who gives it up finds it here.
@@ -185,54 +192,75 @@ impl Locks {
         let next = |held: &Arc<Held>| {
             let lease = lock(&held.lease);
             if connected && lease.renewing.is_none() {
-                lease.ends_at.min(lease.renew_at)
+                lease.ends_at.at.min(lease.renew_at)
             } else {
-                lease.ends_at
+                lease.ends_at.at
             }
         };
-        locks.iter().map(next).min()
+        let next = locks.iter().map(next).min()?;
+        Some(Moment::now().look_again_at().map_or(next, |at| at.min(next)))
     }
 
     /// Reports the locks whose time is over, and returns those that are to be renewed.
-    pub(crate) fn expire(&self, now: Instant, connected: bool, dispatcher: &Dispatcher) -> Vec<Arc<Held>> {
+    pub(crate) fn expire(&self, connected: bool, dispatcher: &Dispatcher) -> Vec<Arc<Held>> {
         let mut due = Vec::new();
-        let mut lost = Vec::new();
-        lock(&self.0).retain(|held| {
+        let mut locks = lock(&self.0);
+        if locks.is_empty() {
+            return due;
+        }
+        let now = Moment::now();
+        // Its loss is told under the lock, so that it comes before the last item if the client is closed meanwhile.
+        locks.retain(|held| {
             let mut lease = lock(&held.lease);
-            if lease.ends_at <= now {
-                lost.push(held.clone());
+            if lease.ends_at.is_over(now) {
+                drop(lease);
+                let message = format!("the lock \"{}\" ran out while it could not be renewed", held.name);
+                held.lose(Error::new(ErrorCode::LockLost, message), dispatcher);
                 return false;
             }
-            if connected && lease.renewing.is_none() && lease.renew_at <= now {
+            if connected && lease.renewing.is_none() && lease.renew_at <= now.at {
                 lease.renewing = Some(now);
                 due.push(held.clone());
             }
             true
         });
-        for held in lost {
-            let message = format!("the lock \"{}\" ran out while it could not be renewed", held.name);
-            held.lose(Error::new(ErrorCode::LockLost, message), dispatcher);
-        }
         due
     }
 
     /// A renewal was answered, or will not be.
     pub(crate) fn renewed(&self, held: &Arc<Held>, outcome: Result<(), Error>, dispatcher: &Dispatcher) {
         let mut lease = lock(&held.lease);
-        let asked_at = lease.renewing.take().unwrap_or_else(Instant::now);
+        let asked_at = lease.renewing.take().unwrap_or_else(Moment::now);
         match outcome {
             Ok(()) => {
-                lease.ends_at = asked_at + held.ttl;
-                lease.renew_at = asked_at + held.ttl / RENEWALS_PER_LEASE;
+                lease.ends_at = asked_at.after(held.ttl);
+                lease.ends_first_at = None;
+                lease.renew_at = asked_at.at + held.ttl / RENEWALS_PER_LEASE;
             }
             // Whether it was renewed is not known: it is asked again, in a moment.
-            Err(error) if error.is_retryable() => lease.renew_at = Instant::now() + held.ttl / RETRIES_PER_LEASE,
+            Err(error) if error.is_retryable() => {
+                lease.renew_at = Instant::now() + held.ttl / RETRIES_PER_LEASE;
+                // The grant may have waited here to be read for as long as the process stood still.
+                if let Some(ends_first_at) = lease.ends_first_at.take_if(|_| error != ErrorCode::RateLimited) {
+                    lease.ends_at = ends_first_at;
+                }
+            }
             Err(error) => {
                 drop(lease);
-                self.forget(held);
+                // As above.
+                let mut locks = lock(&self.0);
+                locks.retain(|other| !Arc::ptr_eq(other, held));
                 held.lose(error, dispatcher);
             }
         }
+    }
+
+    /// An operator has taken a lock away.
+    pub(crate) fn taken(&self, name: &str, token: u64, dispatcher: &Dispatcher) {
+        let mut locks = lock(&self.0);
+        let Some(place) = locks.iter().position(|held| *held.name == *name && held.token == token) else { return };
+        let message = format!("an operator took the lock \"{name}\" away");
+        locks.remove(place).lose(Error::new(ErrorCode::LockLost, message), dispatcher);
     }
 
     /// All are lost, with the session or with the client.
@@ -262,6 +290,13 @@ impl Held {
         LockGuard { name: self.name.to_string().into(), token: self.token }
     }
 
+    /// Whether it is held: it was neither released nor lost, and its time is not over, which may be noticed here first
+    /// if the process stood still or the machine slept.
+    fn is_held(&self, now: Moment) -> bool {
+        let lease = lock(&self.lease);
+        lease.lost.is_some() && !lease.ends_at.is_over(now)
+    }
+
     fn lose(&self, error: Error, dispatcher: &Dispatcher) {
         if let Some(lost) = lock(&self.lease).lost.take() {
             dispatcher.push(Item::Call(Box::new(move || lost(error))));
@@ -272,8 +307,8 @@ impl Held {
 /// A lock that this client holds, or held. Dropping it releases the lock.
 ///
 /// While the client is connected it renews the lock by itself. It is lost when the server could not be
-/// reached for as long as it lasts, when the session or the client ends, and then the function given to
-/// [`Store::lock`](super::Store::lock) is called, once. What must not be written by one who has lost the
+/// reached for as long as it lasts, when an operator takes it away, when the session or the client ends,
+/// and then the function given to [`Store::lock`](super::Store::lock) is called, once. What must not be written by one who has lost the
 /// lock without knowing yet is written with its [`guard`](Lock::guard).
 pub struct Lock {
     shared: Arc<Shared>,
@@ -297,9 +332,10 @@ impl Lock {
         self.held.guard()
     }
 
-    /// Whether the lock is held as far as this client knows: it was neither released nor lost.
+    /// Whether the lock is held as far as this client knows: it was neither released nor lost, and its time is not
+    /// over, where time goes on while the machine sleeps (Linux, Android, macOS, iOS). A loss is told in a moment.
     pub fn is_held(&self) -> bool {
-        lock(&self.held.lease).lost.is_some()
+        self.held.is_held(Moment::now())
     }
 
     /// Gives the lock up: the next who waits gets it. From when this is sent it is not held any more. The
@@ -329,7 +365,7 @@ impl Shared {
     pub(super) fn release_unwanted(&self, guard: &LockGuard<'_>) {
         let timeout = Duration::from_millis(self.options.request_timeout_ms);
         let write = |out: &mut Vec<u8>, id| wire::write_release(out, id, guard);
-        // If that fails the client is closed, and the lock is gone with it; or it ends with its time.
+        // If that fails the client is closed, and the lock goes with it.
         let _ = self.begin(Asked::own(RequestKind::Release), timeout, write);
     }
 }
@@ -337,5 +373,47 @@ impl Shared {
 impl fmt::Debug for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lock").field("name", &self.held.name).field("token", &self.held.token).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_ends_while_the_machine_sleeps() {
+        let ttl = Duration::from_secs(15);
+        let asked_at = Moment::now();
+        let acquire = Acquire { ttl, asked_at, waits: false, wanted: Wanted::new(Box::new(|_| ())) };
+        let held = Locks::default().granted(acquire, "turn".into(), 1).unwrap();
+        assert!(held.is_held(asked_at) && held.is_held(asked_at.having_slept(ttl / 2)));
+        assert!(!held.is_held(asked_at.after(ttl)), "it was not noticed yet, as when the process stood still");
+        if cfg!(any(target_os = "linux", target_vendor = "apple")) {
+            assert!(!held.is_held(asked_at.having_slept(ttl)));
+        }
+    }
+
+    #[test]
+    fn a_grant_that_was_waited_for_and_cannot_be_renewed_may_be_an_old_one() {
+        let ttl = Duration::from_millis(50);
+        let asked_at = Moment::now();
+        while !asked_at.after(ttl).is_over(Moment::now()) {
+            std::thread::yield_now();
+        }
+        let dispatcher = Dispatcher::start(Box::new(()), Some(Arc::new(|| {})), None).unwrap();
+        let read_at = Moment::now();
+        let held = |waits| {
+            let wanted = Wanted::new(Box::new(|_| ()));
+            Locks::default().granted(Acquire { ttl, asked_at, waits, wanted }, "turn".into(), 1).unwrap()
+        };
+        for (outcome, is_held) in
+            [(Ok(()), true), (Err(ErrorCode::RateLimited.into()), true), (Err(ErrorCode::ConnectionLost.into()), false)]
+        {
+            let held = held(true);
+            assert!(held.is_held(read_at));
+            Locks::default().renewed(&held, outcome, &dispatcher);
+            assert_eq!(held.is_held(read_at), is_held);
+        }
+        assert!(!held(false).is_held(read_at), "it was surely granted before");
     }
 }

@@ -44,6 +44,7 @@ mod cancellation;
 pub(crate) mod dispatch;
 pub(crate) mod listener;
 mod lock;
+mod moment;
 pub(crate) mod options;
 mod pool;
 mod requests;

@@ -46,10 +46,12 @@ pub struct ClientOptions {
     /// How long one request may take, in milliseconds. Default 10,000. A request made while the
     /// connection is down waits for it within this time.
     pub request_timeout_ms: u64,
-    /// How long one attempt to connect may take, in milliseconds. Default 10,000.
+    /// How long one attempt to connect may take until the room is joined, in milliseconds; a long list of peers that is
+    /// arriving is waited for. Default 10,000.
     pub connect_timeout_ms: u64,
     /// Waiting time before the first attempt to reconnect, in milliseconds; doubled for each that
-    /// fails. The actual time is drawn between half of it and the whole. Default 250.
+    /// fails, or whose connection does not last as long as was waited before it. The actual time is
+    /// drawn between half of it and the whole. Default 250.
     pub reconnect_min_ms: u64,
     /// The longest waiting time between two attempts, in milliseconds. Default 10,000: three
     /// attempts within the usual grace period of 30 s even at the longest.
@@ -73,7 +75,8 @@ pub struct ClientOptions {
     /// Poll mode: no dispatch thread; this hook is called, from any thread, when there is
     /// something for [`Client::poll`](super::Client::poll). It must return at once.
     pub wake: Option<Hook>,
-    /// With hooks the client has a dispatch thread of its own, on which all its callbacks come.
+    /// With hooks the client has a dispatch thread of its own, on which all its callbacks come. Not together with
+    /// `wake`.
     pub thread_hooks: Option<ThreadHooks>,
 }
 
@@ -126,6 +129,11 @@ impl ClientOptions {
             let message = "time-outs and max_pending must be above 0, and reconnect_max_ms not below reconnect_min_ms";
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
+        if self.wake.is_some() && self.thread_hooks.is_some() {
+            let message =
+                "in poll mode there is no dispatch thread, so a wake hook and thread hooks exclude each other";
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
         let files = [&self.ca_file, &self.client_cert_file, &self.client_key_file];
         if address.is_secure {
             address.trust = Some(Trust::new(&self)?);
@@ -162,8 +170,8 @@ impl Address {
         let bad = |why: &str| Error::new(ErrorCode::InvalidUrl, format!("{why}; it looks like ws://host:port"));
         let uri: Uri = url.parse().map_err(|_| bad("the URL cannot be read"))?;
         let is_secure = match uri.scheme_str() {
-            Some("ws") => false,
-            Some("wss") => true,
+            Some(scheme) if scheme.eq_ignore_ascii_case("ws") => false,
+            Some(scheme) if scheme.eq_ignore_ascii_case("wss") => true,
             _ => return Err(bad("the URL must begin with ws:// or wss://")),
         };
         if uri.query().is_some() {
@@ -221,6 +229,8 @@ mod tests {
         assert_eq!((&*address.host, address.port, &*address.path), ("[::1]", 80, "/rooms"));
         let address = Address::parse("wss://example.org/rooms").unwrap();
         assert_eq!((&*address.host, address.port, &*address.path), ("example.org", 443, "/rooms"));
+        // As a phone's keyboard begins a line.
+        assert!(Address::parse("Wss://example.org").unwrap().is_secure && !Address::parse("WS://h").unwrap().is_secure);
         for bad in [
             "",
             "host",

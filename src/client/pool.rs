@@ -10,7 +10,7 @@ use std::num::NonZero;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::dispatch::{guarded, lock};
+use super::dispatch::{guarded, lock, never_wait_here};
 use super::options::ThreadHooks;
 use crate::{Error, ErrorCode};
 
@@ -133,7 +133,10 @@ impl Inner {
             return false;
         }
         let own = self.clone();
-        let started = std::thread::Builder::new().name("sessionstore-cb".into()).spawn(move || own.run());
+        let started = std::thread::Builder::new().name("sessionstore-cb".into()).spawn(move || {
+            never_wait_here();
+            own.run();
+        });
         if started.is_ok() {
             state.threads += 1;
             state.coming += 1;

@@ -3,9 +3,9 @@
 //! It starts with the first client and ends after the last; nothing else in the process changes.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{mpsc, Arc, Mutex, PoisonError, Weak};
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::{Error, ErrorCode};
@@ -27,6 +27,19 @@ impl NetworkThread {
             return Ok(running);
         }
         let refused = |what: &str| Error::new(ErrorCode::OutOfResources, format!("the system refused {what}"));
+        let (running, ended) = oneshot::channel::<()>();
+        // The thread comes first: where it is refused there is no runtime, which must not be dropped within another's.
+        let (hand_over, handed_over) = mpsc::channel::<Runtime>();
+        std::thread::Builder::new()
+            .name("sessionstore-net".into())
+            .spawn(move || {
+                super::dispatch::never_wait_here();
+                let Ok(runtime) = handed_over.recv() else { return };
+                let _ = runtime.block_on(ended);
+                // A host name being resolved must not hold up the end of the thread.
+                runtime.shutdown_background();
+            })
+            .map_err(|_| refused("a thread"))?;
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -36,15 +49,10 @@ impl NetworkThread {
             .build()
             .map_err(|_| refused("the descriptors of an event loop"))?;
         let handle = runtime.handle().clone();
-        let (running, ended) = oneshot::channel::<()>();
-        std::thread::Builder::new()
-            .name("sessionstore-net".into())
-            .spawn(move || {
-                let _ = runtime.block_on(ended);
-                // A host name being resolved must not hold up the end of the thread.
-                runtime.shutdown_background();
-            })
-            .map_err(|_| refused("a thread"))?;
+        if let Err(mpsc::SendError(runtime)) = hand_over.send(runtime) {
+            runtime.shutdown_background();
+            return Err(refused("a thread"));
+        }
         let thread = Arc::new(NetworkThread { handle, _running: running });
         *current = Arc::downgrade(&thread);
         Ok(thread)

@@ -17,6 +17,10 @@ use crate::frames::{self, Decoder, Event, Sender};
 /// thread's, so a thousand idle clients have none of their own.
 const READ_BYTES: usize = 64 * 1_024;
 
+/// While so much waits to be written pings are not answered, so that a server that sends them and does not read costs
+/// bounded memory. One that reads takes far less time for it than it waits for an answer.
+const PONGS_UP_TO_BYTES: usize = 64 * 1_024;
+
 /// Masks drawn from the system at once, so that not every small message costs a system call.
 const MASKS_AT_ONCE: usize = 64;
 
@@ -153,6 +157,11 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether a message is arriving.
+    pub(crate) fn is_within_message(&self) -> bool {
+        self.decoder.is_within_message()
+    }
+
     /// Reads once, telling `each` of every message; ready when something arrived.
     pub(crate) fn poll_read(
         &mut self,
@@ -179,8 +188,10 @@ impl Socket {
         let decoded = decoder.decode(bytes, MAX_SERVER_MESSAGE_BYTES, &mut |event| {
             match event {
                 Event::Text(text) => return each(text),
-                Event::Ping(payload) => self.queue(|out| frames::write_pong(out, payload)),
-                Event::Binary(_) | Event::Pong => {}
+                Event::Ping(payload) if self.out.len() - self.written < PONGS_UP_TO_BYTES => {
+                    self.queue(|out| frames::write_pong(out, payload));
+                }
+                Event::Ping(_) | Event::Binary(_) | Event::Pong => {}
                 Event::Close(code, reason) => {
                     closed = Some((code, reason.to_owned()));
                     return ControlFlow::Break(());
@@ -194,5 +205,32 @@ impl Socket {
             (Err(_), None) => Err(Ended::Broken),
             (Ok(_), None) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn pings_of_a_server_that_does_not_read_cost_bounded_memory() {
+        const PING: [u8; 127] = {
+            let mut ping = [7; 127];
+            (ping[0], ping[1]) = (frames::EMPTY_PING[0], 125);
+            ping
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut socket = Socket::new(Stream::Tcp(stream), PING.repeat(2_000));
+            std::future::poll_fn(|context| socket.poll_read(context, &mut |_| ControlFlow::Continue(())))
+                .await
+                .unwrap();
+            let waiting = socket.out.len();
+            assert!(waiting > PONGS_UP_TO_BYTES && waiting < PONGS_UP_TO_BYTES + 200, "{waiting} bytes of pongs");
+        });
     }
 }

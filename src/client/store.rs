@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::api::{Action, Shared, Subscription};
 use super::dispatch::{lock, ListenerCell};
 use super::listener::KeyChangeListener;
 use super::lock::{Acquire, Lock, LockOptions, Wanted, Wanting};
+use super::moment::Moment;
 use super::requests::{Answer, Expected, RequestKind};
 use super::update::Update;
 use crate::core::merge::Merge;
@@ -66,7 +67,7 @@ impl Selector {
 
     fn check(&self) -> Result<(), Error> {
         if self.keys.is_empty() && self.prefixes.is_empty() {
-            return Err(Error::new(ErrorCode::InvalidArgument, "there are no keys to listen to"));
+            return Err(Error::new(ErrorCode::InvalidArgument, "no key and no prefix is named"));
         }
         self.keys.iter().try_for_each(|key| names::check_key(key))?;
         self.prefixes.iter().try_for_each(|prefix| names::check_prefix(prefix))
@@ -223,8 +224,8 @@ impl Store {
     /// to everybody by the key `$lock/` and its name, which can be listened to as any other.
     ///
     /// `lost` is called, once and on a dispatch thread, if the lock is lost: with `LOCK_LOST` when it could
-    /// not be renewed in time, `FORBIDDEN` when the rules do not allow it any more, `SESSION_LOST`, or
-    /// `CLOSED`. It is dropped when the lock is released, and when it is refused: before the result is told,
+    /// not be renewed in time or an operator took it away, `FORBIDDEN` when the rules do not allow it any
+    /// more, `SESSION_LOST`, or `CLOSED`. It is dropped when the lock is released, and when it is refused: before the result is told,
     /// or `wait` returns.
     ///
     /// Refused with `LOCK_HELD` ([`Error::current`] shows by whom), after as much waiting as was asked for;
@@ -234,7 +235,7 @@ impl Store {
         let LockOptions { ttl_ms, wait_ms } = options;
         let acquire = Acquire {
             ttl: Duration::from_millis(ttl_ms),
-            asked_at: Instant::now(),
+            asked_at: Moment::now(),
             waits: wait_ms > 0,
             wanted: Wanted::new(Box::new(lost)),
         };

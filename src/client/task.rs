@@ -8,21 +8,23 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::future::FutureExt;
-use serde_json::value::RawValue;
 
-use super::api::{addressed, Listening, Outcome, Shared, A_LONG_TIME};
+use super::api::{addressed, Listening, Outcome, Shared, Status, A_LONG_TIME};
 use super::dispatch::{lock, Item, ListenerCell, UpdateNotice};
 use super::listener::{ConnectionState, PeerChange};
-use super::requests::{unanswered, Answer, Asked, Expected, RequestKind, Requests};
+use super::requests::{unanswered, Answer, Asked, Expected, RequestKind, Requests, NO_ANSWER};
 use super::runtime::NetworkThread;
 use super::socket::{Ended, Socket};
 use super::store::Store;
 use super::transport::{self, Opened};
 use crate::core::replica::{KeyEvent, ListenerId, Notice};
 use crate::core::room::Change;
-use crate::core::wire::{self, Known, PeerInfo, ServerMessage};
+use crate::core::wire::{self, Body, Known, PeerInfo, ServerMessage};
 use crate::core::write::LockGuard;
 use crate::{ClientOptions, Error, ErrorCode};
+
+/// The largest message of servers that do not say theirs: what they have unless told otherwise.
+const MAX_MESSAGE_BYTES_UNSAID: usize = 64 * 1024;
 
 /// How long a closing client tries to tell the server that it leaves. Nobody waits for it; it only
 /// keeps a dead connection from lingering.
@@ -43,9 +45,6 @@ pub(crate) async fn run(shared: Arc<Shared>, network: Arc<NetworkThread>) {
     drop(network);
 }
 
-/// What is told of a request that was sent and has no answer in time.
-const NO_ANSWER: &str = "there was no answer within the time given";
-
 struct Task<'a> {
     shared: &'a Shared,
     store: Store,
@@ -62,10 +61,15 @@ struct Task<'a> {
     peer_number: Option<u32>,
     /// Whether the server applies once what is sent again.
     resumes: bool,
+    /// The largest message that the server takes.
+    max_message_bytes: usize,
     /// The join was granted on this connection, and the peer list is still to come.
     welcomed: bool,
     last_heard: Instant,
     pinged: bool,
+    /// When this attempt to connect is given up unless it has brought the client into the room, or more of a message has
+    /// arrived.
+    join_by: Option<Instant>,
     /// Texts of changes that come again and again.
     known: Known,
     notices: Vec<Notice>,
@@ -73,8 +77,13 @@ struct Task<'a> {
     changes: Vec<(Arc<ListenerCell>, Option<KeyEvent>)>,
     /// After what time the server said to come back when it stopped, in milliseconds.
     come_back_ms: Option<u64>,
-    /// Attempts to connect since the last that joined.
+    /// When the room was joined on this connection.
+    joined_at: Option<Instant>,
+    /// Attempts to connect since the last connection that proved good.
     attempts: u32,
+    /// How long was waited before the last of them, or would have been had the server not said another time, in
+    /// milliseconds.
+    paused_ms: u64,
 }
 
 /// What ended a connection.
@@ -106,14 +115,18 @@ impl<'a> Task<'a> {
             join_id: 0,
             peer_number: None,
             resumes: false,
+            max_message_bytes: MAX_MESSAGE_BYTES_UNSAID,
             welcomed: false,
             last_heard: Instant::now(),
             pinged: false,
+            join_by: None,
             known: Known::default(),
             notices: Vec::new(),
             changes: Vec::new(),
             come_back_ms: None,
+            joined_at: None,
             attempts: 0,
+            paused_ms: 0,
         }
     }
 
@@ -127,16 +140,22 @@ impl<'a> Task<'a> {
                     End::Lost(error) => error,
                 },
                 Err(End::Closed(reason)) => return reason,
+                // A leave whose connection broke is said again on the next, if there is one at once.
+                Err(End::Lost(_)) if self.has_left() => return None,
                 Err(End::Lost(error)) => error,
             };
             self.requeue();
+            if self.joined_at.take().is_some_and(|joined_at| proved_good(joined_at.elapsed(), self.paused_ms)) {
+                self.attempts = 0;
+            }
             if error.code() == ErrorCode::TooManyListenedKeys {
                 // The handshake carried the whole set; a server whose limit is lower than the last
                 // one's must not keep this client out of the room.
                 self.refuse_listeners(u64::MAX, &error);
             }
             let joined = lock(&self.shared.status).joined;
-            if transport::is_final(&error) || (self.shared.options.fail_fast && !joined) {
+            let is_final = transport::is_final(&error) && !self.take_fresh_token(&error);
+            if is_final || (self.shared.options.fail_fast && !joined) {
                 return Some(error);
             }
             let retry_after_ms = error.retry_after_ms();
@@ -148,11 +167,30 @@ impl<'a> Task<'a> {
         }
     }
 
+    /// The token was refused, maybe because it has expired while there was no connection: whether the app has handed in
+    /// another meanwhile. The next connection is made with that.
+    fn take_fresh_token(&self, error: &Error) -> bool {
+        if !matches!(error.code(), ErrorCode::Unauthorized | ErrorCode::TokenExpired) {
+            return false;
+        }
+        let Some(fresh) = lock(&self.shared.requests).fresh_token.take() else { return false };
+        let mut token = lock(&self.shared.token);
+        let is_another = token.as_ref() != Some(&fresh);
+        *token = Some(fresh);
+        is_another
+    }
+
+    fn join_deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(Duration::from_millis(self.shared.options.connect_timeout_ms))
+    }
+
     /// Opens a connection and joins; meanwhile requests may time out and the client may be closed.
     async fn connect(&mut self) -> Result<Opened, End> {
         let shared = self.shared;
         self.listens.clear();
         self.welcomed = false;
+        // A server may take connections and answer pings without ever answering the join.
+        self.join_by = self.join_deadline();
         self.join_id = lock(&shared.requests).pending.next_id();
         let (generation, set) = {
             let listening = lock(&shared.listening);
@@ -177,14 +215,18 @@ impl<'a> Task<'a> {
     /// client another time, and otherwise [`pause_ms`].
     fn next_pause(&mut self, retry_after_ms: Option<u64>) -> u64 {
         let options = &self.shared.options;
-        if let Some(told) = self.come_back_ms.take() {
-            return told.min(options.reconnect_max_ms);
-        }
         let mut random = [0u8; 8];
         // Without random bytes the pause is as long as it can be.
         let random = getrandom::fill(&mut random).map_or(u64::MAX, |()| u64::from_le_bytes(random));
-        let pause = pause_ms(options, self.attempts, retry_after_ms, random);
-        self.attempts += 1;
+        let own = pause_ms(options, self.attempts, retry_after_ms, random);
+        let pause = match self.come_back_ms.take() {
+            // Once: who is sent away as soon as it is there comes no faster than others.
+            Some(told) if self.attempts == 0 => told.min(options.reconnect_max_ms),
+            Some(told) => own.max(told.min(options.reconnect_max_ms)),
+            None => own,
+        };
+        self.paused_ms = own.max(pause);
+        self.attempts = self.attempts.saturating_add(1);
         pause
     }
 
@@ -206,23 +248,19 @@ impl<'a> Task<'a> {
         let deadline = self.next_deadline();
         tokio::select! {
             () = self.shared.work.notified() => {}
-            () = sleep_until(deadline) => self.expire(),
+            () = sleep_until(deadline) => {}
         }
-        (self.complete_leaves() || self.shared.is_closed()).then_some(None)
+        self.expire();
+        (self.has_left() || self.shared.is_closed()).then_some(None)
     }
 
-    /// Ends requests to leave, and returns whether there are any. Without a connection there is
-    /// nothing to say: the server notices by itself.
-    fn complete_leaves(&self) -> bool {
+    /// Whether somebody asked to leave, which then has happened: without a connection there is nothing to say, and the
+    /// server notices by itself.
+    fn has_left(&self) -> bool {
         let mut requests = lock(&self.shared.requests);
         let leaving = requests.pending.take_those(|asked| matches!(asked.kind, RequestKind::Leave));
-        let left = !leaving.is_empty();
-        for leave in leaving {
-            self.shared.complete(leave.what.completion, Ok(Answer::Nothing));
-        }
-        drop(requests);
-        self.shared.dispatcher.announce();
-        left
+        requests.left.extend(leaving.into_iter().map(|leave| leave.what.completion));
+        !requests.left.is_empty()
     }
 
     /// Serves an open connection until it ends.
@@ -248,6 +286,8 @@ impl<'a> Task<'a> {
             }
         };
         if let End::Closed(None) = end {
+            // Nobody waits for what follows.
+            self.shared.close(None, true);
             let _ = tokio::time::timeout(LEAVE_WITHIN, self.say_leave(&mut socket)).await;
         }
         end
@@ -270,6 +310,10 @@ impl<'a> Task<'a> {
         if read.is_ready() {
             self.last_heard = Instant::now();
             self.pinged = false;
+            if self.join_by.is_some() && socket.is_within_message() {
+                // A list of thousands of peers takes its time where bytes are few.
+                self.join_by = self.join_deadline();
+            }
         }
         match end {
             Some(end) => Poll::Ready(Err(end)),
@@ -312,6 +356,9 @@ impl<'a> Task<'a> {
                 let revoked = listening.replica.naming(&keys);
                 self.end_listeners(&mut listening, revoked, &error);
             }
+            ServerMessage::LockLost { name, token } => {
+                self.shared.locks.taken(&name, token, &self.shared.dispatcher);
+            }
             ServerMessage::TokenExpiring { expires_at } => {
                 self.shared.dispatcher.push(Item::Update(UpdateNotice::TokenExpiring(expires_at)));
             }
@@ -338,11 +385,11 @@ impl<'a> Task<'a> {
         }
     }
 
-    fn joined(&mut self, body: &RawValue) -> Result<(), End> {
+    fn joined(&mut self, body: Body<'_>) -> Result<(), End> {
         let welcome = wire::parse_welcome(body).map_err(|_| {
             End::Lost(Error::new(ErrorCode::HandshakeFailed, "the server's answer to the join cannot be read"))
         })?;
-        self.attempts = 0;
+        self.joined_at = Some(Instant::now());
         let was_joined = lock(&self.shared.status).joined;
         // The answer to an earlier join may have been lost: then it was another peer that was come back to.
         let same_peer = welcome.returned && self.peer_number == Some(welcome.peer_number);
@@ -356,6 +403,8 @@ impl<'a> Task<'a> {
         // What was sent before counts as unknown also with a server that does not know what it answered.
         self.end_hopeless(another_peer || !welcome.resumes, another);
         self.resumes = welcome.resumes;
+        self.max_message_bytes = welcome.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES_UNSAID);
+        lock(&self.shared.requests).pending.bound_frames(self.max_message_bytes);
         if another_peer && was_joined {
             self.shared.locks.lose_all(&self.shared.dispatcher, &ErrorCode::SessionLost.into());
             self.shared.dispatcher.push(Item::Update(UpdateNotice::Error(ErrorCode::SessionLost.into())));
@@ -367,6 +416,8 @@ impl<'a> Task<'a> {
     /// The join is complete: the peer list that follows the welcome is here, so that whoever is told
     /// can ask who is in the room.
     fn tell_joined(&mut self) {
+        self.join_by = None;
+        lock(&self.shared.requests).pending.unsent_mut().for_each(Asked::not_sent_yet);
         let first = !std::mem::replace(&mut lock(&self.shared.status).joined, true);
         self.tell_state(ConnectionState::Connected, None);
         if first {
@@ -409,7 +460,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    fn answered(&mut self, id: u64, answer: Result<&RawValue, Error>) -> Result<(), End> {
+    fn answered(&mut self, id: u64, answer: Result<Body<'_>, Error>) -> Result<(), End> {
         let mut listening = lock(&self.shared.listening);
         let mut requests = lock(&self.shared.requests);
         // Nobody waits for other answers any more.
@@ -421,6 +472,7 @@ impl<'a> Task<'a> {
             self.shared.queue_notices(&listening, &mut notices);
         };
         let Asked { kind, completion, .. } = request.what;
+        requests.forget_token(&kind);
         let is_leave = matches!(kind, RequestKind::Leave);
         let mut unwanted = None;
         let outcome: Outcome = match (kind, answer) {
@@ -431,7 +483,6 @@ impl<'a> Task<'a> {
             (_, Err(error)) => Err(error),
             (RequestKind::Write(expected) | RequestKind::Guarded(expected) | RequestKind::Read(expected), Ok(body)) => {
                 match expected {
-                    Expected::Nothing => Ok(Answer::Nothing),
                     Expected::State => wire::parse_state(body, &mut self.known).map(Arc::new).map(|state| {
                         tell(std::slice::from_ref(&state));
                         Answer::State(state)
@@ -458,18 +509,28 @@ impl<'a> Task<'a> {
             }
             (RequestKind::PeerUpdate { name, metadata }, Ok(_)) => {
                 let mut status = lock(&self.shared.status);
-                if let Some(own) = status.peers.get_mut(&*self.shared.options.peer_id) {
-                    let mut changed = PeerInfo::clone(own);
-                    changed.name = name.clone().unwrap_or(changed.name);
-                    changed.metadata = metadata.clone().unwrap_or(changed.metadata);
-                    *own = Arc::new(changed);
+                let Status { name: own_name, metadata: own_metadata, peers, .. } = &mut *status;
+                // It comes back with them, too.
+                name.into_iter().for_each(|name| *own_name = name);
+                metadata.into_iter().for_each(|metadata| *own_metadata = metadata);
+                if let Some(own) = peers.get_mut(&*self.shared.options.peer_id) {
+                    let (name, metadata) = (own_name.clone(), own_metadata.clone());
+                    *own = Arc::new(PeerInfo { name, metadata, ..PeerInfo::clone(own) });
                 }
+                Ok(Answer::Nothing)
+            }
+            (RequestKind::RenewToken(token), Ok(_)) => {
+                // At once, as the connection may break before the result is told.
+                *lock(&self.shared.token) = Some(token);
                 Ok(Answer::Nothing)
             }
             (RequestKind::Leave | RequestKind::Release | RequestKind::Pause, Ok(_)) => Ok(Answer::Nothing),
         };
         let left = is_leave && outcome.is_ok();
-        self.shared.complete(completion, outcome);
+        match left {
+            true => requests.left.push(completion),
+            false => self.shared.complete(completion, outcome),
+        }
         drop((requests, listening));
         if let Some(guard) = unwanted {
             self.shared.release_unwanted(&guard);
@@ -490,7 +551,7 @@ impl<'a> Task<'a> {
             let peer = Arc::new(peer);
             match before.remove(&peer.peer_id) {
                 None => told.push((PeerChange::Joined, peer.clone())),
-                Some(known) if known != peer => told.push((PeerChange::Updated, peer.clone())),
+                Some(known) if is_news(&known, &peer) => told.push((PeerChange::Updated, peer.clone())),
                 Some(_) => {}
             }
             status.peers.insert(peer.peer_id.clone(), peer);
@@ -508,7 +569,7 @@ impl<'a> Task<'a> {
         let before = lock(&self.shared.status).peers.insert(peer.peer_id.clone(), peer.clone());
         match before {
             None => self.tell_peer(PeerChange::Joined, peer),
-            Some(known) if known != peer => self.tell_peer(PeerChange::Updated, peer),
+            Some(known) if is_news(&known, &peer) => self.tell_peer(PeerChange::Updated, peer),
             Some(_) => {}
         }
     }
@@ -541,25 +602,50 @@ impl<'a> Task<'a> {
             return;
         }
         drop(status);
+        while let Some(error) = self.queue_listen(socket) {
+            // Those who came last end; what is left is asked for anew.
+            self.refuse_listeners(u64::MAX, &error);
+            self.shared.dispatcher.announce();
+        }
+        let mut requests = lock(&self.shared.requests);
+        let too_large = requests.pending.send(|frame| socket.queue_text(frame));
+        self.acknowledge(&mut requests, socket, false);
+        for request in too_large {
+            let error = unanswered(&request, too_large_for(self.max_message_bytes, request.frame_bytes()));
+            self.end_renewal(&request.what.kind, error.code());
+            self.shared.complete(request.what.completion, Err(error));
+        }
+        drop(requests);
+        self.shared.dispatcher.announce();
+    }
+
+    /// Queues the listen set if the server does not know it; or says why it cannot be told.
+    fn queue_listen(&mut self, socket: &mut Socket) -> Option<Error> {
         let listening = lock(&self.shared.listening);
         let generation = listening.replica.generation();
         let is_due = match self.listen_again_at {
             Some(again_at) => again_at <= Instant::now(),
             None => generation != self.sent,
         };
-        if is_due {
-            self.sent = generation;
-            self.listen_again_at = None;
-            let id = lock(&self.shared.requests).pending.next_id();
-            self.listens.push_back((id, generation));
-            let mut text = Vec::new();
-            wire::write_listen(&mut text, id, listening.replica.listen_set(), listening.replica.prefixes());
-            socket.queue_text(&text);
+        if !is_due {
+            return None;
         }
-        drop(listening);
-        let mut requests = lock(&self.shared.requests);
-        requests.pending.send(|frame| socket.queue_text(frame));
-        self.acknowledge(&mut requests, socket, false);
+        let id = lock(&self.shared.requests).pending.next_id();
+        let mut text = Vec::new();
+        wire::write_listen(&mut text, id, listening.replica.listen_set(), listening.replica.prefixes());
+        if text.len() > self.max_message_bytes {
+            if listening.cells.is_empty() {
+                // Nobody is left whom to refuse, and what the server goes on telling reaches nobody.
+                self.sent = generation;
+                return None;
+            }
+            return Some(too_large_for(self.max_message_bytes, text.len()));
+        }
+        self.sent = generation;
+        self.listen_again_at = None;
+        self.listens.push_back((id, generation));
+        socket.queue_text(&text);
+        None
     }
 
     /// Tells a server that keeps answers which ones have arrived, as soon as they are many, or a few if nothing
@@ -591,6 +677,7 @@ impl<'a> Task<'a> {
         let mut requests = lock(&self.shared.requests);
         let mut hopeless = if another_peer { requests.pending.peer_lost() } else { Vec::new() };
         if another_session {
+            requests.sessions_lost += 1;
             hopeless.extend(requests.pending.session_lost());
         }
         for request in hopeless {
@@ -641,7 +728,7 @@ impl<'a> Task<'a> {
             self.shared.complete(request.what.completion, Err(error));
         }
         drop(requests);
-        for held in self.shared.locks.expire(now, self.is_connected(), &self.shared.dispatcher) {
+        for held in self.shared.locks.expire(self.is_connected(), &self.shared.dispatcher) {
             let (timeout, guard, ttl_ms) = (held.renewal_timeout(), held.guard(), held.ttl_ms());
             let write = |out: &mut Vec<u8>, id| wire::write_renew(out, id, &guard, ttl_ms);
             let asked = self.shared.begin(Asked::own(RequestKind::Renew(held.clone())), timeout, write);
@@ -654,11 +741,18 @@ impl<'a> Task<'a> {
 
     fn heartbeat_at(&self) -> Instant {
         let silence = Duration::from_millis(self.shared.options.heartbeat_ms);
-        self.last_heard + if self.pinged { silence * 2 } else { silence }
+        let at = self.last_heard + if self.pinged { silence * 2 } else { silence };
+        self.join_by.map_or(at, |join_by| at.min(join_by))
     }
 
     fn heartbeat(&mut self, socket: &mut Socket) -> Result<(), End> {
-        if Instant::now() < self.heartbeat_at() {
+        let now = Instant::now();
+        if self.join_by.is_some_and(|join_by| join_by <= now) {
+            let within = self.shared.options.connect_timeout_ms;
+            let message = format!("the server took the connection, but did not let the client join within {within} ms");
+            return Err(End::Lost(Error::new(ErrorCode::ConnectionFailed, message)));
+        }
+        if now < self.heartbeat_at() {
             return Ok(());
         }
         if self.pinged {
@@ -707,6 +801,23 @@ fn pause_ms(options: &ClientOptions, failed: u32, retry_after_ms: Option<u64>, r
         _ => (whole / 2, whole / 2),
     };
     least.saturating_add(random % (more + 1)).min(options.reconnect_max_ms)
+}
+
+/// What does not fit into a message, of so many bytes.
+fn too_large_for(max_message_bytes: usize, bytes: usize) -> Error {
+    let message = format!("this would be a message of {bytes} bytes; the server takes {max_message_bytes} at most");
+    Error::new(ErrorCode::MessageTooLarge, message)
+}
+
+/// Whether a connection that lasted so long counts as one that works: a server that lets a client in and closes the
+/// connection at once must not be asked again and again without pauses that grow.
+fn proved_good(lasted: Duration, paused_ms: u64) -> bool {
+    lasted >= Duration::from_millis(paused_ms)
+}
+
+/// Whether something about a peer has changed; that it had to join another session is none of it.
+fn is_news(known: &PeerInfo, now: &PeerInfo) -> bool {
+    known != &PeerInfo { joined_at: known.joined_at, ..now.clone() }
 }
 
 fn timed_out(message: &'static str) -> Error {
@@ -770,6 +881,13 @@ mod tests {
         assert_eq!(range(9, Some(20)), (500, 1_000), "less than it would wait by itself");
         assert_eq!(range(0, Some(800)), (800, 1_000));
         assert_eq!(range(0, Some(u64::MAX)), (1_000, 1_000));
+    }
+
+    #[test]
+    fn pauses_grow_until_a_connection_lasts_longer_than_the_pause_before_it() {
+        assert!(proved_good(Duration::from_millis(3), 0), "the first");
+        assert!(!proved_good(Duration::from_millis(249), 250));
+        assert!(proved_good(Duration::from_millis(250), 250));
     }
 
     /// A server that lets one client join and then says what it is given.

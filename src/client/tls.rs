@@ -11,11 +11,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::options::ClientOptions;
+use crate::quiet::Quiet;
 use crate::tls;
 use crate::{Error, ErrorCode};
 
 /// A stream whose handshake is done.
-pub(crate) type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+pub(crate) type Stream = tokio_rustls::client::TlsStream<Quiet>;
 
 /// Servers whose tickets a client keeps, to come back with less work: it has one.
 const REMEMBERED_SERVERS: usize = 1;
@@ -74,7 +75,7 @@ impl Trust {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             Error::new(ErrorCode::InvalidUrl, format!("{host} is no host name that a certificate can have"))
         })?;
-        TlsConnector::from(self.0.clone()).connect(name, stream).await.map_err(|error| {
+        TlsConnector::from(self.0.clone()).connect(name, stream.into()).await.map_err(|error| {
             explain(&error).unwrap_or_else(|| {
                 let message = "the server closed the connection during the TLS handshake";
                 Error::new(ErrorCode::ConnectionFailed, message)

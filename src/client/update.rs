@@ -24,7 +24,8 @@ pub(super) type Compute = Box<dyn FnMut(&Arc<Change>) -> Option<Value> + Send>;
 /// An update that is begun once it is told how its result is wanted: by callback
 /// ([`on_result`](Update::on_result)), by waiting ([`wait`](Update::wait)), or by `.await`.
 ///
-/// The result is the key's state after it. When others are faster until the time runs out, it is
+/// What was computed for one session is not set in another: then it is read anew. The result is the key's state after
+/// it. When others are faster until the time runs out, it is
 /// `VERSION_CONFLICT`, and nothing was changed. `OUTCOME_UNKNOWN` means, as with a set, that the last
 /// attempt may have been applied.
 #[must_use = "an update is begun by on_result, wait or await"]
@@ -60,13 +61,14 @@ impl Update {
     /// When this fails, nothing was sent and `told` is dropped uncalled.
     pub fn on_result(self, told: impl FnOnce(Result<Arc<Change>, Error>) + Send + 'static) -> Result<(), Error> {
         let Update { store, key, compute, timeout, cancellation } = self;
-        let first = with(store.get(&key), cancellation.as_ref());
         let ends_at = Instant::now().checked_add(timeout);
-        let attempts = Attempts { store, key, compute, ends_at, cancellation, made: 0, told: Box::new(told) };
-        first.on_result(move |read| match read {
-            Ok(state) => attempts.attempt(state),
-            Err(error) => (attempts.told)(Err(error)),
-        })
+        let told = Box::new(told);
+        let (attempts, begun) =
+            Attempts { store, key, compute, ends_at, cancellation, session: 0, made: 0, told }.read();
+        if begun.is_err() {
+            drop(attempts.take());
+        }
+        begun
     }
 
     /// Begins the update and waits for the result; the function runs on this thread. It is a callback
@@ -78,11 +80,17 @@ impl Update {
         let Update { store, key, mut compute, cancellation, .. } = self;
         let ends_at = Instant::now().checked_add(timeout);
         let left = || ends_at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-        let mut state = with(store.get(&key), cancellation.as_ref()).wait(timeout)?;
+        let read = || {
+            // Whatever session answers, what is computed of it is set in this one only.
+            let session = store.shared.session();
+            Ok::<_, Error>((session, with(store.get(&key), cancellation.as_ref()).wait(left())?))
+        };
+        let (mut session, mut state) = read()?;
         for made in 1.. {
             let Some(value) = in_callback(|| compute(&state)) else { break };
             let attempt = with(store.set_if(&key, value, state.current_version()), cancellation.as_ref());
-            match attempt.wait(left()) {
+            match attempt.of_session(session).wait(left()) {
+                Err(error) if error == ErrorCode::SessionLost && !left().is_zero() => (session, state) = read()?,
                 Err(error) if error == ErrorCode::VersionConflict => {
                     let pause = pause_after(made);
                     match error.current() {
@@ -119,11 +127,28 @@ struct Attempts {
     compute: Compute,
     ends_at: Option<Instant>,
     cancellation: Option<Cancellation>,
+    /// The number of the session that is computed for.
+    session: u64,
     made: u32,
     told: Box<dyn FnOnce(Result<Arc<Change>, Error>) + Send>,
 }
 
 impl Attempts {
+    /// Reads the key and goes on with its state. Returns those who could not ask for it, too.
+    fn read(mut self) -> (Handed, Result<(), Error>) {
+        // Whatever session answers, what is computed of it is set in this one only.
+        self.session = self.store.shared.session();
+        let action = with(self.store.get(&self.key), self.cancellation.as_ref());
+        let attempts = Handed::new(self);
+        let again = attempts.clone();
+        let sent = action.on_result(move |read| match (again.take(), read) {
+            (Some(attempts), Ok(state)) => attempts.attempt(state),
+            (Some(attempts), Err(error)) => (attempts.told)(Err(error)),
+            (None, _) => {}
+        });
+        (attempts, sent)
+    }
+
     /// Computes and sets. Runs on a dispatch thread.
     fn attempt(mut self, state: Arc<Change>) {
         if let Err(cancelled) = self.cancellation.as_ref().map_or(Ok(()), Cancellation::check) {
@@ -132,7 +157,7 @@ impl Attempts {
         let Some(value) = (self.compute)(&state) else { return (self.told)(Ok(state)) };
         self.made += 1;
         let set = self.store.set_if(&self.key, value, state.current_version());
-        let action = with(set, self.cancellation.as_ref());
+        let action = with(set, self.cancellation.as_ref()).of_session(self.session);
         // One who is not told is told here.
         let attempts = Handed::new(self);
         let again = attempts.clone();
@@ -141,16 +166,26 @@ impl Attempts {
                 attempts.answered(result);
             }
         });
-        attempts.fail(sent);
+        if let Err(error) = sent {
+            if let Some(attempts) = attempts.take() {
+                attempts.answered(Err(error));
+            }
+        }
     }
 
     fn answered(self, result: Result<Arc<Change>, Error>) {
+        let ends_at = self.ends_at;
+        let is_over_after = |pause| ends_at.is_some_and(|at| Instant::now() + pause >= at);
         let conflict = match result {
             Err(error) if error == ErrorCode::VersionConflict => error,
+            Err(error) if error == ErrorCode::SessionLost && !is_over_after(Duration::ZERO) => {
+                let (attempts, asked) = self.read();
+                return attempts.fail(asked);
+            }
             landed_or_failed => return (self.told)(landed_or_failed),
         };
         let pause = pause_after(self.made);
-        let is_over = self.ends_at.is_some_and(|at| Instant::now() + pause >= at);
+        let is_over = is_over_after(pause);
         let Some(current) = conflict.current().cloned().filter(|_| !is_over) else {
             return (self.told)(Err(conflict));
         };
@@ -163,7 +198,8 @@ impl Attempts {
             (None, _) => {}
         };
         let completion = Completion::Dispatched(Box::new(go_on));
-        let paused = shared.begin(Asked { kind: RequestKind::Pause, completion, cancellation }, pause, |_, _| {});
+        let paused =
+            shared.begin(Asked { kind: RequestKind::Pause, completion, cancellation, session: None }, pause, |_, _| {});
         attempts.fail(paused.map(drop));
     }
 }

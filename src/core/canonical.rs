@@ -1,8 +1,9 @@
-//! Sets and changes in exactly the form in which [`wire::write_set`](super::wire::write_set) and
-//! [`wire::write_change`](super::wire::write_change) write them, read without a JSON parser.
+//! Sets, their answers and changes in exactly the form in which [`wire::write_set`](super::wire::write_set),
+//! [`wire::write_state_result`](super::wire::write_state_result) and [`wire::write_changes`](super::wire::write_changes)
+//! write them, read without a JSON parser.
 //!
-//! Nearly all that a server is asked are sets, nearly all that a client hears are changes, and nearly
-//! all of them are written by this library. Reading these as what they are takes a quarter of the time
+//! Nearly all that a server is asked are sets, nearly all that a client hears are changes and answers to sets, and
+//! nearly all of them are written by this library. Reading these as what they are takes a quarter of the time
 //! of a parser that must be prepared for anything. Whatever differs by one byte is left to that parser:
 //! this one never says that a message is wrong, only that it is not for it.
 
@@ -14,25 +15,43 @@ use serde_json::value::RawValue;
 use super::limits::MAX_REQUEST_ID_BYTES;
 use super::room::{Author, Cause, Change};
 use super::value::Value;
-use super::wire::{self, ClientMessage, Known, Request, States, CHANGES_BEGIN, CHANGES_END};
+use super::wire::{
+    self, ClientMessage, Known, Request, States, CHANGES_BEGIN, CHANGES_END, REQUEST_BEGIN, SNAPSHOT_END,
+};
 
-/// The states of a message, each with how many it replaced; `None` when it is for the other parser.
-pub(super) fn changes(text: &str, known: &mut Known) -> Option<States> {
+/// The states of a message, each with how many it replaced, and whether they are a snapshot; `None` when it is for the
+/// other parser.
+pub(super) fn changes(text: &str, known: &mut Known) -> Option<(States, bool)> {
     let mut rest = Rest(text.strip_prefix(CHANGES_BEGIN)?);
     let mut states = States::new();
     loop {
         let (change, replaced) = rest.state(known)?;
         states.push((Arc::new(change), replaced));
-        if rest.0 == CHANGES_END {
-            return Some(states);
+        match rest.0 {
+            CHANGES_END => return Some((states, false)),
+            SNAPSHOT_END => return Some((states, true)),
+            _ => rest.skip(",")?,
         }
-        rest.skip(",")?;
     }
+}
+
+/// The answer to a request that is a key's state, and the number of the request; `None` when it is for the other parser.
+pub(super) fn answer(text: &str, known: &mut Known) -> Option<(u64, Change)> {
+    let mut rest = Rest(text.strip_prefix(REQUEST_BEGIN)?);
+    let is_text = rest.skips("\"");
+    let id = rest.number()?;
+    if is_text {
+        rest.skip("\"")?;
+    }
+    rest.skip(",\"result\":")?;
+    // Of an answer it does not count whether the state stands for others.
+    let (change, _) = rest.state(known)?;
+    (rest.0 == "}").then_some((id, change))
 }
 
 /// A request to set a key; `None` when it is for the other parser.
 pub(super) fn set(text: &str) -> Option<Request<'_>> {
-    let mut rest = Rest(text.strip_prefix("{\"jsonrpc\":\"2.0\",\"id\":")?);
+    let mut rest = Rest(text.strip_prefix(REQUEST_BEGIN)?);
     let id = rest.0;
     rest.string()?;
     let id = id.get(..id.len() - rest.0.len())?;
@@ -124,6 +143,11 @@ impl<'a> Rest<'a> {
         if before.starts_with('"') {
             self.string()?;
             return Some(Value::from_plain_string(before.get(..before.len() - self.0.len())?));
+        }
+        // As it is of keys that are not set, of which a snapshot may have many.
+        if self.skips("null,") {
+            self.0 = before.get("null".len()..)?;
+            return Some(Value::null());
         }
         let mut values = serde_json::Deserializer::from_str(before).into_iter::<&RawValue>();
         let value = Value::from_raw(values.next()?.ok()?).ok()?;

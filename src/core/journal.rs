@@ -25,6 +25,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorCode};
+use super::names::KeyList;
 use super::room::{Action, Command, Event, Introduction, Operator, Peer, PeerHandle, Reply, Room, Time};
 use super::rules::{Rule, Rules};
 use super::secret::Secret;
@@ -152,7 +153,7 @@ impl<'a> Kept<'a> {
             Command::Renew { peer, ref lock, ttl_ms } => Kept::Renew { peer, lock: lock.clone(), ttl_ms },
             Command::Release { peer, ref lock } => Kept::Release { peer, lock: lock.clone() },
             Command::Listen { peer, keys, prefixes } => {
-                Kept::Listen { peer, keys: keys.to_vec(), prefixes: prefixes.to_vec() }
+                Kept::Listen { peer, keys: keys.iter().collect(), prefixes: prefixes.iter().collect() }
             }
             Command::SetRules { ref rules } => Kept::SetRules { rules: rules.as_deref().map(KeptRules::of) },
             Command::ChangeRole { peer, role } => Kept::ChangeRole { peer, role },
@@ -276,7 +277,7 @@ impl Entry<'_> {
             Kept::Renew { peer, lock, ttl_ms } => Command::Renew { peer: find(peer)?, lock, ttl_ms },
             Kept::Release { peer, lock } => Command::Release { peer: find(peer)?, lock },
             Kept::Listen { peer, keys, prefixes } => {
-                (named, begun) = (keys, prefixes);
+                (named, begun) = (KeyList::of(&keys), KeyList::of(&prefixes));
                 Command::Listen { peer: find(peer)?, keys: &named, prefixes: &begun }
             }
             Kept::SetRules { rules } => Command::SetRules { rules: rules.map(KeptRules::rules).transpose()? },

@@ -97,13 +97,13 @@ fn add(current: &Value, amount: &Value) -> Result<Value, Error> {
     };
     let is_number = |value: &Value| matches!(value.kind(), Kind::Integer | Kind::Number);
     if !is_number(amount) {
-        return Err(Error::new(ErrorCode::WrongType, format!("{:?} cannot be added, only a number", amount.kind())));
+        return Err(Error::new(ErrorCode::WrongType, format!("{} cannot be added, only a number", amount.kind())));
     }
     let zero = Value::from(0);
     let current = match current.kind() {
         Kind::Null => &zero,
         Kind::Integer | Kind::Number => current,
-        kind => return Err(Error::new(ErrorCode::WrongType, format!("the key holds {kind:?}, not a number"))),
+        kind => return Err(Error::new(ErrorCode::WrongType, format!("the key holds {kind}, not a number"))),
     };
     if let (Ok(current), Ok(amount)) = (current.as_integer(), amount.as_integer()) {
         return current.checked_add(amount).map(Value::from).ok_or_else(|| overflow("64-bit integers"));
@@ -214,7 +214,7 @@ fn elements(value: &Value) -> Result<Vec<&str>, Error> {
     match value.kind() {
         Kind::Null => Ok(Vec::new()),
         Kind::Array => texts(value.json()).ok_or_else(unreadable),
-        kind => Err(Error::new(ErrorCode::WrongType, format!("the key holds {kind:?}, not an array"))),
+        kind => Err(Error::new(ErrorCode::WrongType, format!("the key holds {kind}, not an array"))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The rules for keys, rooms and what a peer says of itself.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::de::{SeqAccess, Visitor};
@@ -16,8 +17,8 @@ fn check(code: ErrorCode, what: &str, text: &str, least: usize, most: usize) -> 
     if text.len() > most {
         return Err(Error::new(code, format!("the {what} has {} bytes; at most {most} are allowed", text.len())));
     }
-    // Most are ASCII, which needs no decoding.
-    let is_plain = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    // Most are ASCII, which needs no decoding. All bytes are looked at, so that many can be at once.
+    let is_plain = text.bytes().fold(true, |plain, byte| plain & (0x20..0x7f).contains(&byte));
     if !is_plain && text.chars().any(char::is_control) {
         return Err(Error::new(code, format!("the {what} has a control character")));
     }
@@ -83,19 +84,39 @@ pub fn check_peer_metadata(data: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A list of keys, kept in two allocations however many they are.
+/// A list of keys, or of prefixes of keys. It is kept in two allocations however many they are, and compared as two
+/// texts: in a room everybody listens to the same as a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyList {
     text: String,
     /// Where each key ends in the text.
-    ends: Vec<usize>,
+    ends: Vec<u32>,
 }
 
 impl KeyList {
+    /// These keys, in this order.
+    pub fn of(keys: &[&str]) -> KeyList {
+        keys.iter().copied().collect()
+    }
+
     /// The keys, in the order in which they were listed.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).filter_map(|(begin, end)| self.text.get(begin..*end))
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        let mut begin = 0;
+        self.ends.iter().map(move |end| {
+            let end = *end as usize;
+            self.text.get(std::mem::replace(&mut begin, end)..end).unwrap_or_default()
+        })
+    }
+
+    /// The same set: each key once, in the order of the keys. Lists that mean the same are the same by that.
+    pub fn sorted(&self) -> Cow<'_, KeyList> {
+        let mut keys: Vec<&str> = self.iter().collect();
+        if keys.is_sorted_by(|a, b| a < b) {
+            return Cow::Borrowed(self);
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        Cow::Owned(keys.into_iter().collect())
     }
 
     /// How many they are.
@@ -110,7 +131,8 @@ impl KeyList {
 
     fn push(&mut self, key: &str) {
         self.text.push_str(key);
-        self.ends.push(self.text.len());
+        // A message has far fewer bytes than a u32 counts.
+        self.ends.push(self.text.len() as u32);
     }
 }
 
@@ -120,6 +142,22 @@ impl<'a> FromIterator<&'a str> for KeyList {
         let mut list = KeyList { text: String::new(), ends: Vec::with_capacity(keys.size_hint().0) };
         keys.for_each(|key| list.push(key));
         list
+    }
+}
+
+impl Ord for KeyList {
+    fn cmp(&self, other: &KeyList) -> Ordering {
+        // Lists that are equal are so at a glance, and others differ early.
+        if self == other {
+            return Ordering::Equal;
+        }
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for KeyList {
+    fn partial_cmp(&self, other: &KeyList) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -48,6 +48,11 @@ pub struct Pending<T, D> {
 }
 
 impl<T, D> Pending<T, D> {
+    /// How long the message is that it takes.
+    pub fn frame_bytes(&self) -> usize {
+        self.frame.len()
+    }
+
     /// Whether it may have been applied, which cannot be known without its answer.
     pub fn may_be_applied(&self) -> bool {
         matches!(self.kind, Kind::Change { .. }) && self.was_sent()
@@ -84,6 +89,8 @@ pub struct Requests<T, D> {
     /// None with an id below this one is to be sent.
     unsent_from: u64,
     last_id: u64,
+    /// The largest frame that the server takes.
+    max_frame_bytes: usize,
     /// Changes that are sent and have no answer, and the bytes of their frames.
     in_flight: (usize, usize),
     /// The highest id of a change that was sent and has ended, and how many have since the server was told.
@@ -97,6 +104,7 @@ impl<T, D: Ord + Copy> Default for Requests<T, D> {
             deadlines: BTreeSet::new(),
             unsent_from: 0,
             last_id: 0,
+            max_frame_bytes: usize::MAX,
             in_flight: (0, 0),
             ended: (0, 0),
         }
@@ -181,18 +189,35 @@ impl<T, D: Ord + Copy> Requests<T, D> {
         self.waiting.values_mut().map(|request| &mut request.what)
     }
 
+    /// The same of those that were never sent.
+    pub fn unsent_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.waiting.values_mut().filter(|request| !request.was_sent()).map(|request| &mut request.what)
+    }
+
+    /// The server takes no larger frame than this: it would close the connection, again and again.
+    pub fn bound_frames(&mut self, max_frame_bytes: usize) {
+        self.max_frame_bytes = max_frame_bytes;
+    }
+
     /// Hands over the frames that are to be sent, in the order of the ids: until as many changes are under way
-    /// as the server keeps answers for.
-    pub fn send(&mut self, mut send: impl FnMut(&[u8])) {
+    /// as the server keeps answers for. Takes the requests whose frames are too large for the server.
+    pub fn send(&mut self, mut send: impl FnMut(&[u8])) -> Vec<Pending<T, D>> {
+        let mut too_large = Vec::new();
+        let mut all_sent = true;
         for (id, request) in self.waiting.range_mut(self.unsent_from..) {
             if request.stage == Stage::Sent {
+                continue;
+            }
+            if request.frame.len() > self.max_frame_bytes {
+                too_large.push(*id);
                 continue;
             }
             if let Kind::Change { .. } = request.kind {
                 let (count, bytes) = (self.in_flight.0 + 1, self.in_flight.1 + request.frame.len());
                 if count > 1 && (count > MAX_IN_FLIGHT || bytes > MAX_IN_FLIGHT_BYTES) {
                     self.unsent_from = *id;
-                    return;
+                    all_sent = false;
+                    break;
                 }
                 self.in_flight = (count, bytes);
             }
@@ -201,7 +226,10 @@ impl<T, D: Ord + Copy> Requests<T, D> {
                 send(&request.frame);
             }
         }
-        self.unsent_from = self.last_id + 1;
+        if all_sent {
+            self.unsent_from = self.last_id + 1;
+        }
+        too_large.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// What the server is to be told of the answers that have arrived: they did up to an id, but for some. `None`
@@ -405,6 +433,21 @@ mod tests {
         requests.connection_lost();
         assert!(requests.take_back(|()| true).is_empty(), "nobody knows whether it was applied");
         assert_eq!(send(&mut requests), [sent], "it is sent again");
+    }
+
+    #[test]
+    fn what_is_too_large_for_the_server_is_taken_and_the_rest_is_sent() {
+        let mut requests = Numbered::default();
+        let (small, large) = (begin(&mut requests, CHANGE, 10), requests.next_id());
+        requests.insert(large, CHANGE, vec![b'1'; 9], 10, ());
+        let next = begin(&mut requests, CHANGE, 10);
+        requests.bound_frames(8);
+        let mut sent = Vec::new();
+        let taken = requests.send(|frame| sent.push(frame.len()));
+        assert_eq!((sent, taken.len(), requests.len()), (vec![1, 1], 1, 2));
+        assert_eq!(taken.first().map(|request| (request.frame_bytes(), request.may_be_applied())), Some((9, false)));
+        assert!(requests.remove(large).is_none() && requests.send(|_| panic!("all was sent")).is_empty());
+        assert!(requests.remove(small).is_some() && requests.remove(next).is_some());
     }
 
     #[test]

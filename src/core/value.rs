@@ -51,6 +51,21 @@ pub enum Kind {
     Object,
 }
 
+/// With its article, as in "the value is a string".
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Null => "null",
+            Kind::Boolean => "a boolean",
+            Kind::Integer => "an integer",
+            Kind::Number => "a number",
+            Kind::String => "a string",
+            Kind::Array => "an array",
+            Kind::Object => "an object",
+        })
+    }
+}
+
 impl Value {
     /// The value `null`, which means absent.
     pub const fn null() -> Value {
@@ -162,7 +177,7 @@ impl Value {
     }
 
     fn wrong_type(&self, wanted: &str) -> Error {
-        Error::new(ErrorCode::WrongType, format!("the value is {:?}, not {wanted}", self.kind()))
+        Error::new(ErrorCode::WrongType, format!("the value is {}, not {wanted}", self.kind()))
     }
 }
 
@@ -374,6 +389,10 @@ mod tests {
         let elements = Value::parse(r#"[1, "a,b", [2]]"#).unwrap().as_elements().unwrap();
         assert_eq!(elements.iter().map(Value::json).collect::<Vec<_>>(), ["1", r#""a,b""#, "[2]"]);
         assert_eq!(Value::null().as_elements().unwrap_err(), ErrorCode::WrongType);
+        assert_eq!(
+            Value::parse("{}").unwrap().as_elements().unwrap_err().message(),
+            "the value is an object, not an array"
+        );
     }
 
     proptest! {

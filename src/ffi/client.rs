@@ -60,7 +60,7 @@ pub struct sessionstore_client_options {
     pub token: *const c_char,
     /// This peer's name, shown to others; at most 256 bytes.
     pub name: *const c_char,
-    /// The role asked of an open server; at most 64 bytes.
+    /// The role asked of an open server; at most 64 bytes. Default `guest`.
     pub role: *const c_char,
     /// The user id told to an open server; at most 128 bytes.
     pub user_id: *const c_char,
@@ -70,12 +70,15 @@ pub struct sessionstore_client_options {
     pub peer_id: *const c_char,
     /// How long one asynchronous request may take, in milliseconds. Default 10,000.
     pub request_timeout_ms: u32,
-    /// How long one attempt to connect may take, in milliseconds. Default 10,000.
+    /// How long one attempt to connect may take until the room is joined, in milliseconds; a long list of peers that is
+    /// arriving is waited for. Default 10,000.
     pub connect_timeout_ms: u32,
-    /// Pause before the first attempt to reconnect, in milliseconds, doubled for each that fails; the
-    /// actual pause is drawn between half of it and the whole. Default 250.
+    /// Pause before the first attempt to reconnect, in milliseconds, doubled for each that fails, or
+    /// whose connection does not last as long as the pause before it; the actual pause is drawn between half of it and
+    /// the whole. Default 250.
     pub reconnect_min_ms: u32,
-    /// The longest pause between two attempts, in milliseconds. Default 10,000.
+    /// The longest pause between two attempts, in milliseconds. Default 10,000. It must not be below
+    /// `reconnect_min_ms`.
     pub reconnect_max_ms: u32,
     /// After how much silence the server is pinged, in milliseconds; after as much again without an
     /// answer the connection counts as broken. Default 10,000.
@@ -86,8 +89,8 @@ pub struct sessionstore_client_options {
     /// Poll mode if not NULL: the client has no dispatch thread, and callbacks run inside
     /// `sessionstore_client_poll`. The struct is copied and consumed.
     pub wake_hook: *const sessionstore_wake_hook,
-    /// If not NULL, the client has a dispatch thread of its own, and these are its hooks. The struct is
-    /// copied and consumed.
+    /// If not NULL, the client has a dispatch thread of its own, and these are its hooks. Not together with
+    /// `wake_hook`: `INVALID_ARGUMENT`. The struct is copied and consumed.
     pub thread_hooks: *const sessionstore_thread_hooks,
     /// For `wss://`: the authorities to trust instead of the system's, a file in PEM. Like the other files it
     /// is read when the client is opened. NULL: the system's.
@@ -120,7 +123,8 @@ pub struct sessionstore_client {
 /// their `on_drop` is then called before it returns, on this thread.
 ///
 /// Errors: `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `INVALID_UTF8`, `INVALID_URL`,
-/// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` (also for a file that cannot be used), `OUT_OF_RESOURCES`,
+/// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` (also for a file that cannot be used), `UNAUTHORIZED` for what
+/// cannot be a token, `OUT_OF_RESOURCES`,
 /// `TLS_FAILED` when the URL asks for TLS and the system has no authorities to trust. That the server cannot
 /// be reached, or is not trusted, is no error here: the listener hears of it.
 ///
@@ -294,8 +298,9 @@ pub unsafe extern "C" fn sessionstore_client_update_peer_wait(
 }
 
 /// Hands in a fresh token before the old one expires, without a break: for the same room and user, maybe
-/// with another role, which counts from then on. From now on the client connects with it. `result` may be
-/// NULL.
+/// with another role, which counts from then on. Once the server has taken it the client connects with it;
+/// while the connection is broken, as soon as the server refuses the old one, also where this has ended with
+/// `TIMEOUT` by then. `result` may be NULL.
 ///
 /// Errors of the call: `UNAUTHORIZED` for what cannot be a token, `INVALID_UTF8`, `NULL_ARGUMENT`, `CLOSED`,
 /// `QUEUE_FULL`. Errors of the request: `UNAUTHORIZED`, `TOKEN_EXPIRED`, after which the old token counts;
@@ -330,7 +335,9 @@ pub unsafe extern "C" fn sessionstore_client_renew_token_wait(
 }
 
 /// Leaves the room: everybody is told at once, instead of after the grace period, and the client
-/// closes. `result` may be NULL; it comes before the client's last callback.
+/// closes. `result` may be NULL; it comes before the client's last callback. Without a connection, or
+/// when it breaks and the next cannot be made at once, that is all there is to do: the others are told
+/// after the grace period.
 ///
 /// Errors: `CLOSED`, `QUEUE_FULL`.
 #[no_mangle]

@@ -117,8 +117,8 @@ pub unsafe extern "C" fn sessionstore_event_value(event: *const sessionstore_eve
     })
 }
 
-/// The key's version: the revision of the store that this change made. 0 for a key that was never
-/// set, or whose removal is no longer known.
+/// The key's version: the revision of the store that this change made, a removal too. 0 for a key that was
+/// never set, or whose removal is no longer known.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_event_version(event: *const sessionstore_event) -> u64 {
     // SAFETY: NULL or a live event, as the caller owes.

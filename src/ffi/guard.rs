@@ -50,7 +50,7 @@ pub(super) fn call_on<T>(
 
 #[inline]
 fn run_on<T>(handle: Option<&Guarded<T>>, body: impl FnOnce(&T) -> Result<(), Error>) -> Result<(), Error> {
-    let Some(handle) = handle else { return Err(missing()) };
+    let Some(handle) = handle else { return run(|| Err(missing())) };
     let object = handle.usable()?;
     let outcome = run(|| body(object));
     if outcome.as_ref().is_err_and(|error| error.code() == ErrorCode::Panic) {

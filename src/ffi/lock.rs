@@ -70,8 +70,8 @@ pub struct sessionstore_lock_listener {
     pub ctx: *mut c_void,
     /// The last call: nothing uses `ctx` after it. It comes when the lock was lost, released or refused.
     pub on_drop: Option<unsafe extern "C" fn(ctx: *mut c_void)>,
-    /// The lock is lost: `LOCK_LOST` when it could not be renewed in time, `FORBIDDEN` when the rules do not allow it
-    /// any more, `SESSION_LOST`, or what the client ended with, such as `CLOSED`. Called once, and never after a
+    /// The lock is lost: `LOCK_LOST` when it could not be renewed in time or an operator took it away, `FORBIDDEN`
+    /// when the rules do not allow it any more, `SESSION_LOST`, or what the client ended with, such as `CLOSED`. Called once, and never after a
     /// release. The error is borrowed.
     pub on_lost: Option<unsafe extern "C" fn(ctx: *mut c_void, error: *const sessionstore_error)>,
 }
@@ -124,7 +124,7 @@ impl Hears<Lock> for sessionstore_lock_result {
 /// Errors of the call: `INVALID_LOCK` unless the name has 1 to 200 bytes and no control characters;
 /// `INVALID_UTF8`, `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors
 /// of the request: `LOCK_HELD`, after as much waiting as was asked for, whose `sessionstore_error_current`
-/// shows by whom; `INVALID_ARGUMENT` for times out of their range; `TOO_MANY_LOCKS`; `TIMEOUT`,
+/// shows by whom; `INVALID_ARGUMENT` for times out of their range; `TOO_MANY_LOCKS`, `FORBIDDEN`; `TIMEOUT`,
 /// `SESSION_LOST` and `CLOSED`, after which the lock is given back, or ends with its time.
 ///
 /// ```c
@@ -238,7 +238,8 @@ pub unsafe extern "C" fn sessionstore_lock_token(lock: *const sessionstore_lock)
     getter(0, || unsafe { lock.as_ref() }.map_or(0, |lock| lock.lock.get().token()))
 }
 
-/// 1 while the lock is held as far as this client knows: it was neither released nor lost. 0 otherwise, for
+/// 1 while the lock is held as far as this client knows: it was neither released nor lost, and its time is
+/// not over, of which its listener hears a moment later; time goes on while the machine sleeps. 0 otherwise, for
 /// NULL, and in a forked child. What must not be written by one who has lost the lock without knowing yet is
 /// written with the lock in its options.
 #[no_mangle]

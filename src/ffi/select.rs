@@ -215,7 +215,7 @@ pub unsafe extern "C" fn sessionstore_store_listen_to(
 ///
 /// Errors of the call: `INVALID_KEY`, `INVALID_ARGUMENT` when the selector means nothing, `INVALID_UTF8`,
 /// `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors of the request:
-/// `TIMEOUT`, `CLOSED`.
+/// `FORBIDDEN`, `MESSAGE_TOO_LARGE` when the names do not fit one message, `TIMEOUT`, `CLOSED`.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_store_read(
     store: *const sessionstore_store,

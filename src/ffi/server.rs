@@ -14,7 +14,7 @@ use crate::core::rules::Rules;
 use crate::server::{Server, ServerOptions, TlsOptions, WebhookOptions};
 use crate::{Error, ErrorCode};
 
-/// Stands for 0 in an options field in which 0 means the default, such as a grace period of 0.
+/// Stands for 0 in a field of the server's options in which 0 means the default, such as a grace period of 0.
 pub const SESSIONSTORE_ZERO: u32 = u32::MAX;
 
 /// A flag of the server's options, with `data_dir`: wait for the disk before anybody is told anything, so that
@@ -37,7 +37,8 @@ pub const SESSIONSTORE_SERVER_INSPECT: u32 = 4;
 pub const SESSIONSTORE_SERVER_IO_URING: u32 = 8;
 
 /// Where to listen and what to allow. Begin with `SESSIONSTORE_SERVER_OPTIONS_INIT`; what stays 0 or
-/// NULL has its default. Texts end with NUL and are copied.
+/// NULL has its default. Texts end with NUL and are copied. An empty one counts as NULL, but for `secret`,
+/// `api_secret` and `rules`: those are refused with `INVALID_CONFIG`, so that a variable that is not set opens nothing.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct sessionstore_server_options {
@@ -46,13 +47,13 @@ pub struct sessionstore_server_options {
     /// 0, or those of `SESSIONSTORE_SERVER_FSYNC`, `SESSIONSTORE_SERVER_METRICS`, `SESSIONSTORE_SERVER_INSPECT` and
     /// `SESSIONSTORE_SERVER_IO_URING` that are wanted, added up.
     pub flags: u32,
-    /// The address to listen on. Default `127.0.0.1`: this machine only.
+    /// The IP address to listen on, or `localhost`. Default `127.0.0.1`: this machine only.
     pub address: *const c_char,
     /// The secret that tokens are signed with (HS256). NULL: an open server, which lets everyone in.
     pub secret: *const c_char,
     /// The port, at most 65,535. Default 0: any free one; `sessionstore_server_port` tells which.
     pub port: u32,
-    /// Threads that serve rooms; a room lives on one of them. Default 1.
+    /// Threads that serve rooms; a room lives on one of them. Default 1; `SESSIONSTORE_ZERO` for one per core.
     pub threads: u32,
     /// How long a peer whose connection broke stays, in milliseconds. Default 30,000;
     /// `SESSIONSTORE_ZERO` for not at all.
@@ -71,7 +72,8 @@ pub struct sessionstore_server_options {
     pub max_peers: u32,
     /// Most connections in all. Default: the server's own, see `sstore serve --help`.
     pub max_connections: u32,
-    /// After how much silence a connection is pinged, in milliseconds. Default 15,000.
+    /// After how much silence a connection is pinged, in milliseconds. Default 15,000. It must be below
+    /// `idle_timeout_ms`.
     pub ping_interval_ms: u32,
     /// After how much silence a connection is closed, in milliseconds. Default 45,000.
     pub idle_timeout_ms: u32,

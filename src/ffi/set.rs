@@ -20,9 +20,10 @@ use crate::{Error, Value};
 /// state, and this client's listeners were told before it.
 ///
 /// Errors of the call: `INVALID_JSON`, `INVALID_UTF8`, `INVALID_KEY`, `NULL_ARGUMENT`, `CLOSED`,
-/// `QUEUE_FULL`. Errors of the request: `VALUE_TOO_LARGE`, `TOO_MANY_KEYS`, `STORE_FULL`, which
-/// change nothing; `TIMEOUT`, `SESSION_LOST`, `CLOSED`, which change nothing either; `OUTCOME_UNKNOWN`, after which
-/// it may have been applied.
+/// `QUEUE_FULL`. Errors of the request: `VALUE_TOO_LARGE`, or `MESSAGE_TOO_LARGE` for what is larger than
+/// anything the server takes; `TOO_MANY_KEYS`, `STORE_FULL`; `FORBIDDEN` by the rules, `RESERVED_KEY` for the keys
+/// that show locks; `TIMEOUT`, `SESSION_LOST`, `CLOSED`: all of these change nothing. `OUTCOME_UNKNOWN`, after
+/// which it may have been applied.
 ///
 /// ```c
 /// sessionstore_store_set(store, "pinned", SESSIONSTORE_NUL_TERMINATED,

@@ -114,7 +114,8 @@ pub unsafe extern "C" fn sessionstore_store_cached(
 ///
 /// Errors: `INVALID_KEY`, `INVALID_ARGUMENT` when there are no keys, `INVALID_UTF8`, `NULL_ARGUMENT`,
 /// `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`. If the server refuses
-/// (`TOO_MANY_LISTENED_KEYS`), the listener's `on_refused` hears of it.
+/// (`TOO_MANY_LISTENED_KEYS`, `FORBIDDEN`), or the names are too long for one message to it (`MESSAGE_TOO_LARGE`),
+/// the listener's `on_refused` hears of it.
 ///
 /// ```c
 /// const char *keys[] = {"spotlight", "pinned"};

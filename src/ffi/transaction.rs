@@ -180,7 +180,8 @@ pub unsafe extern "C" fn sessionstore_transaction_free(transaction: *mut session
 /// Errors of the call: `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`.
 /// Errors of the request: `CHECK_FAILED`, or `LOCK_LOST`, whose `sessionstore_error_check` says which check,
 /// and `sessionstore_error_current` what the key holds; what a write of it is refused with, whose
-/// `sessionstore_error_write` says which; `INVALID_ARGUMENT` for more than 200 checks and writes; `TIMEOUT`,
+/// `sessionstore_error_write` says which; `INVALID_ARGUMENT` for more than 200 checks and writes;
+/// `MESSAGE_TOO_LARGE` when they do not fit one message, which has 64 KiB unless the server is told otherwise; `TIMEOUT`,
 /// `SESSION_LOST`, `CLOSED`; `OUTCOME_UNKNOWN`, after which it may have been made.
 #[no_mangle]
 pub unsafe extern "C" fn sessionstore_store_transact(

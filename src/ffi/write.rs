@@ -80,8 +80,10 @@ unsafe impl Sized32 for sessionstore_write_options {
     const FIRST_SIZE: usize = std::mem::offset_of!(sessionstore_write_options, lock) + size_of::<usize>();
     const NAME: &'static str = "write options";
 }
+
 /// Sets a key to a JSON value only if it has this version now, 0 meaning that it is absent. Otherwise as
-/// `sessionstore_store_set`.
+/// `sessionstore_store_set`. A key that was removed is absent: what is expected of it is 0, not the version of
+/// the removal, which `sessionstore_event_version` is where the value is null.
 ///
 /// Further error of the request: `VERSION_CONFLICT`, whose `sessionstore_error_current` has what the key
 /// holds. `sessionstore_store_update` does this until it lands.
@@ -180,8 +182,9 @@ pub unsafe extern "C" fn sessionstore_store_add_wait(
 /// and write all of it back, and nobody's change is lost.
 ///
 /// `json` is the value that is set or added, the patch, or, for `SET_ADD`, `SET_REMOVE` and `APPEND`, an
-/// array of values; NULL with length 0 for `TOUCH`. `options` may be NULL. `result` may be NULL; it is
-/// consumed, also when the call fails. On success it has the key's state after it.
+/// array of values; NULL with length 0 for `TOUCH`. `options` may be NULL, but not for `TOUCH`, which needs
+/// `ttl_ms` or one of the flags about the expiry. `result` may be NULL; it is consumed, also when the call
+/// fails. On success it has the key's state after it.
 ///
 /// Errors of the call: those of `sessionstore_store_set`; `WRONG_TYPE` when `json` should be an array;
 /// `INVALID_ARGUMENT` for an operation that does not exist, and for options that contradict each other or

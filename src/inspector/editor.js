@@ -9,17 +9,38 @@ import { count, counted, difference, el, fill, json, put, say, show, time, why }
 /** @typedef {import("./json.js").Json} Json */
 /** @typedef {import("./model.js").State} State */
 
+/** @type {Omit<State, "key">} */
+const NEVER_SET = { data: null, version: 0, at: 0, by: null, expiresAt: null, reason: null };
+
+/**
+ * Sets a key, or removes it, if it still is what the person has seen. In a session that has begun meanwhile, of which the
+ * page may not know yet, the version can be the same: so the value must be, too.
+ * @param {{ api: import("./api.js").Api, room: string }} of
+ * @param {string} key
+ * @param {number} version
+ * @param {Json} seen
+ * @param {Json} data null to remove it
+ * @param {Record<string, Json>} [more]
+ */
+export function writeOver({ api, room }, key, version, seen, data, more) {
+  const map = (/** @type {Record<string, Json>} */ members) => new Map(Object.entries(members));
+  const check = map(seen === null ? { key, exists: false } : { key, equals: seen });
+  const write = map({ key, op: "set", data, if_change_version: version, ...more });
+  return api.ask("POST", ["rooms", room, "transactions"], { body: map({ checks: [check], writes: [write] }) });
+}
+
 /**
  * Opens the dialog for a key, or for a new one.
- * @param {{ api: import("./api.js").Api, room: string, maxValueBytes: number, current(key: string): State | null }} of
+ * @param {{ api: import("./api.js").Api, room: string, maxValueBytes: number, current(key: string): State | null, session(): string }} of
  * @param {string} key empty for a new one
  * @returns {{ refresh(): void }} to be told that the room has changed
  */
 export function edit(of, key) {
   const known = key ? of.current(key) : null;
-  /** What the write depends on: the version that the person has seen. */
+  /** What the write depends on: the version that the person has seen, and in which session, as each counts them anew. */
   let base = known?.version ?? 0;
   let basis = /** @type {Json} */ (known?.data ?? null);
+  let session = of.session();
 
   const name = el("input", { id: "edit-key", class: "code", required: true, maxlength: 256, autocomplete: "off", spellcheck: "false" });
   const area = el("textarea", { id: "edit-value", class: "code", rows: 8, spellcheck: "false", autocomplete: "off", "aria-describedby": "edit-hint edit-error", oninput: () => check() });
@@ -37,6 +58,7 @@ export function edit(of, key) {
     el("label", { for: "edit-value", text: "Value, as JSON" }), area, hint, error, meanwhile, conflict,
     el("label", { for: "edit-ttl", text: "Expires after … seconds (empty: never)" }), ttl,
     known?.expiresAt ? el("p", { class: "quiet" }, "As it is, it expires: ", time(known.expiresAt, "left"), ". Saved without a time it stays.") : null,
+    known && el("p", { class: "quiet" }, "Saved here it is bound to no peer: if it was to go with one, it stays."),
     el("div", { class: "buttons" }, el("button", { type: "button", onclick: () => dialog.close(), text: "Cancel" }), save));
   const dialog = el("dialog", { class: "wide", "aria-labelledby": "edit-title" }, form);
 
@@ -64,10 +86,11 @@ export function edit(of, key) {
       put(error, "This is not JSON yet; nothing was saved.");
       return area.focus();
     }
-    const body = new Map(Object.entries({ data: value, if_change_version: base, ...(ttl.value ? { ttl_ms: Math.round(Number(ttl.value) * 1000) } : {}) }));
+    const theirs = of.current(target);
+    if (session !== of.session() && (base || theirs)) return clash(theirs ?? { ...NEVER_SET, key: target }, value);
     save.disabled = true;
     try {
-      await of.api.ask("PUT", ["rooms", of.room, "keys", target], { body });
+      await writeOver(of, target, base, basis, value, ttl.value ? { ttl_ms: Math.round(Number(ttl.value) * 1000) } : {});
       dialog.close();
       say(`Saved ${target}.`);
     } catch (problem) {
@@ -81,10 +104,12 @@ export function edit(of, key) {
   /** @param {State} theirs @param {Json} mine */
   function clash(theirs, mine) {
     put(meanwhile, "");
+    const seen = of.session();
     const { lines, more } = diff(theirs.data, mine);
     const take = (/** @type {boolean} */ value) => {
       base = theirs.data === null ? 0 : theirs.version;
       basis = theirs.data;
+      session = seen;
       if (value) area.value = theirs.data === null ? "" : stringify(theirs.data, "  ");
       conflict.hidden = true;
       check();
@@ -112,7 +137,7 @@ export function edit(of, key) {
     refresh() {
       if (!key || !dialog.open || !conflict.hidden) return;
       const now = of.current(key);
-      const moved = (now?.version ?? 0) !== base && !same(now?.data ?? null, basis);
+      const moved = ((now?.version ?? 0) !== base || session !== of.session()) && !same(now?.data ?? null, basis);
       put(meanwhile, !moved ? "" : now ? `It has changed meanwhile: version ${now.version}, by ${called(now.by)}. Saving will show you both.` : "It has been removed meanwhile. Saving will say so.");
     },
   };

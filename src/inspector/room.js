@@ -3,7 +3,7 @@
 import { Watch, ApiError } from "./api.js";
 import { diff } from "./diff.js";
 import { clock, confirm, copy, count, counted, difference, el, fill, json, put, rate, say, short, size, time, why } from "./dom.js";
-import { edit } from "./editor.js";
+import { edit, writeOver } from "./editor.js";
 import { bytes, parse, stringify } from "./json.js";
 import { KeysView } from "./keys.js";
 import { KEPT, LOCK_PREFIX, RoomModel, called, maps, toLock, toPeer, toSummary } from "./model.js";
@@ -500,7 +500,7 @@ export class RoomView {
 
   /** @param {string} key */
   edit(key) {
-    this.editor = edit({ api: this.api, room: this.room, maxValueBytes: Number(this.limits?.get("max_value_bytes") ?? 0), current: (name) => this.model.get(name) }, key);
+    this.editor = edit({ api: this.api, room: this.room, maxValueBytes: Number(this.limits?.get("max_value_bytes") ?? 0), current: (name) => this.model.get(name), session: () => this.model.session }, key);
   }
 
   /** @param {string} key */
@@ -510,7 +510,7 @@ export class RoomView {
     const answer = await confirm({ title: `Remove ${key}?`, text: `Everybody in the room will see it gone. It is removed only if it still has version ${state.version}.`, action: "Remove" });
     if (!answer) return;
     try {
-      await this.api.ask("DELETE", ["rooms", this.room, "keys", key], { query: { if_change_version: state.version } });
+      await writeOver(this, key, state.version, state.data, null);
       say(`Removed ${key}.`);
     } catch (error) {
       const conflict = error instanceof ApiError && error.status === 412;

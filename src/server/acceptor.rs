@@ -1,10 +1,12 @@
 //! New sockets: their request head is read, answered, or taken to the room it asks for.
 
-use std::future::poll_fn;
+use std::future::{poll_fn, Future};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{ready, Poll};
+use std::sync::Arc;
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -13,10 +15,11 @@ use tokio::time::timeout;
 
 use crate::core::error::{Error, ErrorCode};
 
+use super::connection::Reader;
 use super::handshake::{self, Admission, Asked};
 use super::http::{BadHead, Head, Response};
 use super::metrics::{self, Refused};
-use super::options::{ACCEPT_PAUSE_MS, CLOSE_WAIT_MS, MAX_HEAD_BYTES};
+use super::options::{ACCEPT_PAUSE_MS, ACCEPT_WARNING_MS, CLOSE_WAIT_MS, MAX_HEAD_BYTES};
 use super::shard::{Shard, Ticket, ToShard};
 use super::stream::Stream;
 use super::tls::{Accepted, Tls};
@@ -27,16 +30,23 @@ pub(super) async fn accept(shard: Rc<Shard>, listener: std::net::TcpListener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the listening socket cannot be used"),
     };
+    let mut warned_at = None;
     loop {
         match listener.accept().await {
             Ok((socket, address)) => match shard.shared.ticket(address.ip()) {
-                Ok(ticket) => drop(spawn_local(receive(shard.clone(), socket, ticket))),
+                Ok(ticket) => drop(spawn_local(Guest::Newcomer(Box::pin(receive(shard.clone(), socket, ticket))))),
                 Err(code) => shard.count_refusal(Refused::Handshake, code),
             },
             Err(error) if is_about_one_socket(&error) => {}
             Err(error) => {
                 // Out of descriptors or memory: others have to finish first.
-                tracing::warn!(%error, "no connection can be accepted now");
+                let now = shard.now();
+                if warned_at.is_none_or(|at| now.saturating_sub(at) >= ACCEPT_WARNING_MS) {
+                    warned_at = Some(now);
+                    tracing::warn!(%error, "no connection can be accepted now");
+                } else {
+                    tracing::debug!(%error, "no connection can be accepted yet");
+                }
                 tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }
@@ -48,7 +58,32 @@ fn is_about_one_socket(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-async fn receive(shard: Rc<Shard>, socket: TcpStream, mut ticket: Ticket) {
+/// The task of a socket. One for all of its life, which for most begins with a handshake that needs more memory than
+/// what follows: that is in a box, and given back.
+enum Guest {
+    Newcomer(Pin<Box<dyn Future<Output = Option<Reader>>>>),
+    Connected(Reader),
+}
+
+impl Future for Guest {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if let Guest::Newcomer(handshake) = &mut *self {
+            match ready!(handshake.as_mut().poll(context)) {
+                Some(reader) => *self = Guest::Connected(reader),
+                None => return Poll::Ready(()),
+            }
+        }
+        match &mut *self {
+            Guest::Connected(reader) => Pin::new(reader).poll(context),
+            Guest::Newcomer(_) => Poll::Ready(()),
+        }
+    }
+}
+
+/// Reads what a new socket asks for, and answers. Returns how it goes on as a connection of a room of this loop.
+async fn receive(shard: Rc<Shard>, socket: TcpStream, mut ticket: Ticket) -> Option<Reader> {
     // Linux hands the listener's setting down; one system call less for each connection.
     if cfg!(not(target_os = "linux")) {
         let _ = socket.set_nodelay(true);
@@ -86,7 +121,7 @@ async fn receive(shard: Rc<Shard>, socket: TcpStream, mut ticket: Ticket) {
         Ok(Ok((socket, Received::Admission(admission, rest)))) => {
             let home = shard.shared.shard_of(&admission.room);
             if home == shard.index {
-                return shard.enter(socket, &admission, rest, ticket);
+                return shard.enter(socket, admission, rest, ticket);
             }
             if let (Ok(socket), Some(home)) = (socket.unbind(), shard.shared.shards.get(home)) {
                 // Fails when that loop is stopping, and then the socket is closed.
@@ -94,13 +129,14 @@ async fn receive(shard: Rc<Shard>, socket: TcpStream, mut ticket: Ticket) {
             }
         }
     }
+    None
 }
 
 enum Received {
     /// None where TLS has said already what is wrong.
     Answer(Option<Response>),
     /// With what came after the head.
-    Admission(Box<Admission>, Vec<u8>),
+    Admission(Arc<Admission>, Vec<u8>),
     /// All that came, for the API.
     #[cfg(feature = "http")]
     Api(Vec<u8>),
@@ -166,6 +202,8 @@ fn understand(shard: &Shard, bytes: &[u8], ticket: &mut Ticket) -> Option<Receiv
             return answer(Response::refusal(400, &error));
         }
     };
+    let is_head = head.method == "HEAD";
+    let answer = |response| answer(Response { is_head, ..response });
     let shared = &shard.shared;
     match handshake::read(
         &head,

@@ -271,6 +271,7 @@ impl Filter<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::core::names::KeyList;
     use crate::core::room::{Command, Introduction, Reply, Room};
 
     /// A room with one peer that listens to `count` keys, and their slots.
@@ -281,8 +282,9 @@ pub(super) mod tests {
         let joined = room.apply(0, Command::Join { peer, new_session_id: "s" }, &mut events).expect("joined");
         let Reply::Joined { peer, .. } = joined else { panic!("not joined") };
         let keys: Vec<String> = (0..count).map(|index| format!("k{index:03}")).collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        room.apply(0, Command::Listen { peer, keys: &keys, prefixes: &[] }, &mut events).expect("listens");
+        let keys: KeyList = keys.iter().map(String::as_str).collect();
+        let listen = Command::Listen { peer, keys: &keys, prefixes: &KeyList::default() };
+        room.apply(0, listen, &mut events).expect("listens");
         let slots = room.listen_set(peer).collect();
         (peer, slots)
     }

@@ -13,14 +13,19 @@ pub(super) struct Clock {
 
 impl Clock {
     pub fn start() -> Clock {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Clock { wall: wall.as_millis() as Time, started: Instant::now() }
+        Clock { wall: Clock::wall(), started: Instant::now() }
     }
 
     /// The same, but at this time at least: rooms that were kept may know a later one than the system does.
     pub fn not_before(self, time: Time) -> Clock {
         let behind = time.saturating_sub(self.now());
         Clock { wall: self.wall.saturating_add(behind), ..self }
+    }
+
+    /// What the system's clock says. Tokens are compared with it: when it is set right while the server runs, what rooms
+    /// go on with would end them too early, or too late.
+    pub fn wall() -> Time {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as Time
     }
 
     pub fn now(&self) -> Time {

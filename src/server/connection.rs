@@ -6,14 +6,15 @@ use std::future::{poll_fn, Future};
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{ready, Context, Poll};
 
 use crate::core::error::Error;
 use crate::core::room::{PeerHandle, Time};
-use crate::core::secret::Secret;
 
 use super::batch::{Batch, Filter};
 use super::budget::Budget;
+use super::handshake::Admission;
 use super::http::status;
 use super::outbox::{Delivery, Outbox, Segment};
 use super::room_host::RoomHost;
@@ -54,18 +55,6 @@ impl Dialect {
     }
 }
 
-/// Who a connection says it is, until it has joined.
-#[derive(Debug)]
-pub(super) struct Identity {
-    pub peer_id: String,
-    pub user_id: String,
-    pub role: String,
-    pub name: Option<String>,
-    pub metadata: Option<String>,
-    /// By which it comes back as itself.
-    pub secret: Option<Secret>,
-}
-
 /// What a delivery looks at comes first and lies together: with thousands of connections each of its
 /// cache lines has to be fetched from memory.
 #[repr(C)]
@@ -87,7 +76,7 @@ pub(super) struct Connection {
     pub dialect: Dialect,
     /// Whether it may know who else is in the room.
     pub sees_peers: Cell<bool>,
-    /// When its token expires; `Time::MAX` without one.
+    /// When its token expires, by the clock of the system; `Time::MAX` without one.
     pub expires_at: Cell<Time>,
     /// Whether it was told that its token is about to expire.
     pub warned: Cell<bool>,
@@ -95,14 +84,15 @@ pub(super) struct Connection {
     pub close_by: Cell<Time>,
     /// Index in the shard's list.
     pub index: Cell<usize>,
-    pub identity: RefCell<Option<Box<Identity>>>,
+    /// Who it says it is, until it has joined.
+    pub admission: RefCell<Option<Arc<Admission>>>,
     /// What it may still ask; none without a limit.
     pub budget: RefCell<Option<Box<Budget>>>,
     _ticket: Ticket,
 }
 
 impl Connection {
-    pub fn new(host: Rc<RoomHost>, socket: Stream, identity: Identity, dialect: Dialect, ticket: Ticket) -> Connection {
+    pub fn new(host: Rc<RoomHost>, socket: Stream, admission: Arc<Admission>, ticket: Ticket) -> Connection {
         let shard = host.shard.clone();
         let now = shard.now();
         let budget = shard.shared.rates.map(|rates| Box::new(Budget::new(rates, now)));
@@ -112,15 +102,15 @@ impl Connection {
             host,
             index: Cell::new(usize::MAX),
             socket,
-            identity: RefCell::new(Some(Box::new(identity))),
             peer: Cell::new(None),
             news_from: Cell::new(0),
             state: Cell::new(State::Open),
             heard_at: Cell::new(now),
             pinged_at: Cell::new(now),
-            dialect,
+            dialect: admission.dialect,
             sees_peers: Cell::new(true),
-            expires_at: Cell::new(Time::MAX),
+            expires_at: Cell::new(admission.expires_at),
+            admission: RefCell::new(Some(admission)),
             warned: Cell::new(false),
             close_by: Cell::new(Time::MAX),
             outbox: RefCell::default(),
@@ -215,7 +205,7 @@ impl Connection {
     }
 }
 
-/// Reads a connection to its end: its task. A future of its own because an `async fn` keeps what it was
+/// Reads a connection to its end, as its task. A future of its own because an `async fn` keeps what it was
 /// given twice, which every idle connection would pay for.
 pub(super) struct Reader {
     connection: Rc<Connection>,

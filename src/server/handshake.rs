@@ -9,7 +9,7 @@ use tungstenite::handshake::derive_accept_key;
 #[cfg(feature = "http")]
 use super::api;
 use super::connection::Dialect;
-use super::http::{Head, Response};
+use super::http::{status, Head, Response};
 use super::init::{self, Endpoint};
 use super::origin::Origins;
 use super::room_host::shown;
@@ -28,7 +28,7 @@ pub(super) enum Asked {
     Metrics,
     /// An answer that only says something.
     Told(Response),
-    Join(Box<Admission>),
+    Join(Arc<Admission>),
     /// It is for the API.
     #[cfg(feature = "http")]
     Api,
@@ -39,8 +39,8 @@ pub(super) enum Asked {
 #[derive(Debug)]
 pub(super) struct Admission {
     pub room: String,
-    /// Chosen by the client; none if the server is to make one.
-    pub peer_id: Option<String>,
+    /// Chosen by the client, or made here.
+    pub peer_id: String,
     pub user_id: String,
     pub role: String,
     /// When the token expires; `Time::MAX` without one.
@@ -89,9 +89,13 @@ pub(super) fn read(
             Ok(response) => Asked::Told(response),
             Err(response) => Asked::Refused(response),
         },
-        "/healthz" | "/readyz" | "/metrics" | "/ws" if head.method != "GET" => {
+        "/ws" if head.method != "GET" => {
             let error = Error::new(ErrorCode::MalformedMessage, "only GET is possible here");
             Asked::Refused(Response::refusal(405, &error).with("Allow: GET\r\n"))
+        }
+        "/healthz" | "/readyz" | "/metrics" if !matches!(head.method, "GET" | "HEAD") => {
+            let error = Error::new(ErrorCode::MalformedMessage, "only GET and HEAD are possible here");
+            Asked::Refused(Response::refusal(405, &error).with("Allow: GET, HEAD\r\n"))
         }
         "/healthz" => Asked::Health,
         "/readyz" => Asked::Ready,
@@ -101,7 +105,7 @@ pub(super) fn read(
             Asked::Refused(Response::refusal(403, &ErrorCode::OriginNotAllowed.into()))
         }
         "/ws" => match upgrade(head).and_then(|key| admission(head, key, verifier, limits, last)) {
-            Ok(admission) => Asked::Join(Box::new(admission)),
+            Ok(admission) => Asked::Join(Arc::new(admission)),
             Err(response) => Asked::Refused(response),
         },
         #[cfg(feature = "http")]
@@ -153,11 +157,26 @@ struct Query<'a> {
     dialect: Option<Cow<'a, str>>,
 }
 
-fn query(text: &str) -> Query<'_> {
+/// The value of a parameter with its name. What is not UTF-8 would be replaced, and different names could become one.
+fn decoded(pair: &str) -> Result<Cow<'_, str>, Error> {
+    let value = form_urlencoded::parse(pair.as_bytes()).next().map_or(Cow::Borrowed(""), |(_, value)| value);
+    // The sign that stands for it may be meant, too.
+    if value.contains(char::REPLACEMENT_CHARACTER) && !pair.to_ascii_uppercase().contains("%EF%BF%BD") {
+        return Err(Error::new(ErrorCode::InvalidUtf8, "a parameter of the URL is not UTF-8"));
+    }
+    Ok(value)
+}
+
+fn query(text: &str) -> Result<Query<'_>, Error> {
     let mut query = Query::default();
+    // Most texts stand for themselves.
+    let is_plain = |text: &str| !text.bytes().any(|byte| matches!(byte, b'%' | b'+'));
     for pair in text.split('&') {
         let (name, written) = pair.split_once('=').unwrap_or((pair, ""));
-        let Some((name, _)) = form_urlencoded::parse(name.as_bytes()).next() else { continue };
+        let name = match is_plain(name) {
+            true => Cow::Borrowed(name),
+            false => form_urlencoded::parse(name.as_bytes()).next().map_or(Cow::Borrowed(""), |(name, _)| name),
+        };
         let field = match &*name {
             "listen" => {
                 query.listen = Some(written);
@@ -179,9 +198,12 @@ fn query(text: &str) -> Query<'_> {
             // Other clients send more, such as user_agent_v2.
             _ => continue,
         };
-        *field = form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value);
+        *field = match is_plain(written) {
+            true => Some(Cow::Borrowed(written)),
+            false => Some(decoded(pair)?),
+        };
     }
-    query
+    Ok(query)
 }
 
 fn admission(
@@ -191,7 +213,7 @@ fn admission(
     limits: &Limits,
     last: &mut LastListen,
 ) -> Result<Admission, Response> {
-    let query = query(head.query);
+    let query = query(head.query).map_err(bad_parameter)?;
     let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
     let (room, user_id, role, expires_at) = match verifier {
         Some(verifier) => {
@@ -216,7 +238,10 @@ fn admission(
     };
     let admission = Admission {
         room,
-        peer_id: owned(query.peer),
+        peer_id: match owned(query.peer) {
+            Some(id) => id,
+            None => crate::ids::uuid().map_err(|error| Response::refusal(status(error.code()), &error))?,
+        },
         user_id,
         role,
         expires_at,
@@ -251,7 +276,7 @@ fn check(admission: &Admission, limits: &Limits) -> Result<(), Error> {
     names::check_room(&admission.room)?;
     names::check_role(&admission.role)?;
     names::check_user_id(&admission.user_id)?;
-    admission.peer_id.as_deref().map_or(Ok(()), names::check_peer_id)?;
+    names::check_peer_id(&admission.peer_id)?;
     admission.name.as_deref().map_or(Ok(()), names::check_peer_name)?;
     admission.metadata.as_deref().map_or(Ok(()), names::check_peer_metadata)?;
     if (admission.listen.is_some() || admission.prefixes.is_some()) && admission.join.is_none() {
@@ -296,7 +321,7 @@ impl LastListen {
         }
         let wrong = || Error::new(ErrorCode::InvalidArgument, "listen is not a JSON array of keys");
         let pair = format!("listen={written}");
-        let (_, json) = form_urlencoded::parse(pair.as_bytes()).next().ok_or_else(wrong)?;
+        let json = decoded(&pair)?;
         let keys: KeyList = serde_json::from_str(&json).map_err(|_| wrong())?;
         keys.iter().try_for_each(names::check_key)?;
         let keys = Arc::new(keys);
@@ -341,7 +366,7 @@ mod tests {
         let line = "GET /ws?room=my%20room&name=Ada+L&peer=p1&join=7&listen=%5B%22a%22%2C%22b%22%5D&data=%7B%7D&x=y";
         let Asked::Join(admission) = ask(line, UPGRADE) else { panic!("refused") };
         assert_eq!((&*admission.room, admission.name.as_deref()), ("my room", Some("Ada L")));
-        assert_eq!((&*admission.role, admission.peer_id.as_deref()), ("guest", Some("p1")));
+        assert_eq!((&*admission.role, &*admission.peer_id), ("guest", "p1"));
         assert_eq!(admission.join.as_ref().map(|id| id.get()), Some("\"7\""));
         assert_eq!(admission.listen.as_ref().map(|keys| keys.iter().collect()), Some(vec!["a", "b"]));
         assert_eq!(admission.metadata.as_deref(), Some("{}"));
@@ -373,6 +398,8 @@ mod tests {
         let bad = [
             ("GET /ws", "\"code\":6"),
             ("GET /ws?room=", "\"code\":6"),
+            ("GET /ws?room=a%ff", "\"code\":3"),
+            ("GET /ws?room=r&join=1&listen=[%22%ff%22]", "\"code\":3"),
             (&*long, "\"code\":6"),
             ("GET /ws?room=r&peer=", "\"code\":7"),
             ("GET /ws?room=r&role=", "\"code\":7"),

@@ -43,6 +43,7 @@ impl<'a> Head<'a> {
         let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version) else {
             return Err(BadHead::Malformed);
         };
+        let target = origin_form(target);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let headers = request.headers.iter().map(|header| (header.name, header.value)).collect();
         Ok(Some(Head { method, minor_version, path, query, headers, size }))
@@ -67,6 +68,16 @@ impl<'a> Head<'a> {
             let text = std::str::from_utf8(value).unwrap_or("");
             text.split(',').any(|have| have.trim().eq_ignore_ascii_case(word))
         })
+    }
+}
+
+/// A request's target without scheme and host, with which proxies may write it (RFC 9112, 3.2.2).
+fn origin_form(target: &str) -> &str {
+    match target.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
+            rest.find(['/', '?']).and_then(|end| rest.get(end..)).unwrap_or("/")
+        }
+        _ => target,
     }
 }
 
@@ -109,12 +120,15 @@ pub(super) struct Response {
     /// Header lines beside the usual ones, each with its line end.
     pub extra: Cow<'static, str>,
     pub body: String,
+    /// Whether it answers a HEAD, and so says only how long its body is.
+    pub is_head: bool,
 }
 
 impl Response {
     /// A body in JSON.
     pub fn json(status: u16, body: impl Into<String>) -> Response {
-        Response { status, reason: None, content_type: "application/json", extra: "".into(), body: body.into() }
+        let (content_type, extra, body) = ("application/json", "".into(), body.into());
+        Response { status, reason: None, content_type, extra, body, is_head: false }
     }
 
     /// A refusal, with the error as its body.
@@ -137,7 +151,7 @@ impl Response {
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        let Response { status, content_type, extra, body, .. } = self;
+        let Response { status, content_type, extra, body, is_head, .. } = self;
         let reason = match status {
             200 => "OK",
             204 => "No Content",
@@ -157,6 +171,7 @@ impl Response {
             204 => String::new(),
             _ => format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len()),
         };
+        let body = if *is_head { "" } else { body };
         format!(
             "HTTP/1.1 {status} {reason}\r\n{content}Cache-Control: no-store\r\nConnection: close\r\n{extra}\r\n{body}"
         )
@@ -188,6 +203,23 @@ mod tests {
         assert_eq!(head.header("absent"), None);
         assert!(Head::parse(&bytes[..40]).expect("valid so far").is_none());
         assert_eq!(Head::parse(b"\x16\x03\x01\x02\x00").expect_err("TLS"), BadHead::Malformed);
+    }
+
+    #[test]
+    fn a_target_may_be_a_whole_url() {
+        let targets = [
+            ("http://example.org/ws?url=http://x/y", ("/ws", "url=http://x/y")),
+            ("HTTPS://example.org:8443/v1/rooms", ("/v1/rooms", "")),
+            ("http://example.org", ("/", "")),
+            ("http://example.org?room=a/b", ("", "room=a/b")),
+            ("/ws?url=http://x/y", ("/ws", "url=http://x/y")),
+            ("ftp://example.org/ws", ("ftp://example.org/ws", "")),
+        ];
+        for (target, expected) in targets {
+            let bytes = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let head = Head::parse(bytes.as_bytes()).expect("valid").expect("complete");
+            assert_eq!((head.path, head.query), expected, "{target}");
+        }
     }
 
     #[test]

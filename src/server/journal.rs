@@ -136,12 +136,17 @@ impl Journal {
     /// Errors: `DATA_DIRECTORY_UNUSABLE`, `DATA_NEWER` and `DATA_DAMAGED`, with the reason. Nothing is changed by
     /// then.
     pub fn open(directory: &Path, fsync: bool, now: Time, limits: &Arc<Limits>) -> Result<(Journal, Found), Error> {
-        create_directory(directory).map_err(|error| unusable(directory, error))?;
+        create_directory(directory).map_err(|error| match directory.is_file() {
+            true => unusable(directory, "it is a file"),
+            false => unusable(directory, error),
+        })?;
         let is_new = check_format(directory)?;
         let in_use = take(directory)?;
         if is_new {
             let text = format!("{FORMAT_WORDS}{FORMAT}\n");
             write_whole(&directory.join(FORMAT_FILE), &text).map_err(|error| unusable(directory, error))?;
+        } else {
+            check_database(directory)?;
         }
         let log = wal::check(&directory.join(format!("{DATABASE_FILE}-wal"))).map_err(|e| unusable(directory, e))?;
         let mut connection = open_database(directory).map_err(failed(directory))?;
@@ -271,6 +276,25 @@ fn check_format(directory: &Path) -> Result<bool, Error> {
             Err(Error::new(ErrorCode::DataDamaged, message))
         }
     }
+}
+
+/// Looks whether a directory that was used before still has its database.
+fn check_database(directory: &Path) -> Result<(), Error> {
+    let size = |name: &str| std::fs::metadata(directory.join(name)).map_or(0, |file| file.len());
+    if size(DATABASE_FILE) > 0 {
+        return Ok(());
+    }
+    let database = directory.join(DATABASE_FILE);
+    if size(&format!("{DATABASE_FILE}-wal")) > 0 {
+        let message = format!("{} is missing or empty, but its log {DATABASE_FILE}-wal is not", database.display());
+        return Err(Error::new(ErrorCode::DataDamaged, message));
+    }
+    // The first start may have been cut short, so that it is no reason to refuse.
+    tracing::warn!(
+        "{} is missing or empty, so that there are no rooms; if it had some, stop this server and put the file back",
+        database.display()
+    );
+    Ok(())
 }
 
 /// There is all of it, or nothing.

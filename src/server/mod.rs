@@ -25,7 +25,8 @@
 //! | `api` | the HTTP API, on a thread of its own |
 //! | `operate`, `watch` | what it asks of the loops, and what they tell it |
 //! | `budget` | how much one peer may ask |
-//! | `batch`, `outbox` | what a room has to say; where one connection is in it |
+//! | `batch`, `plan`, `outbox` | what a room has to say, and to whom; where one connection is in it |
+//! | `news`, `peer_list` | what is new about peers, and the list of all of them |
 //! | `sends`, `ring` | the writes of a turn, handed to the system together |
 //! | `metrics`, `spans` | what is counted, and how Prometheus is told; spans for traces |
 //! | `keeper`, `journal`, `wal` | what a loop has to keep of its rooms, and where it is kept |
@@ -59,6 +60,7 @@ mod operate;
 mod options;
 mod origin;
 mod outbox;
+mod peer_list;
 mod plan;
 mod requests;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]

@@ -74,6 +74,10 @@ pub(super) const TOKEN_WARNING_MS: u64 = 30_000;
 /// How long the acceptor rests when the system has no descriptor left, in milliseconds.
 pub(super) const ACCEPT_PAUSE_MS: u64 = 100;
 
+/// How often it is said that no connection can be accepted, at most, in milliseconds: it may be so for hours, and the
+/// log must not fill the disk meanwhile.
+pub(super) const ACCEPT_WARNING_MS: u64 = 10_000;
+
 /// Plaintext that is encrypted at once, in bytes: the largest record of TLS. What the socket does not take
 /// of a record is kept, so this bounds what a slow connection holds beyond its queue.
 #[cfg(feature = "tls")]

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use serde_json::value::RawValue;
 
 use crate::core::error::{Error, ErrorCode};
+use crate::core::names::KeyList;
 use crate::core::room::{Command, Introduction, PeerHandle, Reply, Time};
 use crate::core::wire::{self, ClientMessage, Text, Usage};
 
@@ -32,13 +33,14 @@ impl Inner {
         }
         if let Some(id) = &admission.join {
             let Some((peer, is_back)) = self.join(connection, Some(id), None, None, now) else { return };
-            let keys: Vec<&str> = admission.listen.iter().flat_map(|keys| keys.iter()).collect();
-            let prefixes: Vec<&str> = admission.prefixes.iter().flat_map(|prefixes| prefixes.iter()).collect();
+            let nothing = KeyList::default();
+            let (keys, prefixes) = (admission.listen.as_deref(), admission.prefixes.as_ref());
+            let (keys, prefixes) = (keys.unwrap_or(&nothing), prefixes.unwrap_or(&nothing));
             if admission.listen.is_none() && admission.prefixes.is_none() {
                 return self.answer_snapshot(connection, peer);
             }
             let before = self.room.group_of(peer);
-            return match self.listen(connection, peer, &keys, &prefixes, now) {
+            return match self.listen(connection, peer, keys, prefixes, now) {
                 Ok(()) => {
                     // Only who goes on listening to the same may know some of it.
                     let goes_on = is_back && self.room.group_of(peer) == before;
@@ -50,8 +52,7 @@ impl Inner {
             };
         }
         self.answer_policy(connection, &admission.role);
-        let peer_id = connection.identity.borrow().as_ref().map(|identity| identity.peer_id.clone());
-        let command = Command::Return { peer_id: &peer_id.unwrap_or_default(), user_id: &admission.user_id };
+        let command = Command::Return { peer_id: &admission.peer_id, user_id: &admission.user_id };
         if let Ok(Reply::Joined { peer, .. }) = self.apply(now, command) {
             self.take_role(peer, &admission.role, now);
             self.attach(connection, peer, now);
@@ -216,7 +217,14 @@ impl Inner {
                 }
                 return;
             }
-            (ClientMessage::Join { name, metadata }, _) => {
+            (ClientMessage::Join { name, metadata }, member) => {
+                if member.is_none() {
+                    // Whose query joins has been asked before it became a WebSocket.
+                    let place = connection.admission.borrow().as_ref().map(|found| self.check_place(&found.peer_id));
+                    if let Some(Err(error)) = place {
+                        return self.done(connection, id, Err(error));
+                    }
+                }
                 let joined = self.join(connection, id, name.as_deref(), metadata.as_deref(), now);
                 if let Some((peer, true)) = joined {
                     self.answer_snapshot(connection, peer);
@@ -287,7 +295,8 @@ impl Inner {
             ClientMessage::Listen { keys, prefixes } => {
                 // What was said so far is filtered by the old set.
                 self.bring_up_to_date(connection);
-                let (keys, prefixes) = (texts(&keys), texts(&prefixes));
+                let list = |texts: &[Text<'_>]| texts.iter().map(|text| &*text.0).collect::<KeyList>();
+                let (keys, prefixes) = (list(&keys), list(&prefixes));
                 let listens = self.listen(connection, peer, &keys, &prefixes, now);
                 let is_ok = listens.is_ok();
                 self.done(connection, id, listens);
@@ -339,17 +348,17 @@ impl Inner {
         &mut self,
         connection: &Rc<Connection>,
         peer: PeerHandle,
-        keys: &[&str],
-        prefixes: &[&str],
+        keys: &KeyList,
+        prefixes: &KeyList,
         now: Time,
     ) -> Result<(), Error> {
-        let refusal = |key: &&str| self.room.check_read(peer, key).err().filter(|e| e.code() == ErrorCode::Forbidden);
-        let (refused, keys): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| refusal(key).is_some());
-        let error = refused.first().and_then(refusal);
-        self.apply(now, Command::Listen { peer, keys: &keys, prefixes })?;
-        if let Some(error) = error {
-            self.answer(connection, |out| wire::write_listen_revoked(out, refused.iter().copied(), &error));
-        }
+        let refusal = |key: &str| self.room.check_read(peer, key).err().filter(|e| e.code() == ErrorCode::Forbidden);
+        let Some(error) = self.room.rules().and_then(|_| keys.iter().find_map(refusal)) else {
+            return self.apply(now, Command::Listen { peer, keys, prefixes }).map(drop);
+        };
+        let (refused, allowed): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| refusal(key).is_some());
+        self.apply(now, Command::Listen { peer, keys: &KeyList::of(&allowed), prefixes })?;
+        self.answer(connection, |out| wire::write_listen_revoked(out, refused.iter().copied(), &error));
         Ok(())
     }
 
@@ -371,9 +380,9 @@ impl Inner {
         if !is_same || *claims.room_id != **self.room.name() {
             return Err(Error::new(ErrorCode::Unauthorized, "the token is for another room or another user"));
         }
+        self.change_role(connection, peer, &claims.role, now)?;
         connection.expires_at.set(claims.expires_at());
         connection.warned.set(false);
-        self.change_role(connection, peer, &claims.role, now);
         Ok(claims.expires_at())
     }
 
@@ -428,9 +437,10 @@ impl Inner {
             self.tell_news(now);
         }
         if let Some(id) = id {
+            let max_message_bytes = self.shard.options().max_message_bytes;
             self.answer_from_room(connection, |out, room| {
                 if let Some(found) = room.peer(peer) {
-                    wire::write_join_result(out, id, room, found, returned);
+                    wire::write_join_result(out, id, room, found, returned, max_message_bytes);
                 }
             });
         }
@@ -450,22 +460,21 @@ impl Inner {
             self.apply(now, Command::UpdatePeer { peer, name, metadata })?;
             return Ok(Reply::Joined { peer, returned: true });
         }
-        let identity = connection.identity.borrow();
-        let identity = identity.as_ref().ok_or(ErrorCode::NotJoined)?;
-        self.check_place(&identity.peer_id)?;
+        let admission = connection.admission.borrow();
+        let admission = admission.as_ref().ok_or(ErrorCode::NotJoined)?;
         let begins = !self.room.is_open() || self.room.next_deadline().is_some_and(|deadline| deadline <= now);
         let new_session_id = if begins { crate::ids::uuid()? } else { String::new() };
         let peer = Introduction {
-            peer_id: &identity.peer_id,
-            user_id: &identity.user_id,
-            name: name.or(identity.name.as_deref()),
-            role: &identity.role,
-            metadata: metadata.or(identity.metadata.as_deref()),
-            secret: identity.secret,
+            peer_id: &admission.peer_id,
+            user_id: &admission.user_id,
+            name: name.or(admission.name.as_deref()),
+            role: &admission.role,
+            metadata: metadata.or(admission.metadata.as_deref()),
+            secret: admission.secret,
         };
         let joined = self.apply(now, Command::Join { peer, new_session_id: &new_session_id })?;
         if let Reply::Joined { peer, returned: true } = joined {
-            self.take_role(peer, &identity.role, now);
+            self.take_role(peer, &admission.role, now);
         }
         Ok(joined)
     }

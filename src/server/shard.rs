@@ -22,7 +22,7 @@ use crate::core::wire;
 use super::acceptor;
 use super::budget::Rates;
 use super::clock::Clock;
-use super::connection::{Connection, Identity, Reader, State};
+use super::connection::{Connection, Reader, State};
 use super::handshake::{Admission, LastListen};
 use super::http::Response;
 use super::init::Endpoint;
@@ -112,7 +112,7 @@ pub(super) enum ToShard {
     /// A connection for one of its rooms.
     Adopt {
         socket: Unbound,
-        admission: Box<Admission>,
+        admission: Arc<Admission>,
         rest: Vec<u8>,
         ticket: Ticket,
     },
@@ -570,25 +570,26 @@ impl Shard {
         self.connections.borrow().iter().map(|(_, connection)| connection.clone()).collect()
     }
 
-    /// Takes in a connection whose handshake is granted, for a room of this loop.
-    pub fn enter(self: &Rc<Self>, socket: Stream, admission: &Admission, rest: Vec<u8>, ticket: Ticket) {
+    /// Takes in a connection whose handshake is granted, for a room of this loop. Returns what reads it from now on,
+    /// unless it is refused.
+    pub fn enter(
+        self: &Rc<Self>,
+        socket: Stream,
+        admission: Arc<Admission>,
+        rest: Vec<u8>,
+        ticket: Ticket,
+    ) -> Option<Reader> {
         if self.is_stopping() {
-            return;
+            return None;
         }
-        let peer_id = match &admission.peer_id {
-            Some(id) => id.clone(),
-            None => match crate::ids::uuid() {
-                Ok(id) => id,
-                Err(_) => return,
-            },
-        };
         let host = self.room(&admission.room);
         if admission.join.is_some() {
             // While it is not a WebSocket yet it can be told by a status, which proxies understand too.
-            if let Some(Err(error)) = host.turn(|inner| inner.check_place(&peer_id)) {
+            if let Some(Err(error)) = host.turn(|inner| inner.check_place(&admission.peer_id)) {
                 self.count_refusal(Refused::Handshake, error.code());
                 tracing::debug!(
-                    room = %host.name, peer = %peer_id, request = %admission.shown_id(), error = error.code().name(),
+                    room = %host.name, peer = %admission.peer_id, request = %admission.shown_id(),
+                    error = error.code().name(),
                     "a connection is refused"
                 );
                 let (shard, limit) = (self.clone(), Duration::from_millis(CLOSE_WAIT_MS));
@@ -597,19 +598,11 @@ impl Shard {
                     let _ = tokio::time::timeout(limit, acceptor::refuse(&shard, socket, &answer)).await;
                     drop(ticket);
                 });
-                return self.drop_if_unused(&host);
+                self.drop_if_unused(&host);
+                return None;
             }
         }
-        let identity = Identity {
-            peer_id,
-            user_id: admission.user_id.clone(),
-            role: admission.role.clone(),
-            name: admission.name.clone(),
-            metadata: admission.metadata.clone(),
-            secret: admission.secret,
-        };
-        let connection = Rc::new(Connection::new(host.clone(), socket, identity, admission.dialect, ticket));
-        connection.expires_at.set(admission.expires_at);
+        let connection = Rc::new(Connection::new(host.clone(), socket, admission.clone(), ticket));
         let index = self.connections.borrow_mut().insert(connection.clone());
         connection.index.set(index);
         if self.connections.borrow().len() == 1 {
@@ -619,8 +612,8 @@ impl Shard {
             meters.connections_opened.add(1);
         }
         let now = self.now();
-        host.turn(|inner| inner.admit(&connection, admission, now));
-        spawn_local(Reader::new(connection, rest));
+        host.turn(|inner| inner.admit(&connection, &admission, now));
+        Some(Reader::new(connection, rest))
     }
 
     /// A connection has ended, whichever way.
@@ -644,7 +637,7 @@ impl Shard {
 
     /// Pings who is silent, closes who stays so, and cuts off who does not answer its close frame.
     fn sweep(&self) {
-        let now = self.now();
+        let (now, wall) = (self.now(), Clock::wall());
         let (ping, idle) = (self.options().ping_interval_ms, self.options().idle_timeout_ms);
         let (mut slow, mut queued) = (0, 0);
         for connection in self.all_connections() {
@@ -660,7 +653,7 @@ impl Shard {
                 }
                 State::Closing | State::Ending | State::Closed => continue,
             }
-            let left = connection.expires_at.get().saturating_sub(now);
+            let left = connection.expires_at.get().saturating_sub(wall);
             if left == 0 {
                 let code = close_code(ErrorCode::TokenExpired);
                 connection.host.turn(|inner| inner.close(&connection, now, code, "the token has expired"));
@@ -813,8 +806,9 @@ pub(super) fn run(
         while let Some(message) = inbox.recv().await {
             match message {
                 ToShard::Adopt { socket, admission, rest, ticket } => {
-                    if let Ok(socket) = socket.bind() {
-                        shard.enter(socket, &admission, rest, ticket);
+                    let reader = socket.bind().ok().and_then(|socket| shard.enter(socket, admission, rest, ticket));
+                    if let Some(reader) = reader {
+                        spawn_local(reader);
                     }
                 }
                 ToShard::Rules(rules) => shard.set_rules(rules),

@@ -8,8 +8,8 @@
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::de::DeserializeOwned;
-use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 
 use super::options::TOKEN_LEEWAY_S;
 use crate::core::error::{Error, ErrorCode};
@@ -25,6 +25,7 @@ pub struct Claims {
     /// The role in the room.
     pub role: String,
     /// Seconds since 1970.
+    #[serde(deserialize_with = "numeric_date")]
     exp: u64,
 }
 
@@ -60,6 +61,14 @@ impl Claims {
     }
 }
 
+/// Whole seconds of a time as tokens have it: RFC 7519 lets a NumericDate have a fraction.
+pub fn numeric_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let whole =
+        number.as_u64().or_else(|| number.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as u64));
+    whole.ok_or_else(|| D::Error::custom("a time before 1970"))
+}
+
 /// Checks tokens against one secret.
 pub struct Verifier {
     key: DecodingKey,
@@ -72,12 +81,17 @@ impl Verifier {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = TOKEN_LEEWAY_S;
         validation.validate_nbf = true;
+        // Whom else a token is for is the business of who made it: what counts here is that it is signed for this server.
+        validation.validate_aud = false;
         Verifier { key: DecodingKey::from_secret(secret.as_bytes()), validation }
     }
 
     /// The claims of a valid token; `TOKEN_EXPIRED` or `UNAUTHORIZED`. Neither repeats the token.
     pub fn verify(&self, token: &str) -> Result<Claims, Error> {
-        self.verify_as(token, "the token lacks one of the claims room_id, user_id, role, exp")
+        self.verify_as(
+            token,
+            "the token lacks one of the claims room_id, user_id, role, exp, or one has the wrong type",
+        )
     }
 
     /// The same for other claims; `lacking` says which are needed.
@@ -89,7 +103,9 @@ impl Verifier {
                 ErrorKind::ImmatureSignature => refused("the token is not valid yet"),
                 ErrorKind::InvalidSignature => refused("the token is signed with another secret"),
                 ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => refused("the token is not HS256"),
-                ErrorKind::MissingRequiredClaim(_) => refused("the token has no exp claim"),
+                ErrorKind::MissingRequiredClaim(_) => refused("the token has no exp claim, or one that is no time"),
+                // Of algorithms that there are, `none` among them, the library knows some only.
+                ErrorKind::Json(_) if jsonwebtoken::decode_header(token).is_err() => refused("the token is not HS256"),
                 ErrorKind::Json(_) => refused(lacking),
                 _ => refused("the token is not a JSON Web Token"),
             }),
@@ -156,8 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn times_may_have_a_fraction() {
+        for exp in [json!(FAR), json!(4e9), json!(4_000_000_000.999)] {
+            let claims = json!({"room_id": "r", "user_id": "u", "role": "host", "exp": exp, "nbf": 1.5});
+            let claims = verify(&token("right", Algorithm::HS256, claims)).expect("good");
+            assert_eq!(claims.expires_at(), (FAR + TOKEN_LEEWAY_S) * 1_000, "{exp}");
+        }
+        let expired = json!({"room_id": "r", "user_id": "u", "role": "host", "exp": 1_000.5});
+        assert_eq!(verify(&token("right", Algorithm::HS256, expired)).expect_err("refused"), ErrorCode::TokenExpired);
+    }
+
+    #[test]
     fn takes_a_good_token_and_says_what_is_wrong_with_others() {
-        let good = json!({"room_id": "r", "user_id": "u", "role": "host", "exp": FAR, "other": 1});
+        let good = json!({"room_id": "r", "user_id": "u", "role": "host", "exp": FAR, "other": 1, "aud": "x"});
         let claims = verify(&token("right", Algorithm::HS256, good.clone())).expect("good");
         assert_eq!((&*claims.room_id, &*claims.user_id, &*claims.role), ("r", "u", "host"));
 
@@ -181,7 +208,13 @@ mod tests {
         for bad in bad {
             assert_eq!(verify(&bad).expect_err("refused"), ErrorCode::Unauthorized, "{bad}");
         }
-        let expired = json!({"room_id": "r", "user_id": "u", "role": "host", "exp": 1_000});
+        let claims = |exp: serde_json::Value| json!({"room_id": "r", "user_id": "u", "role": "host", "exp": exp});
+        for wrong in [json!("4000000000"), json!(-1), json!(-0.5), json!(null), json!([FAR])] {
+            let error = verify(&token("right", Algorithm::HS256, claims(wrong))).expect_err("refused");
+            assert_eq!(error, ErrorCode::Unauthorized);
+            assert!(error.message().ends_with("exp, or one has the wrong type"), "{error}");
+        }
+        let expired = claims(json!(1_000));
         assert_eq!(verify(&token("right", Algorithm::HS256, expired)).expect_err("refused"), ErrorCode::TokenExpired);
     }
 }

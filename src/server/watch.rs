@@ -132,7 +132,10 @@ impl Inner {
                 let session_id = self.room.session_id().cloned().unwrap_or_default();
                 Some(Told::Snapshot { session_id, revision: 0, peers: Vec::new(), states: Vec::new() })
             }
-            Event::ListeningChanged { .. } | Event::LockGranted { .. } | Event::LockRefused { .. } => None,
+            Event::ListeningChanged { .. }
+            | Event::LockTaken { .. }
+            | Event::LockGranted { .. }
+            | Event::LockRefused { .. } => None,
         };
         self.watching.untold.extend(told);
     }

@@ -631,6 +631,50 @@ static void thread_hooks_are_called_once_each_on_the_dispatch_thread(void) {
     scope_check(&ann.scope);
 }
 
+/* A member, and what its store says to somebody who waits for it in the last call of another client's hook. */
+typedef struct last_words {
+    member other;
+    int drops;
+    int on_caller;
+    int32_t code;
+} last_words;
+
+static void wait_in_last_words(void *ctx) {
+    last_words *own = (last_words *)ctx;
+    sessionstore_event *event = NULL;
+    const int32_t code = sessionstore_store_get_wait(own->other.store, "key", TEXT, PATIENCE, &event, NULL);
+    sessionstore_event_free(event);
+    harness_lock();
+    own->code = code;
+    own->on_caller = pthread_equal(pthread_self(), harness_caller) != 0;
+    own->drops++;
+    harness_unlock();
+}
+
+/* Whichever thread lets go of a hook last: if it is the library's own, nobody else may be held up on it. */
+static void nothing_waits_in_the_on_drop_of_hooks(void) {
+    int polled;
+    for (polled = 0; polled < 2; polled++) {
+        sessionstore_client_options options = options_for(url, "last-words", "Ann");
+        sessionstore_wake_hook wake = SESSIONSTORE_WAKE_HOOK_INIT;
+        sessionstore_thread_hooks threads = SESSIONSTORE_THREAD_HOOKS_INIT;
+        last_words last;
+        member ann;
+        memset(&last, 0, sizeof last);
+        member_join(&last.other, url, "last-words", "Bob");
+        wake.ctx = threads.ctx = &last;
+        wake.on_drop = threads.on_drop = wait_in_last_words;
+        if (polled) options.wake_hook = &wake;
+        else options.thread_hooks = &threads;
+        member_join_with(&ann, &options);
+        member_end(&ann);
+        WAIT_FOR(last.drops > 0, "hooks that nobody uses any more get their on_drop");
+        EXPECT(last.on_caller ? SESSIONSTORE_OK : SESSIONSTORE_WOULD_DEADLOCK, last.code);
+        check_works(last.other.store);
+        member_leave(&last.other);
+    }
+}
+
 /* --- A listener that does not keep up. --- */
 
 /* No callback tells of the cache, so this looks again and again, each time after another's round trip. */
@@ -718,6 +762,7 @@ int main(int argc, char **argv) {
     RUN(many_clients_come_and_go);
     RUN(many_clients_at_once);
     RUN(thread_hooks_are_called_once_each_on_the_dispatch_thread);
+    RUN(nothing_waits_in_the_on_drop_of_hooks);
     RUN(a_slow_listener_gets_the_newest_and_is_told_what_it_missed);
     serve_no_more(server);
     return harness_end();

@@ -248,6 +248,33 @@ static void a_polled_client_is_freed_by_the_on_drop_that_cancel_wait_runs(void) 
     check_on_this_thread(&ann);
 }
 
+/* The last that refers to anything of the client: cancel_wait must not look at what its callback freed. */
+static sessionstore_subscription *cancelled;
+
+static void free_all_in_drop(listening *own) {
+    polled *polling = (polled *)own->more;
+    sessionstore_subscription_free(cancelled);
+    free_polled(own, NULL);
+    sessionstore_store_free(polling->peer.store);
+}
+
+static void everything_is_freed_by_the_on_drop_that_cancel_wait_runs(void) {
+    polled ann;
+    listening heard;
+    memset(&heard, 0, sizeof heard);
+    polled_open(&ann, "free-all", "Ann");
+    heard.scope = &ann.peer.scope;
+    heard.during_drop = free_all_in_drop;
+    heard.more = &ann;
+    cancelled = listen_to(ann.peer.store, &heard, "key", NULL);
+    OK(sessionstore_subscription_cancel_wait(cancelled, PATIENCE, NULL));
+    CHECK(ann.peer.updates.drops == 1, "the freed client is over when cancel_wait returns");
+    listening_over(&heard);
+    updates_over(&ann.peer.updates);
+    hook_over(&ann.wake);
+    check_on_this_thread(&ann);
+}
+
 static void a_polled_client_is_freed_in_a_callback_of_another_client(void) {
     polled ann;
     member bob;
@@ -346,6 +373,7 @@ int main(int argc, char **argv) {
     RUN(client_free_runs_the_last_callbacks);
     RUN(a_polled_client_is_freed_in_its_own_callback);
     RUN(a_polled_client_is_freed_by_the_on_drop_that_cancel_wait_runs);
+    RUN(everything_is_freed_by_the_on_drop_that_cancel_wait_runs);
     RUN(a_polled_client_is_freed_in_a_callback_of_another_client);
     RUN(leaving_ends_a_polled_client);
     RUN(freeing_while_leaving_drops_everything);

@@ -76,6 +76,7 @@ static void a_fork_disturbs_nothing(void) {
         if (child == 0) {
             /* In any order, as if everything were being torn down. */
             EXPECT(SESSIONSTORE_FORKED, sessionstore_store_set_integer(ann.store, "key", TEXT, -1, NULL, NULL));
+            EXPECT(SESSIONSTORE_FORKED, sessionstore_store_set_integer(NULL, "key", TEXT, -1, NULL, NULL));
             CHECK(sessionstore_client_state(ann.client) == SESSIONSTORE_STATE_CLOSED, "a child's client is closed");
             sessionstore_server_free(server);
             sessionstore_client_free(ann.client);

@@ -219,7 +219,7 @@ static void requests_are_taken_back_while_there_is_no_connection(void) {
     memset(&kept, 0, sizeof kept);
     memset(&refused, 0, sizeof refused);
     member_join_with(&ann, &options);
-    set.scope = kept.scope = refused.scope = &ann.scope;
+    set.scope = kept.scope = &ann.scope;
     REFUSED(SESSIONSTORE_NULL_ARGUMENT, sessionstore_cancellation_new(NULL, ERROR));
     REFUSED(SESSIONSTORE_NULL_ARGUMENT, sessionstore_cancellation_cancel(NULL, ERROR));
     OK(sessionstore_cancellation_new(&screen, NULL));

@@ -291,7 +291,6 @@ static void *update_often(void *argument) {
 }
 
 static void updates_of_two_clients_at_once_are_all_made(void) {
-    sessionstore_client_options options = options_for(url, "update", "Bob");
     member ann, bob;
     updating many[UPDATES];
     outcome told[UPDATES];
@@ -301,9 +300,7 @@ static void updates_of_two_clients_at_once_are_all_made(void) {
     memset(many, 0, sizeof many);
     memset(told, 0, sizeof told);
     member_join(&ann, url, "update", "Ann");
-    /* However slow the machine is. */
-    options.request_timeout_ms = PATIENCE;
-    member_join_with(&bob, &options);
+    member_join(&bob, url, "update", "Bob");
     CHECK(pthread_create(&thread, NULL, update_often, &ann) == 0, "a thread can be made");
     for (index = 0; index < UPDATES; index++) {
         sessionstore_updater updater = updater_of(&many[index]);

@@ -169,6 +169,46 @@ test("a value is edited on the version that was shown, and a conflict shows both
   assert.equal((await ana.room.get("score")).value.points, 4);
 }));
 
+test("what another session holds under the same version is not overwritten or removed unseen", scene(async ({ server, look }) => {
+  const ana = await server.join("lobby", "Ana");
+  const anew = async (value) => {
+    await server.kill();
+    await server.run();
+    assert.equal((await within("a set", ana.room.set("pinned", value))).version, 1);
+  };
+  await ana.room.set("pinned", "first");
+  const page = await look("lobby");
+  await row(page, "pinned").click();
+  await button(page, "Edit").click();
+  await page.getByText("bound to no peer").waitFor();
+  await page.fill("#edit-value", '"mine"');
+  await anew("second");
+  await page.locator("dialog .warning", { hasText: "It has changed meanwhile" }).waitFor();
+  await button(page, "Save").click();
+  await page.getByText("Somebody was faster. Nothing was saved.").waitFor();
+  assert.match(await textOf(page, "dialog [aria-label=Theirs]"), /"second"/);
+  await button(page, "Save mine over theirs").click();
+  await page.locator("dialog").waitFor({ state: "detached" });
+  assert.equal((await ana.room.get("pinned")).value, "mine");
+
+  // A page that does not know yet that the session is another.
+  await ana.room.remove("pinned");
+  await anew("third");
+  await row(page, "pinned").locator(".value", { hasText: "third" }).waitFor();
+  await page.route("**/watch*", (route) => route.abort());
+  await button(page, "Edit").click();
+  await page.fill("#edit-value", '"mine again"');
+  await anew("fourth");
+  await button(page, "Save").click();
+  await page.getByText("Somebody was faster. Nothing was saved.").waitFor();
+  assert.match(await textOf(page, "dialog [aria-label=Theirs]"), /"fourth"/);
+  await button(page, "Cancel").click();
+  await button(page, "Remove").click();
+  await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+  await page.locator("#alerts", { hasText: "nothing was removed" }).waitFor();
+  assert.equal((await ana.room.get("pinned")).value, "fourth");
+}));
+
 test("a new key is set, with a time if wanted, but not over one that is there", scene(async ({ server, look }) => {
   const ana = await server.join("lobby", "Ana");
   await ana.room.set("here", "first");

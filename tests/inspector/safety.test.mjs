@@ -54,16 +54,22 @@ test("what a browser cannot name in a path is refused by the page, not asked as 
   const ana = await server.join("lobby", "Ana");
   await ana.room.set("..", 1);
   await ana.room.set("a/../b", 2);
+  await ana.room.set("a", 3);
+  const lock = await ana.room.lock("..");
   const page = await look("lobby");
-  await row(page, "..").click();
-  await page.getByRole("button", { name: "Remove", exact: true }).click();
-  await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+  await page.getByRole("button", { name: "Release ..", exact: true }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Release" }).click();
   await page.locator("#alerts", { hasText: "cannot ask for what is named" }).waitFor();
-  await row(page, "a/../b").click();
-  await page.getByRole("button", { name: "Remove", exact: true }).click();
-  await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
-  await page.locator("#status", { hasText: "Removed a/../b." }).waitFor();
-  assert.deepEqual([(await ana.room.get("..")).value, (await ana.room.get("a/../b")).value], [1, null]);
+  // Keys that are written are named in the body.
+  for (const key of ["..", "a/../b"]) {
+    await row(page, key).click();
+    await page.getByRole("button", { name: "Remove", exact: true }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+    await page.locator("#status", { hasText: `Removed ${key}.` }).waitFor();
+  }
+  const { states } = await ana.room.read({ keys: ["..", "a/../b", "a"] });
+  assert.deepEqual(states.map(({ value }) => value), [null, null, 3]);
+  assert.ok(lock.isHeld && !lock.signal.aborted);
 }));
 
 /** A page of another origin. */

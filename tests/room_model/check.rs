@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sessionstore::core::limits::Limits;
+use sessionstore::core::names::KeyList;
 use sessionstore::core::room::{self, Change, Command, KeySlot, PeerHandle, Room, Time};
 use sessionstore::{Error, ErrorCode, Value};
 
@@ -217,7 +218,9 @@ impl<S: Subject> Run<'_, S> {
             Op::Listen { who, keys } => {
                 let peer = self.handle(*who)?;
                 let keys: Vec<&str> = keys.iter().map(|key| pick(&KEYS, *key)).collect();
-                let reply = self.subject.apply(now, Command::Listen { peer, keys: &keys, prefixes: &[] }, &mut events);
+                let (named, begun) = (KeyList::of(&keys), KeyList::default());
+                let listen = Command::Listen { peer, keys: &named, prefixes: &begun };
+                let reply = self.subject.apply(now, listen, &mut events);
                 (reply, self.model.listen(peer, &keys))
             }
             Op::Tick | Op::TickWhenDue => {
@@ -286,7 +289,8 @@ impl<S: Subject> Run<'_, S> {
                 },
                 room::Event::Changed { change, .. } => model::Event::Changed(plain(change)),
                 room::Event::SessionEnded(_) => model::Event::SessionEnded,
-                room::Event::LockGranted { .. }
+                room::Event::LockTaken { .. }
+                | room::Event::LockGranted { .. }
                 | room::Event::LockRefused { .. }
                 | room::Event::ListeningChanged { .. } => unreachable!("no step has locks or rules"),
             })

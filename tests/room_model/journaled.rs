@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sessionstore::core::journal::{self, Origin};
 use sessionstore::core::limits::{Limits, MAX_LOCKS_PER_PEER};
+use sessionstore::core::names::KeyList;
 use sessionstore::core::room::{Action, Command, Event, Introduction, Operator, PeerHandle, Reply, Room, Time};
 use sessionstore::core::rules::{Right, Rule, Rules};
 use sessionstore::core::secret::Secret;
@@ -138,7 +139,8 @@ fn act(kept: &mut Kept, random: &mut StdRng, now: Time, request: u64) -> Result<
                 1 => &["board/", "$lock/"],
                 _ => &[],
             };
-            kept.apply(now, Origin::Once, Command::Listen { peer, keys: &keys, prefixes })
+            let (keys, prefixes) = (KeyList::of(&keys), KeyList::of(prefixes));
+            kept.apply(now, Origin::Once, Command::Listen { peer, keys: &keys, prefixes: &prefixes })
         }
         9 => {
             let writes = (0..random.random_range(1..4)).map(|_| write(random, room)).collect();

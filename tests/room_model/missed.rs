@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use sessionstore::core::limits::{Limits, MAX_REMOVALS};
+use sessionstore::core::names::KeyList;
 use sessionstore::core::room::{Change, Command, PeerHandle, Reply};
 use sessionstore::core::rules::Rules;
 use sessionstore::core::write::{Expiry, Write};
@@ -83,6 +84,7 @@ fn run(steps: &[Step]) -> usize {
     let (writer, reader) = (scene.join(0, "writer"), scene.join(0, "reader"));
     let mut moments: Vec<(u64, Copy)> = Vec::new();
     let mut tellings = 0;
+    let lists = sets.map(|(keys, prefixes)| (KeyList::of(keys), KeyList::of(prefixes)));
     let (mut listens_to, mut hidden): ((&[&str], &[&str]), &str) = ((&[], &[]), "");
     for (now, step) in (1..).zip(steps) {
         let write = |key: usize| Write::set(KEYS[key], Value::null());
@@ -97,10 +99,10 @@ fn run(steps: &[Step]) -> usize {
             }
             Step::Lock => Command::Acquire { peer: writer, name: "turn", ttl_ms: 1_000, wait_ms: 0 },
             Step::Listen(set) => {
-                let (keys, prefixes) = sets[set];
+                let (keys, prefixes) = &lists[set];
                 // What was known of another set is not asked for.
                 moments.clear();
-                listens_to = (keys, prefixes);
+                listens_to = sets[set];
                 Command::Listen { peer: reader, keys, prefixes }
             }
             Step::Rules(some) => {
@@ -155,7 +157,8 @@ proptest! {
 fn what_was_missed_is_told_from_as_far_back_as_removals_are_known() {
     let mut scene = Scene::new(Limits::default());
     let (writer, reader) = (scene.join(0, "writer"), scene.join(0, "reader"));
-    scene.apply(0, Command::Listen { peer: reader, keys: &["named"], prefixes: &["hand/"] }).expect("listens");
+    let (keys, prefixes) = (KeyList::of(&["named"]), KeyList::of(&["hand/"]));
+    scene.apply(0, Command::Listen { peer: reader, keys: &keys, prefixes: &prefixes }).expect("listens");
     scene.set(0, writer, "other", "1").expect("set");
     let versions = |scene: &Scene, since| {
         let changes = scene.room.changes_since(reader, since)?;

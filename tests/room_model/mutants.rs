@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sessionstore::core::names::KeyList;
 use sessionstore::core::room::{Author, Change, Command, Event, KeySlot, Reply, Room, Time};
 use sessionstore::{Error, ErrorCode};
 
@@ -83,15 +84,15 @@ impl Mutant {
             (Fault::IgnoresTheExpectedVersion, Command::Set { peer, key, value, .. }) => {
                 self.room.apply(now, Command::Set { peer, key, value, expected: None }, events)
             }
-            (Fault::AddsToTheListenSet, Command::Listen { peer, keys, prefixes: &[] }) => {
+            (Fault::AddsToTheListenSet, Command::Listen { peer, keys, prefixes }) if prefixes.is_empty() => {
                 let have: Vec<Arc<str>> = self
                     .room
                     .listen_set(peer)
                     .filter_map(|slot| self.room.state_of(slot))
                     .map(|state| state.key.clone())
                     .collect();
-                let all: Vec<&str> = have.iter().map(|key| &**key).chain(keys.iter().copied()).collect();
-                self.room.apply(now, Command::Listen { peer, keys: &all, prefixes: &[] }, events)
+                let all: KeyList = have.iter().map(|key| &**key).chain(keys.iter()).collect();
+                self.room.apply(now, Command::Listen { peer, keys: &all, prefixes }, events)
             }
             (Fault::LengthensTheGrace, Command::ConnectionLost { peer }) => {
                 let again = self.room.peer(peer).filter(|peer| peer.lost_until.is_some_and(|until| until > now));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sessionstore::core::limits::{Limits, MAX_KEEP_MS};
-use sessionstore::core::room::{Action, Change, Command, Operator, Reply, Time};
+use sessionstore::core::room::{Action, Change, Command, Operator, Reply, Room, Time};
 use sessionstore::core::rules::{Right, Rule, Rules};
 use sessionstore::{Check, Error, ErrorCode, Transaction, Value, Write};
 
@@ -55,6 +55,20 @@ fn a_room_that_is_prepared_for_nobody_ends() {
     assert_eq!(scene.room.next_deadline(), Some(510));
     scene.apply(510, Command::Tick).expect("time passes");
     assert_eq!(scene.story(), ["session started", "pinned=1 #1 to []", "session ended"]);
+}
+
+#[test]
+fn a_room_that_is_prepared_waits_as_long_when_its_server_is_another() {
+    let limits = Limits { grace_ms: 50, ..Limits::default() };
+    let mut scene = Scene::new(limits.clone());
+    operate(&mut scene, 10, open(500, set("pinned", 1))).expect("opened");
+    for lost in [None, Some("another")] {
+        for (now, until) in [(100, 510), (480, 530)] {
+            let mut room = Room::restore("lobby", &scene.room.checkpoint().expect("it is open")).expect("restored");
+            room.resume(now, Arc::new(limits.clone()), lost, &mut Vec::new());
+            assert_eq!(room.next_deadline(), Some(until), "at {now}, with {lost:?}");
+        }
+    }
 }
 
 #[test]
@@ -119,9 +133,10 @@ fn a_lock_that_is_taken_away_goes_to_who_waits() {
     scene.apply(1, acquire(bob, 1_000)).expect("waits");
     scene.story();
     operate(&mut scene, 2, Action::Release { lock: "turn" }).expect("released");
-    assert_eq!(scene.story(), ["$lock/turn={\"holder\":\"bob\",\"token\":2} #2 to []", "bob holds turn as 2 (wait 1)"]);
+    let taken = "$lock/turn={\"holder\":\"bob\",\"token\":2} #2 to []";
+    assert_eq!(scene.story(), ["ann lost turn with 1", taken, "bob holds turn as 2 (wait 1)"]);
     operate(&mut scene, 3, Action::Release { lock: "turn" }).expect("released");
-    assert_eq!(scene.story(), ["$lock/turn=null #3 to []"]);
+    assert_eq!(scene.story(), ["bob lost turn with 2", "$lock/turn=null #3 to []"]);
     assert_eq!(code(operate(&mut scene, 4, Action::Release { lock: "turn" })), ErrorCode::NotFound);
     assert_eq!(code(operate(&mut scene, 4, Action::Release { lock: "" })), ErrorCode::InvalidLock);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use sessionstore::core::limits::Limits;
+use sessionstore::core::names::KeyList;
 use sessionstore::core::room::{Command, Introduction, PeerHandle, Reply, Room};
 use sessionstore::core::rules::{Right, Rule, Rules};
 use sessionstore::core::write::{Check, Expiry, Operation, Transaction, Write};
@@ -137,6 +138,7 @@ fn step(now: u64, peer: usize, op: &Op, naive: &mut Naive, ruled: &mut Side, fre
     let is_set = |key: &str| !free.room.state(key).value.is_null();
     let may = |right, key: &str| naive.may(peer, right, key);
     let guard = |write: Write<'static>| Command::Write { peer: handle, write, lock: None };
+    let (named, begun);
     let (command, allowed) = match op {
         Op::Set(key, value, expected) => {
             let key = KEYS[*key];
@@ -186,7 +188,8 @@ fn step(now: u64, peer: usize, op: &Op, naive: &mut Naive, ruled: &mut Side, fre
         }
         Op::Listen(key) => {
             let key = KEYS[*key];
-            (Command::Listen { peer: handle, keys: &[key], prefixes: &["", "$lock/"] }, may(Right::Read, key))
+            (named, begun) = (KeyList::of(&[key]), KeyList::of(&["", "$lock/"]));
+            (Command::Listen { peer: handle, keys: &named, prefixes: &begun }, may(Right::Read, key))
         }
         Op::Role(role) => {
             naive.roles[peer] = *role;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sessionstore::core::limits::Limits;
-use sessionstore::core::names;
+use sessionstore::core::names::{self, KeyList};
 use sessionstore::core::room::{Cause, Change, Command, Ended, Event, Introduction, PeerHandle, Reply, Room, Time};
 use sessionstore::{Error, ErrorCode, Expiry, Value, Write};
 
@@ -55,7 +55,7 @@ impl Scene {
     }
 
     pub fn listen(&mut self, now: Time, peer: PeerHandle, keys: &[&str]) -> Result<Reply, Error> {
-        self.apply(now, Command::Listen { peer, keys, prefixes: &[] })
+        self.apply(now, Command::Listen { peer, keys: &KeyList::of(keys), prefixes: &KeyList::default() })
     }
 
     /// What a peer that listens now gets first: every key of its set with its value.
@@ -91,6 +91,7 @@ impl Scene {
                 format!("{}={} #{}{cause} to [{}]", change.key, change.value.json(), change.version, to.join(" "))
             }
             Event::ListeningChanged { peer, revoked } => format!("{} listens anew without {revoked:?}", id(&peer)),
+            Event::LockTaken { peer, name, token } => format!("{} lost {name} with {token}", id(&peer)),
             Event::LockGranted { wait, peer, lease } => {
                 format!("{} holds {} as {} (wait {wait})", id(&peer), lease.name, lease.token)
             }
@@ -366,13 +367,14 @@ fn nobody_acts_before_joining_or_after_leaving() {
     let (ada, _) = (scene.join(0, "ada"), scene.join(0, "grace"));
     scene.apply(1, Command::Leave { peer: ada }).unwrap();
     scene.story();
+    let (listened, nothing) = (KeyList::of(&["a"]), KeyList::default());
     let commands = [
         Command::Leave { peer: ada },
         Command::ConnectionLost { peer: ada },
         Command::UpdatePeer { peer: ada, name: Some("x"), metadata: None },
         Command::Set { peer: ada, key: "a", value: Value::from(1), expected: None },
         Command::Get { peer: ada, key: "a" },
-        Command::Listen { peer: ada, keys: &["a"], prefixes: &[] },
+        Command::Listen { peer: ada, keys: &listened, prefixes: &nothing },
         Command::Return { peer_id: "ada", user_id: "" },
     ];
     for command in commands {
@@ -579,7 +581,8 @@ fn rooms_and_peers_have_their_rules() {
 fn rules_and_roles_that_change_nothing_for_a_listener_leave_it_alone() {
     let mut scene = Scene::new(Limits::default());
     let ada = scene.join(0, "ada");
-    scene.apply(0, Command::Listen { peer: ada, keys: &["k"], prefixes: &["hand/"] }).unwrap();
+    let (keys, prefixes) = (KeyList::of(&["k"]), KeyList::of(&["hand/"]));
+    scene.apply(0, Command::Listen { peer: ada, keys: &keys, prefixes: &prefixes }).unwrap();
     scene.story();
     for command in [Command::SetRules { rules: None }, Command::ChangeRole { peer: ada, role: "host" }] {
         scene.apply(1, command).unwrap();

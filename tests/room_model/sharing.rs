@@ -601,7 +601,7 @@ impl Subject {
                 format!("wait {wait} granted {} until {}", lease.token, lease.expires_at)
             }
             Event::LockRefused { wait, .. } => format!("wait {wait} refused"),
-            Event::PeerUpdated(_) | Event::ListeningChanged { .. } => "unexpected".to_owned(),
+            Event::PeerUpdated(_) | Event::ListeningChanged { .. } | Event::LockTaken { .. } => "unexpected".to_owned(),
         };
         std::mem::take(&mut self.events).into_iter().map(name).collect()
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use sessionstore::core::limits::{Limits, MAX_LOCKS_PER_PEER, MAX_TRANSACTION_PARTS};
-use sessionstore::core::room::{Cause, Change, Command, Lease, PeerHandle, Reply, Time};
+use sessionstore::core::names::KeyList;
+use sessionstore::core::room::{Cause, Change, Command, Lease, PeerHandle, Reply, Room, Time};
 use sessionstore::core::rules::{Right, Rule, Rules};
 use sessionstore::core::write::{Check, Expiry, LockGuard, Transaction, Write};
 use sessionstore::{Error, ErrorCode, Merge, Value};
@@ -45,7 +46,8 @@ impl Scene {
     }
 
     fn listen_to(&mut self, peer: PeerHandle, keys: &[&str], prefixes: &[&str]) {
-        self.apply(0, Command::Listen { peer, keys, prefixes }).expect("listens");
+        let (keys, prefixes) = (KeyList::of(keys), KeyList::of(prefixes));
+        self.apply(0, Command::Listen { peer, keys: &keys, prefixes: &prefixes }).expect("listens");
     }
 }
 
@@ -120,6 +122,47 @@ fn a_transaction_is_one_revision_or_nothing() {
     assert!(scene.story().is_empty());
     // Nothing to do is no revision.
     assert_eq!(scene.transact(bob, vec![], vec![Write::set("never", Value::null())]).expect("committed"), 2);
+}
+
+#[test]
+fn a_condition_on_what_a_transaction_itself_has_written_is_no_conflict_with_the_room() {
+    let (mut scene, ada, _) = two();
+    scene.set(0, ada, "k", "1").expect("set");
+    let on = |version, value: Value| Write { expected: Some(version), ..Write::set("k", value) };
+    let error = scene.transact(ada, vec![], vec![on(1, 2.into()), on(1, 3.into())]).expect_err("it is changed by then");
+    assert_eq!((error.code(), error.write()), (ErrorCode::VersionConflict, Some(1)));
+    assert!(error.current().is_none(), "what the room holds would be refused again");
+    assert!(error.message().contains("earlier write of this transaction"), "{error}");
+    // What changes nothing, or removes, leaves a version that is known.
+    let same = Write { expected: Some(1), ..Write::merge("k", Merge::Add(0.into())) };
+    scene.transact(ada, vec![], vec![same, on(1, Value::null()), on(0, 2.into())]).expect("committed");
+    assert_eq!(scene.json("k"), "2");
+}
+
+/// A server that is started anew may have lower limits than the one that kept the room.
+#[test]
+fn a_room_beyond_its_limits_may_change_and_shrink_but_not_grow() {
+    let (mut scene, ada, _) = two();
+    for key in ["a", "b", "c"] {
+        scene.set(0, ada, key, "\"0123456789\"").expect("set");
+    }
+    scene.room = Room::restore("lobby", &scene.room.checkpoint().expect("it is open")).expect("restored");
+    let lower = Limits { max_keys: 2, max_value_bytes: 11, max_store_bytes: 20, ..Limits::default() };
+    scene.room.resume(0, lower.into(), None, &mut Vec::new());
+    let ada = scene.join(0, "ada");
+    let touch = Write::touch("a", Expiry::After(500));
+    scene.write(0, ada, touch.clone()).expect("its value stays");
+    scene.transact(ada, vec![], vec![touch]).expect("its value stays");
+    assert_eq!(code(scene.set(0, ada, "a", "\"987654321x\"")), ErrorCode::ValueTooLarge);
+    scene.set(0, ada, "a", "\"987654321\"").expect("it is smaller");
+    assert_eq!(code(scene.set(0, ada, "d", "1")), ErrorCode::TooManyKeys);
+    let error = scene.transact(ada, vec![], vec![Write::set("d", 1.into()), Write::set("e", 1.into())]);
+    let error = error.expect_err("two more");
+    assert!(error.message().contains("would have 5 keys; at most 2"), "{error}");
+    scene.transact(ada, vec![], vec![Write::set("a", Value::null()), Write::set("d", 1.into())]).expect("fits");
+    scene.set(0, ada, "d", "\"123456789\"").map(drop).expect_err("no byte more");
+    scene.set(0, ada, "b", "null").expect("removed");
+    scene.set(0, ada, "d", "2").expect("as many as allowed");
 }
 
 #[test]
@@ -375,7 +418,8 @@ fn a_prefix_hears_of_keys_that_come_and_go() {
     let all: Vec<String> = scene.snapshot(ada).into_iter().map(|(key, _)| key).collect();
     assert_eq!(all, ["hand/carl", "other", "pinned"]);
     let long = "x".repeat(257);
-    let refused = scene.apply(0, Command::Listen { peer: ada, keys: &[], prefixes: &[&long] });
+    let (keys, prefixes) = (KeyList::default(), KeyList::of(&[&long]));
+    let refused = scene.apply(0, Command::Listen { peer: ada, keys: &keys, prefixes: &prefixes });
     assert_eq!(code(refused), ErrorCode::InvalidKey);
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use sessionstore::core::journal::{self, Origin};
 use sessionstore::core::limits::Limits;
+use sessionstore::core::names::KeyList;
 use sessionstore::core::room::{Change, Command, Event, Introduction, KeySlot, PeerHandle, Reply, Room, Time};
 use sessionstore::core::secret::Secret;
 use sessionstore::core::wire::{self, ClientMessage};
@@ -170,10 +171,10 @@ impl Server {
         self.members.insert(connection, peer);
         let room = &self.room;
         let found = room.peer(peer).expect("it has joined");
-        let joined = text(|out| wire::write_join_result(out, &id, room, found, returned));
+        let joined = text(|out| wire::write_join_result(out, &id, room, found, returned, 65_536));
         self.out.push((connection, joined));
-        let keys: Vec<&str> = hello.keys.iter().map(String::as_str).collect();
-        let prefixes: Vec<&str> = hello.prefixes.iter().map(String::as_str).collect();
+        let keys: KeyList = hello.keys.iter().map(String::as_str).collect();
+        let prefixes: KeyList = hello.prefixes.iter().map(String::as_str).collect();
         let listen = Command::Listen { peer, keys: &keys, prefixes: &prefixes };
         self.once(now, listen).expect("the set is small");
         let goes_on = returned && self.room.group_of(peer) == before;
@@ -319,7 +320,7 @@ impl Server {
             }
             ClientMessage::Listen { keys: wanted, prefixes } => {
                 let (wanted, prefixes) = (keys(&wanted), keys(&prefixes));
-                let (wanted, prefixes): (Vec<&str>, Vec<&str>) =
+                let (wanted, prefixes): (KeyList, KeyList) =
                     (wanted.iter().map(String::as_str).collect(), prefixes.iter().map(String::as_str).collect());
                 let listen = Command::Listen { peer, keys: &wanted, prefixes: &prefixes };
                 let reply = self.once(now, listen);

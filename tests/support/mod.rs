@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 #[allow(unused_imports)] // Some tests have no need of it.
 pub use cable::Cable;
 
+use serde_json::{json, Value as Json};
 use sessionstore::{Server, ServerOptions};
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
@@ -31,24 +32,49 @@ pub fn server_with(change: impl FnOnce(&mut ServerOptions)) -> Server {
 
 /// A server that lets one client join and then does what it is told to with its connection. Returns its URL.
 pub fn scripted(script: impl FnOnce(WebSocket<TcpStream>) + Send + 'static) -> String {
+    let (listener, url) = listener();
+    std::thread::spawn(move || script(welcome(listener.accept().expect("a client").0, json!({}))));
+    url
+}
+
+/// A port for clients, and its URL.
+pub fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("ws://{}", listener.local_addr().expect("the port is known"));
-    std::thread::spawn(move || {
-        let (stream, _) = listener.accept().expect("a client");
-        let mut join_id = String::new();
-        #[allow(clippy::result_large_err)] // The type is tungstenite's.
-        let read_id = |request: &Request, response: Response| {
-            let query = request.uri().query().unwrap_or("").split('&');
-            join_id = query.filter_map(|pair| pair.strip_prefix("join=")).collect();
-            Ok(response)
-        };
-        let mut socket = tungstenite::accept_hdr(stream, read_id).expect("a WebSocket");
-        let welcome = r#""result":{"peer_id":"p","session_id":"s","revision":0}"#;
-        socket.send(Message::text(format!("{{\"id\":\"{join_id}\",{welcome}}}"))).expect("sent");
-        socket.send(Message::text(r#"{"method":"peer-list","params":{"peers":{}}}"#)).expect("sent");
-        script(socket);
-    });
-    url
+    (listener, url)
+}
+
+/// Takes a client through the handshake and lets it join, with these fields in the answer beside the usual ones.
+pub fn welcome(stream: TcpStream, fields: Json) -> WebSocket<TcpStream> {
+    let mut socket = answer_join(stream, fields);
+    say(&mut socket, nobody_else());
+    socket
+}
+
+/// The list of peers that ends a join.
+pub fn nobody_else() -> Json {
+    json!({"method": "peer-list", "params": {"peers": {}}})
+}
+
+/// The same as [`welcome`] without the list of peers that is to follow.
+pub fn answer_join(stream: TcpStream, fields: Json) -> WebSocket<TcpStream> {
+    let mut join_id = String::new();
+    #[allow(clippy::result_large_err)] // The type is tungstenite's.
+    let read_id = |request: &Request, response: Response| {
+        let query = request.uri().query().unwrap_or("").split('&');
+        join_id = query.filter_map(|pair| pair.strip_prefix("join=")).collect();
+        Ok(response)
+    };
+    let mut socket = tungstenite::accept_hdr(stream, read_id).expect("a WebSocket");
+    let mut result = json!({"peer_id": "p", "session_id": "s", "revision": 0});
+    result.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+    say(&mut socket, json!({"id": join_id, "result": result}));
+    socket
+}
+
+/// Sends a message, if the client is still there.
+pub fn say(socket: &mut WebSocket<TcpStream>, message: Json) {
+    let _ = socket.send(Message::text(message.to_string()));
 }
 
 /// Asks the system for so many descriptors, and returns how many there may be.

@@ -2037,7 +2037,7 @@ struct client_options {
     std::string token;
     /** How this peer is shown to others; at most 256 bytes. */
     std::string name;
-    /** The role asked of an open server; at most 64 bytes. */
+    /** The role asked of an open server; at most 64 bytes. Default `guest`. */
     std::string role;
     /** The user id told to an open server; at most 128 bytes. */
     std::string user_id;
@@ -2049,7 +2049,8 @@ struct client_options {
     bool fail_fast = false;
     /** How long one asynchronous request may take. Default 10,000 ms. */
     std::optional<milliseconds> request_timeout;
-    /** How long one attempt to connect may take. Default 10,000 ms. */
+    /** How long one attempt to connect may take until the room is joined; a long list of peers that is arriving is waited
+     * for. Default 10,000 ms. */
     std::optional<milliseconds> connect_timeout;
     /** Pause before the first attempt to reconnect, doubled for each that fails; the actual pause is drawn between half
      * of it and the whole. Default 250 ms. */
@@ -2218,7 +2219,10 @@ public:
             });
     }
 
-    /** Leaves the room; waiting for it, everybody knows. */
+    /**
+     * Leaves the room; waiting for it, everybody knows. Without a connection, or when it breaks and the next cannot be
+     * made at once, the client closes all the same, and the others are told after the grace period.
+     */
     action<void> leave() const {
         return detail::plain(
             [own = handle_](const sessionstore_action_result* told, sessionstore_error** out) {
@@ -2281,13 +2285,13 @@ private:
 
 /** How a server hosts rooms; what is empty or 0 has its default, as sessionstore_server_options says. */
 struct server_options {
-    /** The address to listen on. Default `127.0.0.1`: this machine only. */
+    /** The IP address to listen on, or `localhost`. Default `127.0.0.1`: this machine only. */
     std::string address;
     /** The port, at most 65,535. Default 0: any free one; `server::port` tells which. */
     std::uint32_t port = 0;
     /** What tokens are signed with; empty: an open server. */
     std::string secret;
-    /** Threads that serve rooms; a room lives on one of them. Default 1. */
+    /** Threads that serve rooms; a room lives on one of them. Default 1; `SESSIONSTORE_ZERO` for one per core. */
     std::uint32_t threads = 0;
     /** How long a peer whose connection broke stays; 0 ms: it goes at once. Default 30,000 ms. */
     std::optional<milliseconds> grace;
@@ -2305,7 +2309,7 @@ struct server_options {
     std::uint32_t max_peers = 0;
     /** Most connections in all. Default: the server's own, see `sstore serve --help`. */
     std::uint32_t max_connections = 0;
-    /** After how much silence a connection is pinged. Default 15,000 ms. */
+    /** After how much silence a connection is pinged. Default 15,000 ms. It must be below `idle_timeout`. */
     std::optional<milliseconds> ping_interval;
     /** After how much silence a connection is closed. Default 45,000 ms. */
     std::optional<milliseconds> idle_timeout;
@@ -2450,8 +2454,10 @@ public:
     /** Puts other rules in force without dropping a connection; none: everybody may do everything. */
     result<void> set_rules(std::optional<std::string_view> rules) const {
         detail::failure failed;
-        return failed.done(sessionstore_server_set_rules(handle_.get(), rules ? rules->data() : nullptr,
-                                                         rules ? rules->size() : 0, failed.out()));
+        /* NULL stands for none, so an empty text must not be it. */
+        const char* const text = !rules ? nullptr : rules->empty() ? "" : rules->data();
+        return failed.done(
+            sessionstore_server_set_rules(handle_.get(), text, rules ? rules->size() : 0, failed.out()));
     }
     /** Reads the certificate files again. */
     result<void> reload_tls() const {

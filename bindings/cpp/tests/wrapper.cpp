@@ -804,6 +804,10 @@ TEST_CASE("updates, peers and tokens") {
     CHECK(stats.rooms == 1);
     server.set_rules("[[rule]]\nroles = [\"*\"]\nkeys = [\"*\"]\nallow = [\"read\"]\n").value();
     CHECK(ada.store.set("k", 1).wait(patience).code() == errc::forbidden);
+    // A text without rules is a mistake, also one that points nowhere, as that of a vector without elements may.
+    CHECK(server.set_rules("").code() == errc::invalid_config);
+    CHECK(server.set_rules(std::string_view()).code() == errc::invalid_config);
+    CHECK(ada.store.set("k", 1).wait(patience).code() == errc::forbidden);
     server.set_rules(std::nullopt).value();
     ada.store.set("k", 1).wait(patience).value();
     CHECK(server.reload_tls().code() != errc::ok);

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 pub(crate) enum Failure {
     /// The server lost, repeated or mixed up what it had to deliver, or refused it. Exit code 1.
     Wrong(String),
+    /// What was asked for makes no sense. Exit code 2, as of clap.
+    Usage(String),
     /// The server is not there, is no SessionStore server, or went away. Exit code 3.
     Server(String),
     /// This machine does not give what the benchmark needs, such as descriptors. Exit code 4.
@@ -19,7 +21,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Failure::Wrong(_) => 1,
-            // 2 is what clap exits with for wrong arguments.
+            Failure::Usage(_) => 2,
             Failure::Server(_) => 3,
             Failure::Resources(_) => 4,
         })
@@ -39,7 +41,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Wrong(text) | Failure::Server(text) | Failure::Resources(text) => f.write_str(text),
+            Failure::Wrong(text) | Failure::Usage(text) | Failure::Server(text) | Failure::Resources(text) => {
+                f.write_str(text)
+            }
         }
     }
 }

@@ -20,8 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use super::wire::{
-    floor_frame, FLOOR_ACK, FLOOR_JOINED, FLOOR_OBSERVE, FLOOR_SET, FLOOR_STATE, FLOOR_WRITE, STATE_KEYS,
-    STATE_VALUE_BYTES,
+    floor_frame, FLOOR_ACK, FLOOR_JOINED, FLOOR_LEAVE, FLOOR_OBSERVE, FLOOR_SET, FLOOR_STATE, FLOOR_WRITE,
 };
 
 /// One read takes what 64 sets need many times over; one buffer serves every connection.
@@ -64,8 +63,8 @@ struct Shared {
     dirty: Notify,
 }
 
-/// Serves for ever on the listener.
-pub(crate) fn serve(listener: StdListener) -> io::Result<()> {
+/// Serves for ever on the listener. Who asks for the state is sent so many bytes.
+pub(crate) fn serve(listener: StdListener, state_bytes: usize) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let local = tokio::task::LocalSet::new();
@@ -73,7 +72,7 @@ pub(crate) fn serve(listener: StdListener) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
         let mut floor = Floor::default();
         floor_frame(&mut floor.joined, FLOOR_JOINED, b"");
-        floor_frame(&mut floor.joined_with_state, FLOOR_JOINED, &vec![b'x'; STATE_KEYS * STATE_VALUE_BYTES]);
+        floor_frame(&mut floor.joined_with_state, FLOOR_JOINED, &vec![b'x'; state_bytes]);
         let buffer = RefCell::new(vec![0; READ_BYTES]);
         let shared = Rc::new(Shared { floor: RefCell::new(floor), buffer, dirty: Notify::new() });
         tokio::task::spawn_local(flush_turns(shared.clone()));
@@ -143,6 +142,8 @@ fn take_frames(shared: &Rc<Shared>, id: usize, bytes: &[u8]) -> io::Result<usize
                     tokio::task::spawn_local(write_parked(shared.clone(), id));
                 }
             }
+            // Whoever leaves has no more to say.
+            Some(FLOOR_LEAVE) => return Err(ErrorKind::ConnectionAborted.into()),
             _ => return Err(ErrorKind::InvalidData.into()),
         }
         if was_clean && !floor.answered.is_empty() {

@@ -45,8 +45,8 @@ struct Connection {
     phase: Phase,
     /// Just before the connection was made.
     started: Instant,
-    /// Bytes of a frame whose end has not come.
-    partial: Vec<u8>,
+    /// A frame whose end has not come.
+    partial: Partial,
     /// What is still to be written.
     pending: Vec<u8>,
     /// The newest set it was brought.
@@ -54,6 +54,20 @@ struct Connection {
     /// Keys of the state it was brought, where each is a message of its own.
     parts: usize,
     reading: Reading,
+}
+
+/// Bytes that were read, of which some are still to be dealt with.
+#[derive(Debug, Default)]
+struct Partial {
+    buffer: Vec<u8>,
+    from: usize,
+    to: usize,
+}
+
+impl Partial {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.from..self.to).unwrap_or_default()
+    }
 }
 
 /// What a connection does with what it is sent.
@@ -115,7 +129,8 @@ pub(crate) struct Generator {
     wire: Rc<Wire>,
     connections: Slab<Connection>,
     rooms: Vec<Room>,
-    buffer: Vec<u8>,
+    /// Buffers for reads, of [`READ_BYTES`] at least.
+    buffers: Vec<Vec<u8>>,
     outcome: Outcome,
     records: bool,
     /// Rooms in which a set was completed since they were last looked at.
@@ -145,7 +160,7 @@ impl Generator {
             wire,
             connections: Slab::new(),
             rooms: Vec::new(),
-            buffer: Vec::new(),
+            buffers: Vec::new(),
             outcome: Outcome::default(),
             records: false,
             completed: Vec::new(),
@@ -377,12 +392,7 @@ impl Generator {
         let Some(connection) = self.connections.get_mut(token) else { return Ok(()) };
         connection.phase = Phase::Leaving;
         self.wire.leave(&mut connection.pending);
-        self.write(token)?;
-        if let Some(connection) = self.connections.get(token).filter(|_| self.wire.is_floor()) {
-            // A floor that has closed already is as well.
-            let _ = connection.socket.shutdown(std::net::Shutdown::Write);
-        }
-        Ok(())
+        self.write(token)
     }
 
     fn connect(&mut self, room: usize, observe: Observe) -> Result<usize, Failure> {
@@ -404,7 +414,7 @@ impl Generator {
         self.peers += 1;
         let name = self.rooms.get(room).map_or("", |room| &room.name);
         self.wire.join(&mut pending, name, &format!("peer-{}", self.peers), observe);
-        let (partial, phase) = (Vec::new(), Phase::Connecting);
+        let (partial, phase) = (Partial::default(), Phase::Connecting);
         // Newer than anything sent before it joined.
         let last = self.rooms.get(room).map_or(0, |room| room.sent);
         entry.insert(Connection {
@@ -419,6 +429,8 @@ impl Generator {
             parts: 0,
             reading: Reading::Usual,
         });
+        // On the loopback interface the connection is there already, and no turn has to be waited for.
+        self.write(token)?;
         Ok(token)
     }
 
@@ -511,56 +523,83 @@ impl Generator {
     }
 
     fn read(&mut self, token: usize) -> Result<(), Failure> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let result = self.read_into(token, &mut buffer);
-        self.buffer = buffer;
-        result
-    }
-
-    fn read_into(&mut self, token: usize, buffer: &mut Vec<u8>) -> Result<(), Failure> {
         loop {
             let Some(connection) = self.connections.get_mut(token) else { return Ok(()) };
-            let held = connection.partial.len();
-            if buffer.len() < held + READ_BYTES {
-                buffer.resize(held + READ_BYTES, 0);
+            let mut partial = std::mem::take(&mut connection.partial);
+            if partial.buffer.len() - partial.to < READ_BYTES / 2 {
+                // What lies in a buffer of its own stays there: copying 64 KB would be most of the work.
+                let rest = partial.bytes();
+                let mut buffer = self.buffers.pop().unwrap_or_default();
+                buffer.resize(buffer.len().max(rest.len() + READ_BYTES), 0);
+                buffer[..rest.len()].copy_from_slice(rest);
+                let to = rest.len();
+                let old = std::mem::replace(&mut partial, Partial { buffer, from: 0, to });
+                self.keep_buffer(old.buffer);
             }
-            let (head, space) = buffer.split_at_mut(held);
+            let Some(connection) = self.connections.get_mut(token) else { return Ok(()) };
+            let space = &mut partial.buffer[partial.to..];
             let read = match connection.socket.read(space) {
-                Ok(0) if connection.phase == Phase::Leaving => {
-                    self.connections.remove(token);
-                    self.heard_at = Instant::now();
-                    return Ok(());
+                Ok(read) if read > 0 => read,
+                other => {
+                    self.keep(token, partial);
+                    match other {
+                        Ok(_) => return self.ended(token),
+                        Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                            return Ok(());
+                        }
+                        Err(error) => return self.failed(token, &error),
+                    }
                 }
-                Ok(0) => {
-                    let text = format!("the server at {} closed a connection that had not left", self.address);
-                    return Err(Failure::Server(text));
-                }
-                Ok(read) => read,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) if connection.phase == Phase::Leaving => {
-                    self.connections.remove(token);
-                    return Ok(());
-                }
-                Err(error) => return Err(self.broken(token, &error)),
             };
-            head.copy_from_slice(&connection.partial);
-            connection.partial.clear();
             let is_drained = read < space.len();
-            let bytes = buffer.get(..held + read).unwrap_or_default();
+            partial.to += read;
             self.heard_at = Instant::now();
-            let used = self.take_bytes(token, bytes)?;
-            if let Some(connection) = self.connections.get_mut(token) {
-                connection.partial.extend_from_slice(bytes.get(used..).unwrap_or_default());
-                if connection.partial.is_empty() && connection.partial.capacity() > READ_BYTES {
-                    connection.partial = Vec::new();
-                }
-            }
+            partial.from += self.take_bytes(token, partial.bytes())?;
+            self.keep(token, partial);
             // A read that left space has emptied the socket; the next arrival is a new event.
             if is_drained {
                 return Ok(());
             }
         }
+    }
+
+    /// Keeps for a connection what it is not done with. A little has no large buffer to itself.
+    fn keep(&mut self, token: usize, partial: Partial) {
+        let rest = partial.bytes();
+        let Some(connection) = self.connections.get_mut(token).filter(|_| !rest.is_empty()) else {
+            return self.keep_buffer(partial.buffer);
+        };
+        if rest.len() < READ_BYTES / 8 {
+            connection.partial = Partial { from: 0, to: rest.len(), buffer: rest.to_vec() };
+            self.keep_buffer(partial.buffer);
+        } else {
+            connection.partial = partial;
+        }
+    }
+
+    fn keep_buffer(&mut self, buffer: Vec<u8>) {
+        if buffer.len() >= READ_BYTES && self.buffers.len() < SETUP_AT_ONCE {
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn ended(&mut self, token: usize) -> Result<(), Failure> {
+        if self.connections.get(token).is_some_and(|connection| connection.phase == Phase::Leaving) {
+            self.connections.remove(token);
+            self.heard_at = Instant::now();
+            return Ok(());
+        }
+        let text = format!("the server at {} closed a connection that had not left", self.address);
+        Err(Failure::Server(text))
+    }
+
+    fn failed(&mut self, token: usize, error: &io::Error) -> Result<(), Failure> {
+        if self.connections.get(token).is_some_and(|connection| connection.phase == Phase::Leaving) {
+            self.connections.remove(token);
+            return Ok(());
+        }
+        Err(self.broken(token, error))
     }
 
     /// Deals with all whole frames, and says how many bytes they took.
@@ -619,11 +658,13 @@ impl Generator {
                     _ => Ok(()),
                 }
             }
-            Heard::Stored | Heard::Close if connection.phase == Phase::Leaving => {
+            Heard::Stored if connection.phase == Phase::Leaving => {
                 // The server waits for nothing more; its end of the connection follows.
                 let _ = connection.socket.shutdown(std::net::Shutdown::Write);
                 Ok(())
             }
+            // Its last words. The end of its side comes with them.
+            Heard::Close if connection.phase == Phase::Leaving => self.ended(token),
             Heard::Stored if self.rooms.get(connection.room).is_none_or(|room| room.observers > 0) => Ok(()),
             Heard::Other | Heard::Welcome | Heard::Subscribed => Ok(()),
             Heard::Ack | Heard::Stored => {
@@ -727,12 +768,12 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::thread;
 
-    use super::super::wire::{floor_frame, FLOOR_ACK, FLOOR_JOINED, FLOOR_SET};
+    use super::super::wire::{floor_frame, FLOOR_ACK, FLOOR_JOINED, FLOOR_SET, STATE_VALUE_BYTES};
 
     fn floor() -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        thread::spawn(move || super::super::floor::serve(listener));
+        thread::spawn(move || super::super::floor::serve(listener, STATE_KEYS * STATE_VALUE_BYTES));
         address
     }
 

@@ -18,7 +18,8 @@ use clap::{Args, ValueEnum};
 
 use super::failure::Failure;
 use super::process::ServerProcess;
-use super::{between_markers, end, serve, system, write, ChildArguments, OTHER_DESCRIPTORS};
+use super::{between_markers, end, print, serve, system, write, ChildArguments, OTHER_DESCRIPTORS};
+use crate::cli::output::tell;
 use crate::{Limits, ServerOptions};
 use crowd::{Counts, Crowd, Listens};
 use shape::{digits, Expected, Shape};
@@ -191,7 +192,7 @@ const CHARTS: &[Chart] = &[
 /// Runs the measurement and prints what the curves are.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let measured = measure(arguments).and_then(|points| {
-        print!("{}", points.text());
+        print(&points.text())?;
         if let Some(path) = &arguments.markdown {
             write(path, &between_markers(path, &points.markdown()))?;
         }
@@ -240,7 +241,7 @@ fn measure(arguments: &Arguments) -> Result<Points, Failure> {
     let mut points = Points::default();
     for repetition in 1..=arguments.repetitions {
         for &dimension in dimensions {
-            eprintln!("repetition {repetition} of {}: {dimension:?}", arguments.repetitions);
+            tell(format_args!("repetition {repetition} of {}: {dimension:?}", arguments.repetitions));
             let process = ServerProcess::start("bench-growth-serve", core)?;
             let crowd = Crowd::new(process.address())?;
             let mut bench = Bench { crowd, process, points: &mut points, dimension, sets: 0 };

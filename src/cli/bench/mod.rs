@@ -19,6 +19,7 @@ mod system;
 mod wire;
 mod workloads;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,12 +28,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::{Args, Subcommand};
 use tungstenite::http::Uri;
 
+use crate::cli::output::{tell, write_line};
 use crate::{Server, ServerOptions};
 use failure::Failure;
 use generator::Generator;
 use process::ServerProcess;
 use report::{Peer, Report, Side};
-use wire::Wire;
+use wire::{Wire, STATE_KEYS, STATE_VALUE_BYTES};
 use workloads::{Part, Scale, Subject, Workload};
 
 /// Descriptors of this process besides its connections, with room to spare.
@@ -98,6 +100,9 @@ pub struct ChildArguments {
     /// Whether each socket is written to by a system call of its own.
     #[arg(long)]
     no_io_uring: bool,
+    /// Bytes of state that the floor sends to who joins.
+    #[arg(long, default_value_t = STATE_KEYS * STATE_VALUE_BYTES)]
+    state_bytes: usize,
 }
 
 /// Runs the benchmark and prints its table.
@@ -106,7 +111,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         return growth::run(arguments);
     }
     let written = measure(arguments).and_then(|report| {
-        print!("{}", report.text());
+        print(&report.text())?;
         if let Some(path) = &arguments.markdown {
             write(path, &between_markers(path, &report.markdown()))?;
         }
@@ -118,6 +123,14 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => end(&failure),
+    }
+}
+
+/// Prints a table. That nobody reads it any more is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match write_line(text.trim_end_matches('\n')) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::system("writing to stdout", &error)),
+        _ => Ok(()),
     }
 }
 
@@ -136,7 +149,7 @@ fn between_markers(path: &Path, table: &str) -> String {
 }
 
 fn end(failure: &Failure) -> ExitCode {
-    eprintln!("sstore: {failure}");
+    tell(format_args!("sstore: {failure}"));
     failure.exit_code()
 }
 
@@ -145,7 +158,7 @@ pub fn run_floor(arguments: &ChildArguments) -> ExitCode {
     process::become_child(arguments.core);
     let served = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| {
         process::announce(listener.local_addr()?)?;
-        floor::serve(listener)
+        floor::serve(listener, arguments.state_bytes)
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -189,7 +202,7 @@ struct Remote {
 }
 
 fn remote(url: &str) -> Result<Remote, Failure> {
-    let wrong = |reason: &str| Failure::Server(format!("the URL is not usable: {reason}"));
+    let wrong = |reason: &str| Failure::Usage(format!("the URL is not usable: {reason}"));
     let uri: Uri = url.parse().map_err(|_| wrong("it looks like ws://host:port or ws://host:port/path"))?;
     if uri.scheme_str() != Some("ws") {
         return Err(wrong("it has to begin with ws://; TLS is not measured"));
@@ -242,12 +255,13 @@ fn measure(arguments: &Arguments) -> Result<Report, Failure> {
                 .chain(arguments.peers.iter().map(|peer| Side::Peer(*peer)))
                 .collect();
             sides.retain(|side| *side == Side::Ours || !part.is_ours_alone());
+            sides.retain(|side| *side != Side::Peer(Peer::FloorWithOurBytes) || matches!(part, Part::Joins));
             // The side that goes first changes, in case the machine remembers.
             if repetition % 2 == 1 {
                 sides.reverse();
             }
             for side in sides {
-                eprintln!("repetition {} of {repetitions}: {side:?}, {part:?}", repetition + 1);
+                tell(format_args!("repetition {} of {repetitions}: {side:?}, {part:?}", repetition + 1));
                 let measured = measure_side(part, side, &scale, cores, remote.as_ref())?;
                 for figure in measured.figures {
                     report.add(side, figure);
@@ -280,6 +294,9 @@ fn measure_side(
         (Side::Peer(Peer::Kept), _) => (Some(ServerProcess::start_kept(core, false)?), None),
         (Side::Peer(Peer::Synced), _) => (Some(ServerProcess::start_kept(core, true)?), None),
         (Side::Peer(Peer::WithoutIoUring), _) => (Some(ServerProcess::start_without_io_uring(core)?), None),
+        (Side::Peer(Peer::FloorWithOurBytes), _) => {
+            (Some(ServerProcess::start_floor_with(core, wire::our_state_bytes())?), Some(Wire::Floor))
+        }
         (Side::Peer(Peer::Redis), _) => (Some(ServerProcess::start_redis(cores)?), Some(Wire::Redis)),
         (Side::Peer(Peer::Mosquitto), _) => (Some(ServerProcess::start_mosquitto(cores)?), Some(Wire::Mqtt)),
     };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::failure::Failure;
 use super::system;
+use crate::cli::output::tell;
 
 /// A server that this program has started; it ends with this.
 #[derive(Debug)]
@@ -43,6 +44,11 @@ impl ServerProcess {
     /// Starts our server so that it writes to each socket with a system call of its own.
     pub(crate) fn start_without_io_uring(core: Option<usize>) -> Result<ServerProcess, Failure> {
         ServerProcess::start_itself("bench-serve", core, &["--no-io-uring".into()])
+    }
+
+    /// Starts the floor with so many bytes of state.
+    pub(crate) fn start_floor_with(core: Option<usize>, state_bytes: usize) -> Result<ServerProcess, Failure> {
+        ServerProcess::start_itself("bench-floor", core, &["--state-bytes".into(), state_bytes.to_string().into()])
     }
 
     fn start_itself(subcommand: &str, core: Option<usize>, more: &[OsString]) -> Result<ServerProcess, Failure> {
@@ -156,7 +162,7 @@ impl Drop for ServerProcess {
 pub(crate) fn become_child(core: Option<usize>) {
     if let Some(core) = core {
         if let Err(error) = system::stay_on(&[core]) {
-            eprintln!("sstore: cannot stay on core {core}: {error}; the figures will be less steady");
+            tell(format_args!("sstore: cannot stay on core {core}: {error}; the figures will be less steady"));
         }
     }
     system::raise_descriptor_limit();

@@ -38,6 +38,8 @@ pub(crate) enum Peer {
     Synced,
     /// This server without io_uring
     WithoutIoUring,
+    /// The floor with as many bytes of state as this server's messages make of it, where somebody joins
+    FloorWithOurBytes,
 }
 
 impl Side {
@@ -50,6 +52,7 @@ impl Side {
             Side::Peer(Peer::Kept) => "kept",
             Side::Peer(Peer::Synced) => "synced",
             Side::Peer(Peer::WithoutIoUring) => "without io_uring",
+            Side::Peer(Peer::FloorWithOurBytes) => "floor with our bytes",
         }
     }
 }

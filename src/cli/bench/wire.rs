@@ -8,9 +8,13 @@ mod mqtt;
 mod redis;
 
 use std::io::Write as _;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use memchr::memmem::Finder;
+
+use crate::core::room::{Author, Change};
+use crate::core::wire::write_changes;
+use crate::Value;
 
 /// The key that the fan-out workloads set.
 pub(crate) const KEY: &str = "spotlight";
@@ -29,6 +33,8 @@ pub(crate) const FLOOR_OBSERVE: u8 = b'O';
 pub(crate) const FLOOR_STATE: u8 = b'F';
 /// A set; the observers receive the same bytes.
 pub(crate) const FLOOR_SET: u8 = b'S';
+/// A client leaves: the floor ends the connection.
+pub(crate) const FLOOR_LEAVE: u8 = b'L';
 /// The answer to a set.
 pub(crate) const FLOOR_ACK: u8 = b'A';
 /// The answer to a join, with the state where that was asked for.
@@ -215,10 +221,11 @@ impl Wire {
     }
 
     /// Appends what a client says when it goes; here a leave that wants no answer, and its close
-    /// frame. The floor is left by closing.
+    /// frame. Every server closes first: otherwise the generator would run out of ports, as a closed connection
+    /// keeps the port of who closed first for a while.
     pub(crate) fn leave(&self, out: &mut Vec<u8>) {
         match self {
-            Wire::Floor => {}
+            Wire::Floor => floor_frame(out, FLOOR_LEAVE, b""),
             Wire::Redis => redis::leave(out),
             Wire::Mqtt => mqtt::leave(out),
             Wire::WebSocket { .. } => {
@@ -238,7 +245,7 @@ impl Wire {
         matches!(self, Wire::WebSocket { .. })
     }
 
-    /// Whether this is the floor, which has its state from the beginning and hears no farewell.
+    /// Whether this is the floor, which has its state from the beginning.
     pub(crate) fn is_floor(&self) -> bool {
         matches!(self, Wire::Floor)
     }
@@ -310,7 +317,7 @@ impl Wire {
     /// Whether the payload of a [`Heard::Joined`] has the whole 64 KB state.
     pub(crate) fn is_whole_state(&self, payload: &[u8]) -> bool {
         match self {
-            Wire::Floor => payload.len() == STATE_KEYS * STATE_VALUE_BYTES,
+            Wire::Floor => payload.len() >= STATE_KEYS * STATE_VALUE_BYTES,
             Wire::Redis => payload.len() > STATE_KEYS * STATE_VALUE_BYTES && redis::state_keys(payload) == STATE_KEYS,
             // Its parts are counted.
             Wire::Mqtt => true,
@@ -319,6 +326,25 @@ impl Wire {
             }
         }
     }
+}
+
+/// The bytes of the message that brings the state to who joins ours: the values, and what is said of each.
+pub(crate) fn our_state_bytes() -> usize {
+    // As the generator sets it.
+    let author = Arc::new(Author { peer_id: "peer-1".into(), user_id: "".into(), name: "bench".into() });
+    let changes: Vec<Change> = (0..STATE_KEYS)
+        .map(|index| Change {
+            value: Value::from(&*"x".repeat(STATE_VALUE_BYTES - 2)),
+            version: index as u64 + 1,
+            author: Some(author.clone()),
+            // Any time of this century has as many digits.
+            updated_at: 1_700_000_000_000,
+            ..Change::absent(state_key(index).into())
+        })
+        .collect();
+    let mut message = Vec::new();
+    write_changes(&mut message, changes.iter().map(|change| (change, 0)), true);
+    message.len()
 }
 
 /// The keys of the state, as they stand in a query.
@@ -441,6 +467,12 @@ mod tests {
         assert_eq!(key, KEY);
         assert_eq!(value.json().len(), VALUE_BYTES);
         assert_eq!(parse_value(&value.json().as_bytes()[1..]), Some((7, 42)));
+    }
+
+    #[test]
+    fn our_state_is_what_a_join_brings() {
+        // A snapshot that was read from a socket, without the header of its frame.
+        assert_eq!(our_state_bytes(), 77_061);
     }
 
     #[test]

@@ -276,7 +276,8 @@ impl Room {
         let Limits { grace_ms, linger_ms, .. } = *self.limits;
         let (until, empty_until) = (now.saturating_add(grace_ms), now.saturating_add(grace_ms.max(linger_ms)));
         let Some(session) = &mut self.session else { return };
-        session.linger_until = session.linger_until.map(|_| empty_until);
+        // A room that was prepared may wait longer than one whose last peer has left.
+        session.linger_until = session.linger_until.map(|kept| kept.max(empty_until));
         let handle = |(slot, peer): (usize, &Peer)| PeerHandle { serial: peer.serial, slot: slot as u32 };
         let peers: Vec<PeerHandle> = session.peers.iter().map(handle).collect();
         peers.iter().for_each(|peer| session.stop_waiting(*peer));
@@ -292,7 +293,7 @@ impl Room {
         if let Some(id) = new_session_id {
             session.id = id.into();
             session.revision += LOST_REVISIONS;
-            session.linger_until = Some(empty_until);
+            session.linger_until = session.linger_until.max(Some(empty_until));
             session.removals = VecDeque::new();
             session.removals_forgotten = session.revision;
         }
@@ -420,6 +421,7 @@ impl Session {
         if keys.len() + prefixes.len() == 0 || !is_sorted(&keys) || !is_sorted(&prefixes) {
             return Err(damaged("a list of a checkpoint that is sorted as a rule is not"));
         }
+        let (keys, prefixes) = (KeyList::of(&keys), KeyList::of(&prefixes));
         for serial in members {
             let peer = peers.get(&serial).ok_or_else(|| damaged("a peer listens that is not in the room"))?;
             let view = self.view(peer.slot, &prefixes);

@@ -4,7 +4,6 @@
 use std::cmp::Ordering;
 
 use super::*;
-use crate::core::names::{self, KeyList};
 
 /// Peers that listen to the same. As a rule everybody in a room runs the same program, and one group is
 /// all there is: then neither joining nor telling a change costs more with more keys.
@@ -36,21 +35,10 @@ struct Link {
 /// What a peer wants to listen to: sorted, each once.
 #[derive(Clone, Copy)]
 pub(super) struct Selection<'a> {
-    pub keys: &'a [&'a str],
-    pub prefixes: &'a [&'a str],
+    pub keys: &'a KeyList,
+    pub prefixes: &'a KeyList,
     /// What may be read of them.
     pub view: &'a str,
-}
-
-/// Sorts a list that is not sorted, so that the same set is the same group whatever the order it came in.
-fn sorted<'a>(list: &'a [&'a str], space: &'a mut Vec<&'a str>) -> &'a [&'a str] {
-    if list.is_sorted_by(|a, b| a < b) {
-        return list;
-    }
-    space.extend_from_slice(list);
-    space.sort_unstable();
-    space.dedup();
-    space
 }
 
 impl Room {
@@ -134,22 +122,23 @@ impl Room {
         (group.serial == handle.serial).then_some(group)
     }
 
-    pub(super) fn listen(&mut self, peer: PeerHandle, keys: &[&str], prefixes: &[&str]) -> Result<Reply, Error> {
+    pub(super) fn listen(&mut self, peer: PeerHandle, keys: &KeyList, prefixes: &KeyList) -> Result<Reply, Error> {
         let most = self.limits.max_listened_keys;
         let session = self.session_of(peer)?;
         let view = session.view(peer.slot, prefixes);
         let mut wanted = Selection { keys, prefixes, view: &view };
         let mut found = session.find_group(wanted);
-        let (mut key_space, mut prefix_space) = (Vec::new(), Vec::new());
+        // The same set is the same group whatever the order it came in.
+        let (sorted_keys, sorted_prefixes);
         if found.is_err() {
-            wanted.keys = sorted(keys, &mut key_space);
-            wanted.prefixes = sorted(prefixes, &mut prefix_space);
+            (sorted_keys, sorted_prefixes) = (keys.sorted(), prefixes.sorted());
+            (wanted.keys, wanted.prefixes) = (&sorted_keys, &sorted_prefixes);
             found = session.find_group(wanted);
         }
         if found.is_err() {
             // The keys of a group that exists were checked when it began.
-            wanted.keys.iter().try_for_each(|key| names::check_key(key))?;
-            wanted.prefixes.iter().try_for_each(|prefix| names::check_prefix(prefix))?;
+            wanted.keys.iter().try_for_each(names::check_key)?;
+            wanted.prefixes.iter().try_for_each(names::check_prefix)?;
         }
         if session.rules.is_some() {
             wanted.keys.iter().try_for_each(|key| session.check_right(peer, Right::Read, key))?;
@@ -171,14 +160,13 @@ impl Room {
 
 impl Group {
     /// The place among the groups: by what they name, then by their prefixes, then by what may be read.
-    fn cmp<'a>(
-        &'a self,
-        keys: impl Iterator<Item = &'a str>,
-        prefixes: impl Iterator<Item = &'a str>,
-        view: &str,
-    ) -> Ordering {
-        let by_keys = self.names.iter().cmp(keys);
-        by_keys.then_with(|| self.prefixes.iter().cmp(prefixes)).then_with(|| (*self.view).cmp(view))
+    fn cmp(&self, wanted: Selection<'_>) -> Ordering {
+        let by_keys = self.names.cmp(wanted.keys);
+        by_keys.then_with(|| self.prefixes.cmp(wanted.prefixes)).then_with(|| (*self.view).cmp(wanted.view))
+    }
+
+    fn selection(&self) -> Selection<'_> {
+        Selection { keys: &self.names, prefixes: &self.prefixes, view: &self.view }
     }
 }
 
@@ -226,7 +214,7 @@ impl Session {
     }
 
     /// What tells those apart that may read different keys of these prefixes.
-    pub(super) fn view(&self, peer: u32, prefixes: &[&str]) -> String {
+    pub(super) fn view(&self, peer: u32, prefixes: &KeyList) -> String {
         match &self.rules {
             // Keys that are named are refused or not; of prefixes it matters what is found.
             Some(rules) if !prefixes.is_empty() => {
@@ -250,7 +238,7 @@ impl Session {
         let (names, prefixes) =
             (self.groups[before as usize].names.clone(), self.groups[before as usize].prefixes.clone());
         let (keys, revoked): (Vec<&str>, Vec<&str>) = names.iter().partition(|key| self.may(handle, Right::Read, key));
-        let prefixes: Vec<&str> = prefixes.iter().collect();
+        let keys = KeyList::of(&keys);
         if revoked.is_empty() && prefixes.is_empty() {
             return;
         }
@@ -338,9 +326,7 @@ impl Session {
 
     /// The group that listens to exactly this, which is sorted; or where it belongs in the index.
     pub(super) fn find_group(&self, wanted: Selection<'_>) -> Result<u32, usize> {
-        let place = self.group_index.binary_search_by(|group| {
-            self.groups[*group as usize].cmp(wanted.keys.iter().copied(), wanted.prefixes.iter().copied(), wanted.view)
-        });
+        let place = self.group_index.binary_search_by(|group| self.groups[*group as usize].cmp(wanted));
         place.map(|place| self.group_index[place])
     }
 
@@ -349,22 +335,23 @@ impl Session {
         self.next_group_serial = self.next_group_serial.wrapping_add(1);
         let group = self.groups.insert(Group {
             serial: self.next_group_serial,
-            names: wanted.keys.iter().copied().collect(),
-            prefixes: wanted.prefixes.iter().copied().collect(),
+            names: wanted.keys.clone(),
+            prefixes: wanted.prefixes.clone(),
             view: wanted.view.into(),
             keys: Vec::with_capacity(wanted.keys.len()),
             members: Vec::new(),
         }) as u32;
         self.group_index.insert(place, group);
-        for key in wanted.keys {
-            let slot = self.key_index.get(*key).copied().unwrap_or_else(|| self.add_key(key));
+        for key in wanted.keys.iter() {
+            let slot = self.key_index.get(key).copied().unwrap_or_else(|| self.add_key(key));
             self.link(group, slot, true);
         }
         if !wanted.prefixes.is_empty() {
             let may_read = |rules: &Arc<Rules>, key: &str| rules.allows(self.caller(peer), Right::Read, key);
+            let named: Vec<&str> = wanted.keys.iter().collect();
             let is_wanted = |key: &str| {
                 wanted.prefixes.iter().any(|prefix| names::begins_with(key, prefix))
-                    && wanted.keys.binary_search(&key).is_err()
+                    && named.binary_search(&key).is_err()
                     && self.rules.as_ref().is_none_or(|rules| may_read(rules, key))
             };
             let matching = self.key_index.iter().filter(|(key, _)| is_wanted(key)).map(|(_, slot)| *slot);
@@ -391,7 +378,7 @@ impl Session {
 
     fn end_group(&mut self, index: u32) {
         let gone = &self.groups[index as usize];
-        let order = |other: &u32| self.groups[*other as usize].cmp(gone.names.iter(), gone.prefixes.iter(), &gone.view);
+        let order = |other: &u32| self.groups[*other as usize].cmp(gone.selection());
         if let Ok(place) = self.group_index.binary_search_by(order) {
             self.group_index.remove(place);
         }

@@ -4,10 +4,11 @@
 //! journal, and replicated. It never asks what time it is and draws no random number: ids and
 //! times come in with the commands. Time that has passed is noticed by the next command, or by
 //! [`Command::Tick`] at [`Room::next_deadline`].
-
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | `command` | what a room is told, what it answers, what everybody is to be told |
+//! | `peers` | who comes, comes back, and goes |
 //! | `store` | writes, merges, transactions, and what becomes of a key by itself |
 //! | `locks` | leases with fencing tokens |
 //! | `listening` | who listens to what |
@@ -18,9 +19,11 @@
 mod answers;
 #[cfg(feature = "server")]
 mod checkpoint;
+mod command;
 mod listening;
 mod locks;
 mod operator;
+mod peers;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,15 +35,17 @@ use slab::Slab;
 
 use super::error::{Error, ErrorCode};
 use super::limits::{Limits, MAX_ANSWERS, MAX_REMOVALS};
-use super::names;
+use super::names::{self, KeyList};
 use super::rules::{Caller, Right, Rules};
 use super::secret::Secret;
 use super::value::Value;
 use super::write::{LockGuard, Transaction, Write};
 
 pub use super::names::LOCK_KEY_PREFIX;
+pub use command::{Command, Ended, Event, Introduction, Reply};
 pub use locks::Lease;
 pub use operator::{Action, Operator};
+pub use peers::Peer;
 
 use answers::Answers;
 use listening::Group;
@@ -136,335 +141,6 @@ pub struct GroupHandle {
     /// Index of the group in this session; small, and used again after its last member has gone.
     pub index: u32,
     serial: u32,
-}
-
-/// What a peer says of itself when it joins.
-#[derive(Clone, Copy, Debug)]
-pub struct Introduction<'a> {
-    /// Chosen by the client, unique in the room; the same id comes back after a broken connection.
-    pub peer_id: &'a str,
-    /// From the token; empty when the server is open.
-    pub user_id: &'a str,
-    /// Shown to others. `None`: empty for a new peer, unchanged for one that is back.
-    pub name: Option<&'a str>,
-    /// From the token, or what an open server was asked for.
-    pub role: &'a str,
-    /// The peer's metadata: any text, usually JSON. `None` as for the name.
-    pub metadata: Option<&'a str>,
-    /// If given, only who says it too comes back as this peer, and requests of this peer that come again are
-    /// answered as they were the first time.
-    pub secret: Option<Secret>,
-}
-
-/// What can happen to a room.
-#[derive(Clone, Debug)]
-pub enum Command<'a> {
-    /// A peer joins. If its id is in the room already, its connection is back (or a newer one
-    /// replaces it): it keeps its place, its listen set and its metadata unless new are given. To come back as
-    /// one that has a secret takes that secret: otherwise `PEER_IN_USE`.
-    Join {
-        /// Who joins.
-        peer: Introduction<'a>,
-        /// The id that a new session gets, should this join begin one.
-        new_session_id: &'a str,
-    },
-    /// A connection came back without a join of its own: the peer with this id keeps everything.
-    /// `NOT_JOINED` if it is not in the room, `PEER_IN_USE` if it has a secret.
-    Return {
-        /// The peer's id.
-        peer_id: &'a str,
-        /// The user id of the connection; `PEER_MISMATCH` if the peer has another.
-        user_id: &'a str,
-    },
-    /// The peer leaves for good.
-    Leave {
-        /// Who.
-        peer: PeerHandle,
-    },
-    /// The peer's connection broke; it stays for the grace period.
-    ConnectionLost {
-        /// Whose.
-        peer: PeerHandle,
-    },
-    /// The peer changes its name or its metadata; what is `None` stays.
-    UpdatePeer {
-        /// Who.
-        peer: PeerHandle,
-        /// The new name.
-        name: Option<&'a str>,
-        /// The new metadata.
-        metadata: Option<&'a str>,
-    },
-    /// Sets a key; `null` removes it.
-    Set {
-        /// Who writes.
-        peer: PeerHandle,
-        /// The key.
-        key: &'a str,
-        /// The value.
-        value: Value,
-        /// Only if the key has this version now; 0: only if it is absent.
-        expected: Option<u64>,
-    },
-    /// Writes a key on conditions, merges into it, or lets it live longer. The reply is its state.
-    Write {
-        /// Who writes.
-        peer: PeerHandle,
-        /// What.
-        write: Write<'a>,
-        /// Only while this lock is held.
-        lock: Option<LockGuard<'a>>,
-    },
-    /// Checks and writes several keys in one revision, or changes nothing.
-    Transact {
-        /// Who writes.
-        peer: PeerHandle,
-        /// What.
-        transaction: Transaction<'a>,
-    },
-    /// Takes a lock. The reply is a [`Reply::Lock`] or a [`Reply::Waiting`].
-    Acquire {
-        /// Who wants it.
-        peer: PeerHandle,
-        /// The lock's name.
-        name: &'a str,
-        /// How long it is held unless it is renewed, in milliseconds.
-        ttl_ms: u64,
-        /// How long to wait for it behind those who came before, in milliseconds; 0: `LOCK_HELD` at once.
-        wait_ms: u64,
-    },
-    /// Holds a lock for longer. `LOCK_LOST` if this peer does not hold it with this token, `FORBIDDEN` if it may not
-    /// take it any more.
-    Renew {
-        /// Who holds it.
-        peer: PeerHandle,
-        /// Which lock, under which grant.
-        lock: LockGuard<'a>,
-        /// How long from now, in milliseconds.
-        ttl_ms: u64,
-    },
-    /// Gives a lock up. `LOCK_LOST` if this peer does not hold it with this token.
-    Release {
-        /// Who holds it.
-        peer: PeerHandle,
-        /// Which lock, under which grant.
-        lock: LockGuard<'a>,
-    },
-    /// Reads a key.
-    Get {
-        /// Who reads.
-        peer: PeerHandle,
-        /// The key.
-        key: &'a str,
-    },
-    /// Reads several keys at one revision.
-    Read {
-        /// Who reads.
-        peer: PeerHandle,
-        /// Keys, absent ones included.
-        keys: &'a [&'a str],
-        /// And every key that is set and begins with one of these.
-        prefixes: &'a [&'a str],
-    },
-    /// Replaces the set of keys the peer listens to.
-    Listen {
-        /// Who listens.
-        peer: PeerHandle,
-        /// Single keys; doubles count once.
-        keys: &'a [&'a str],
-        /// And every key that begins with one of these, `""` being all keys. Keys that show locks
-        /// ([`LOCK_KEY_PREFIX`]) are meant only by a prefix that begins with `$`.
-        prefixes: &'a [&'a str],
-    },
-    /// From now on these rules are in force, or none. Whoever may no longer read what it listens to hears
-    /// of it no more ([`Event::ListeningChanged`]), and waits no more for a lock that it may no longer take.
-    SetRules {
-        /// The rules; `None`: everybody may do everything.
-        rules: Option<Arc<Rules>>,
-    },
-    /// The peer has another role, by a fresh token.
-    ChangeRole {
-        /// Who.
-        peer: PeerHandle,
-        /// Its role from now on.
-        role: &'a str,
-    },
-    /// A peer has the answers to its requests: they are no longer kept.
-    Answered {
-        /// Who.
-        peer: PeerHandle,
-        /// To all requests with this id or a lower one,
-        through: u64,
-        /// but for these.
-        except: &'a [u64],
-    },
-    /// A peer asked for something faster than it may: refused with [`ErrorCode::RateLimited`], whatever it was. By
-    /// [`Room::apply_once`], so that it is refused when it comes again too, and not done behind what came after it.
-    Refuse {
-        /// Who.
-        peer: PeerHandle,
-        /// How long it is told to wait, in milliseconds.
-        retry_after_ms: u64,
-    },
-    /// Whoever runs the room does something to it. `NOT_FOUND` without a session, but for opening one.
-    Operate {
-        /// Who.
-        operator: Operator<'a>,
-        /// What.
-        action: Action<'a>,
-    },
-    /// Whoever runs the room reads several keys at one revision, as [`Command::Read`] does.
-    Look {
-        /// Who.
-        operator: Operator<'a>,
-        /// Keys, absent ones included.
-        keys: &'a [&'a str],
-        /// And every key that is set and begins with one of these.
-        prefixes: &'a [&'a str],
-    },
-    /// Nothing but time has passed.
-    Tick,
-}
-
-/// The answer to a command.
-#[derive(Clone, Debug)]
-pub enum Reply {
-    /// The peer is in the room.
-    Joined {
-        /// Its handle from now on.
-        peer: PeerHandle,
-        /// Whether it was in the room already.
-        returned: bool,
-    },
-    /// The change that was made, or the current state that was asked for.
-    State(Arc<Change>),
-    /// The states of several keys at one revision: of those that were asked for, or of those that a
-    /// transaction wrote, in the order in which it named them first.
-    States {
-        /// The store's revision.
-        revision: u64,
-        /// The states.
-        states: Vec<Arc<Change>>,
-    },
-    /// The lock is held.
-    Lock(Lease),
-    /// The peer waits for a lock. [`Event::LockGranted`] or [`Event::LockRefused`] with this number
-    /// follows, unless the peer leaves or its connection is lost before.
-    Waiting(u64),
-    /// Done, with nothing to say.
-    Done,
-}
-
-/// What everybody concerned is to be told.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A session has begun with the join that follows.
-    SessionStarted,
-    /// A peer is new in the room.
-    PeerJoined(PeerHandle),
-    /// The name or metadata of a peer changed.
-    PeerUpdated(PeerHandle),
-    /// A peer is gone. Its slot may be used again from the next command on.
-    PeerLeft {
-        /// Which it was.
-        peer: PeerHandle,
-        /// Its id.
-        peer_id: Arc<str>,
-        /// Whether its grace period ran out, rather than that it left.
-        connection_lost: bool,
-    },
-    /// A key has a new state; all who listen to it ([`Room::groups`], until the next command) are
-    /// concerned.
-    Changed {
-        /// Where the key is indexed; once nobody listens to an absent key, it has no listeners.
-        slot: KeySlot,
-        /// Its state.
-        change: Arc<Change>,
-        /// Whether the event that follows is a change of the same revision, which belongs to this one.
-        more: bool,
-    },
-    /// What a peer may read is not what it was: its listen set is another from now on, and what it knows
-    /// must be told anew.
-    ListeningChanged {
-        /// Who.
-        peer: PeerHandle,
-        /// Keys it named that it may no longer read; they are no longer in the set.
-        revoked: Vec<Arc<str>>,
-    },
-    /// A peer that waited holds the lock now.
-    LockGranted {
-        /// The number of the wait.
-        wait: u64,
-        /// Who.
-        peer: PeerHandle,
-        /// The grant.
-        lease: Lease,
-    },
-    /// A peer has waited for as long as it wanted to, or may not have the lock any more.
-    LockRefused {
-        /// The number of the wait.
-        wait: u64,
-        /// Who.
-        peer: PeerHandle,
-        /// `LOCK_HELD`, with what shows the holder, or `FORBIDDEN`.
-        error: Error,
-    },
-    /// The session is over and its store is gone.
-    SessionEnded(Box<Ended>),
-}
-
-/// A session that is over, with what its store held last.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// Its id.
-    pub session_id: Arc<str>,
-    /// When it began.
-    pub started_at: Time,
-    /// When it ended.
-    pub ended_at: Time,
-    /// The revision of its store.
-    pub revision: u64,
-    /// The keys that were set, in the order of their names. What goes with a peer went with the last one, and what
-    /// shows a lock is none of them.
-    pub entries: Vec<Arc<Change>>,
-}
-
-/// One peer, as others see it.
-#[derive(Debug)]
-pub struct Peer {
-    /// Who it is; the name is the current one.
-    pub identity: Arc<Author>,
-    /// Its role.
-    pub role: Arc<str>,
-    /// Its metadata.
-    pub metadata: Arc<str>,
-    /// When it joined.
-    pub joined_at: Time,
-    /// When it goes unless its connection comes back; `None` while it is connected.
-    pub lost_until: Option<Time>,
-    serial: u32,
-    /// With which secret it comes back, and what it was answered.
-    answers: Option<Box<Answers>>,
-    /// From this revision on it knows what it may read, if it knows the revision: before, its listen set was
-    /// changed for it.
-    regrouped: u64,
-    /// The group it listens with, and its place among the members; none while it listens to nothing.
-    listens: Option<(u32, u32)>,
-    /// How many locks it holds, and how many it waits for.
-    locks: u32,
-    waits: u32,
-}
-
-impl Peer {
-    /// Counts the peers of the room: with the same id but another number it is another peer.
-    pub fn number(&self) -> u32 {
-        self.serial
-    }
-
-    /// Whether it has a secret, so that it comes back as itself and its requests are applied once.
-    pub fn resumes(&self) -> bool {
-        self.answers.is_some()
-    }
 }
 
 #[derive(Debug)]
@@ -851,60 +527,6 @@ impl Room {
         }
     }
 
-    fn join(
-        &mut self,
-        now: Time,
-        peer: Introduction<'_>,
-        new_session_id: &str,
-        events: &mut Vec<Event>,
-    ) -> Result<Reply, Error> {
-        names::check_peer_id(peer.peer_id)?;
-        names::check_user_id(peer.user_id)?;
-        names::check_role(peer.role)?;
-        let (name, metadata) = (peer.name.unwrap_or(""), peer.metadata.unwrap_or(""));
-        names::check_peer_name(name)?;
-        names::check_peer_metadata(metadata)?;
-        if self.peer_by_id(peer.peer_id).is_some() {
-            let back = self.come_back(peer.peer_id, peer.user_id, peer.secret)?;
-            if let Reply::Joined { peer: handle, .. } = back {
-                self.update_peer(handle, peer.name, peer.metadata, events)?;
-            }
-            return Ok(back);
-        }
-        if self.peer_count() >= self.limits.max_peers {
-            let message = format!("the room has {} peers, as many as it may have", self.limits.max_peers);
-            return Err(Error::new(ErrorCode::RoomFull, message));
-        }
-        let session = self.begin(now, new_session_id, events);
-        session.linger_until = None;
-        session.next_serial = session.next_serial.wrapping_add(1);
-        let serial = session.next_serial;
-        let place = session.peer_place(peer.peer_id).unwrap_or_else(|place| place);
-        let identity =
-            Author { peer_id: peer.peer_id.into(), user_id: session.text(peer.user_id), name: session.text(name) };
-        if *session.last_role != *peer.role {
-            session.last_role = peer.role.into();
-        }
-        let metadata = session.text(metadata);
-        let slot = session.peers.insert(Peer {
-            identity: Arc::new(identity),
-            role: session.last_role.clone(),
-            metadata,
-            joined_at: now,
-            lost_until: None,
-            serial,
-            answers: peer.secret.map(|secret| Box::new(Answers::new(secret))),
-            regrouped: 0,
-            listens: None,
-            locks: 0,
-            waits: 0,
-        }) as u32;
-        session.peer_index.insert(place, slot);
-        let handle = PeerHandle { slot, serial };
-        events.push(Event::PeerJoined(handle));
-        Ok(Reply::Joined { peer: handle, returned: false })
-    }
-
     /// The session, which begins unless there is one.
     fn begin(&mut self, now: Time, new_session_id: &str, events: &mut Vec<Event>) -> &mut Session {
         let serials = self.last_serials;
@@ -912,82 +534,6 @@ impl Room {
             events.push(Event::SessionStarted);
             Session { rules: self.rules.clone(), ..Session::new(new_session_id, now, serials) }
         })
-    }
-
-    fn come_back(&mut self, peer_id: &str, user_id: &str, secret: Option<Secret>) -> Result<Reply, Error> {
-        let session = self.session.as_mut().ok_or(ErrorCode::NotJoined)?;
-        let slot = session.find_peer(peer_id).map_err(|_| ErrorCode::NotJoined)?;
-        let peer = session.peers.get_mut(slot as usize).ok_or(ErrorCode::NotJoined)?;
-        if &*peer.identity.user_id != user_id {
-            return Err(ErrorCode::PeerMismatch.into());
-        }
-        let own = peer.answers.as_ref().map(|answers| answers.secret);
-        if own.is_some() && own != secret {
-            return Err(ErrorCode::PeerInUse.into());
-        }
-        if own.is_none() {
-            peer.answers = secret.map(|secret| Box::new(Answers::new(secret)));
-        }
-        let handle = PeerHandle { slot, serial: peer.serial };
-        if let Some(until) = peer.lost_until.take() {
-            session.timers.remove(&(until, Due::Grace(handle)));
-        }
-        // Whoever waited did so on another connection.
-        session.stop_waiting(handle);
-        Ok(Reply::Joined { peer: handle, returned: true })
-    }
-
-    fn connection_lost(&mut self, now: Time, peer: PeerHandle, events: &mut Vec<Event>) -> Result<Reply, Error> {
-        let grace_ms = self.limits.grace_ms;
-        let session = self.session_of(peer)?;
-        session.stop_waiting(peer);
-        let lost = &mut session.peers[peer.slot as usize];
-        if lost.lost_until.is_none() {
-            let until = now.saturating_add(grace_ms);
-            lost.lost_until = Some(until);
-            session.timers.insert((until, Due::Grace(peer)));
-            self.pass_time(now, events);
-        }
-        Ok(Reply::Done)
-    }
-
-    fn update_peer(
-        &mut self,
-        peer: PeerHandle,
-        name: Option<&str>,
-        metadata: Option<&str>,
-        events: &mut Vec<Event>,
-    ) -> Result<Reply, Error> {
-        name.map_or(Ok(()), names::check_peer_name)?;
-        metadata.map_or(Ok(()), names::check_peer_metadata)?;
-        let updated = &mut self.session_of(peer)?.peers[peer.slot as usize];
-        let mut changed = false;
-        if let Some(name) = name.filter(|name| **name != *updated.identity.name) {
-            let old = &updated.identity;
-            updated.identity =
-                Arc::new(Author { peer_id: old.peer_id.clone(), user_id: old.user_id.clone(), name: name.into() });
-            changed = true;
-        }
-        if let Some(metadata) = metadata.filter(|metadata| **metadata != *updated.metadata) {
-            updated.metadata = metadata.into();
-            changed = true;
-        }
-        if changed {
-            events.push(Event::PeerUpdated(peer));
-        }
-        Ok(Reply::Done)
-    }
-
-    fn remove_peer(&mut self, now: Time, peer: PeerHandle, connection_lost: bool, events: &mut Vec<Event>) {
-        let linger_ms = self.limits.linger_ms;
-        let Some(session) = &mut self.session else { return };
-        let goes_on = session.peers.len() > 1 || linger_ms > 0;
-        session.leave(now, peer, connection_lost, goes_on, events);
-        if !goes_on {
-            self.end_session(now, events);
-        } else if session.peers.is_empty() {
-            session.linger_until = Some(now.saturating_add(linger_ms));
-        }
     }
 
     fn end_session(&mut self, now: Time, events: &mut Vec<Event>) {
@@ -1027,32 +573,6 @@ impl Session {
         }
     }
 
-    /// A peer is gone, and what goes with it, unless the session ends with it.
-    fn leave(&mut self, now: Time, peer: PeerHandle, connection_lost: bool, goes_on: bool, events: &mut Vec<Event>) {
-        self.leave_group(peer.slot);
-        self.stop_waiting(peer);
-        if goes_on {
-            self.remove_what_goes_with(now, peer, events);
-        }
-        if let Ok(place) = self.peer_place(&self.peers[peer.slot as usize].identity.peer_id) {
-            self.peer_index.remove(place);
-        }
-        let gone = self.peers.remove(peer.slot as usize);
-        self.answer_bytes -= gone.answers.as_ref().map_or(0, |answers| answers.bytes());
-        if let Some(until) = gone.lost_until {
-            self.timers.remove(&(until, Due::Grace(peer)));
-        }
-        events.push(Event::PeerLeft { peer, peer_id: gone.identity.peer_id.clone(), connection_lost });
-    }
-
-    /// A text of a peer. Most have no user id and no metadata: they share the empty one.
-    fn text(&self, text: &str) -> Arc<str> {
-        match text {
-            "" => self.empty.clone(),
-            text => text.into(),
-        }
-    }
-
     /// Who a peer is, as far as the rules are concerned.
     fn caller(&self, peer: u32) -> Caller<'_> {
         let Peer { role, identity, .. } = &self.peers[peer as usize];
@@ -1068,15 +588,5 @@ impl Session {
     fn may<'a>(&'a self, actor: impl Into<Actor<'a>>, right: Right, key: &str) -> bool {
         let Some(rules) = &self.rules else { return true };
         self.bound_by(actor.into()).is_none_or(|caller| rules.allows(caller, right, key))
-    }
-
-    /// Where a peer is in the index, or where it belongs.
-    fn peer_place(&self, peer_id: &str) -> Result<usize, usize> {
-        self.peer_index.binary_search_by(|slot| (*self.peers[*slot as usize].identity.peer_id).cmp(peer_id))
-    }
-
-    /// The slot of a peer.
-    fn find_peer(&self, peer_id: &str) -> Result<u32, usize> {
-        self.peer_place(peer_id).map(|place| self.peer_index[place])
     }
 }

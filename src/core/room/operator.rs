@@ -136,6 +136,10 @@ impl Room {
                 let Some(slot) = session.held(lock) else {
                     return Err(not_found("nobody holds this lock".into()));
                 };
+                let entry = &session.keys[slot.index as usize];
+                if let (Some(peer), Some(state)) = (entry.owner, &entry.state) {
+                    events.push(Event::LockTaken { peer, name: lock.into(), token: state.version });
+                }
                 let author = Some(session.author(actor));
                 session.revision += 1;
                 let granted = session.pass_on(now, slot, Cause::Written, author, false, events);

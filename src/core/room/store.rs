@@ -73,9 +73,7 @@ impl Room {
         };
         let freed = before.as_ref().map_or(0, |before| before.value.json().len() + write.key.len());
         let used = if staged.value.is_null() { 0 } else { staged.value.json().len() + write.key.len() };
-        if !staged.value.is_null() {
-            check_room_for(session.stored + usize::from(before.is_none()), session.bytes - freed + used, limits)?;
-        }
+        session.check_growth(session.stored + usize::from(before.is_none()), session.bytes - freed + used, limits)?;
         let slot = slot.unwrap_or_else(|| session.add_key(&write.key));
         let author = session.peers[peer.slot as usize].identity.clone();
         session.revision += 1;
@@ -119,8 +117,10 @@ impl Room {
         parts.iter_mut().for_each(|part| part.changed &= !part.staged.value.is_null() || session.is_set(&part.key));
         let (mut stored, mut bytes) = (session.stored, session.bytes);
         for part in parts.iter().filter(|part| part.changed) {
-            check_size(&part.staged.value, limits.max_value_bytes).map_err(|error| error.at_write(part.nth))?;
-            if let Some(before) = session.state(&part.key) {
+            let before = session.state(&part.key);
+            check_size(&part.staged.value, before.map(|before| &before.value), limits.max_value_bytes)
+                .map_err(|error| error.at_write(part.nth))?;
+            if let Some(before) = before {
                 stored -= 1;
                 bytes -= part.key.len() + before.value.json().len();
             }
@@ -129,9 +129,7 @@ impl Room {
                 bytes += part.key.len() + part.staged.value.json().len();
             }
         }
-        if stored > session.stored || bytes > session.bytes {
-            check_room_for(stored, bytes, &limits)?;
-        }
+        session.check_growth(stored, bytes, &limits)?;
         let author = session.author(actor);
         let mut left = parts.iter().filter(|part| part.changed).count();
         session.revision += u64::from(left > 0);
@@ -175,6 +173,7 @@ impl Room {
 }
 
 /// A key that peers may write.
+#[inline]
 fn check_writable(key: &str) -> Result<(), Error> {
     names::check_key(key)?;
     if key.starts_with(LOCK_KEY_PREFIX) {
@@ -183,23 +182,12 @@ fn check_writable(key: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_room_for(stored: usize, bytes: usize, limits: &Limits) -> Result<(), Error> {
-    if stored > limits.max_keys {
-        let message = format!("the store has {} keys, as many as it may have", limits.max_keys);
-        return Err(Error::new(ErrorCode::TooManyKeys, message));
-    }
-    if bytes > limits.max_store_bytes {
-        let most = limits.max_store_bytes;
-        let message = format!("keys and values together would have {bytes} bytes; at most {most} are allowed");
-        return Err(Error::new(ErrorCode::StoreFull, message));
-    }
-    Ok(())
-}
-
-/// Removing must work however small the limits: its `null` is not kept.
-fn check_size(value: &Value, most: usize) -> Result<(), Error> {
+/// Removing must work however small the limits: its `null` is not kept. So must what leaves a value as it is, which may
+/// be of a time when more was allowed.
+#[inline]
+fn check_size(value: &Value, before: Option<&Value>, most: usize) -> Result<(), Error> {
     let size = value.json().len();
-    if size > most && !value.is_null() {
+    if size > most && !value.is_null() && before != Some(value) {
         let message = format!("the value has {size} bytes; at most {most} are allowed");
         return Err(Error::new(ErrorCode::ValueTooLarge, message));
     }
@@ -234,7 +222,7 @@ fn stage(
         None if replaces => 0,
         None => current.deadline,
     };
-    check_size(&value, most)?;
+    check_size(&value, current.value, most)?;
     if value.is_null() {
         let staged = Staged { value, cause: Cause::Written, deadline: 0, owner: None };
         return Ok(current.value.map(|_| staged));
@@ -348,6 +336,12 @@ impl Session {
         };
         self.check_write(actor, &write, current.value.is_some())?;
         if write.expected.is_some_and(|expected| expected != current.version) {
+            if so_far.is_some_and(|so_far| so_far.changed) {
+                // What the room holds is not what it was compared with, and a retry with that would fail too.
+                let message = "an earlier write of this transaction has changed the key: its version is known \
+                               afterwards";
+                return Err(Error::new(ErrorCode::VersionConflict, message));
+            }
             let state = self.state(&write.key).cloned();
             let state = state.unwrap_or_else(|| Arc::new(Change::absent((&*write.key).into())));
             return Err(self.conflict(actor, &state));
@@ -362,6 +356,22 @@ impl Session {
             owner: current.owner,
         });
         Ok((write.key.clone(), Part { key: write.key, staged, changed, nth }))
+    }
+
+    /// Refuses what would take the store beyond its limits. It may be beyond them already, if they were higher when it
+    /// was kept: then it may shrink, and change.
+    fn check_growth(&self, stored: usize, bytes: usize, limits: &Limits) -> Result<(), Error> {
+        let Limits { max_keys, max_store_bytes, .. } = *limits;
+        if stored > max_keys && stored > self.stored {
+            let message = format!("the store would have {stored} keys; at most {max_keys} are allowed");
+            return Err(Error::new(ErrorCode::TooManyKeys, message));
+        }
+        if bytes > max_store_bytes && bytes > self.bytes {
+            let message =
+                format!("keys and values together would have {bytes} bytes; at most {max_store_bytes} are allowed");
+            return Err(Error::new(ErrorCode::StoreFull, message));
+        }
+        Ok(())
     }
 
     /// Gives a key its new state, in the current revision.
@@ -425,6 +435,7 @@ impl Session {
     }
 
     /// Sets when a key goes by itself; 0: never.
+    #[inline]
     pub(super) fn set_deadline(&mut self, slot: KeySlot, deadline: Time) {
         let entry = &mut self.keys[slot.index as usize];
         let before = std::mem::replace(&mut entry.deadline, deadline);

@@ -1,11 +1,24 @@
 //! What is asked of a store beyond setting, getting and listening: conditions, merges, transactions,
 //! locks, and queries. Both directions of each message stand together.
 
-use super::*;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::core::error::{Error, ErrorCode};
 use crate::core::limits::DEFAULT_LOCK_TTL_MS;
 use crate::core::merge::Merge;
-use crate::core::room::Lease;
+use crate::core::room::{Change, Lease, Room};
+use crate::core::value::Value;
 use crate::core::write::{Check, Expiry, LockGuard, Operation, Transaction, Write};
+
+use super::from_client::{request, ClientMessage};
+use super::from_server::{result, write_state, Body, Known, WireState};
+use super::{number, object, string, write_key_array, Text};
 
 // ------------------------------------------------------------------ writes
 
@@ -182,7 +195,7 @@ pub fn write_method(write: &Write<'_>) -> &'static str {
     }
 }
 
-/// Writes the params of a write, for [`write_request`] with its [`write_method`].
+/// Writes the params of a write, for [`write_request`](super::write_request) with its [`write_method`].
 pub fn write_write(out: &mut Vec<u8>, write: &Write<'_>, lock: Option<&LockGuard<'_>>) {
     write_members(out, write, matches!(write.operation, Operation::Merge(_)));
     if let Some(lock) = lock {
@@ -208,10 +221,15 @@ struct CheckParams<'a> {
     key: Option<Text<'a>>,
     change_version: Option<u64>,
     exists: Option<bool>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     equals: Option<&'a RawValue>,
     #[serde(borrow)]
     lock: Option<LockParams<'a>>,
+}
+
+/// A value that is there, `null` too: an absent key equals that.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl<'a> TransactParams<'a> {
@@ -238,12 +256,35 @@ impl<'a> CheckParams<'a> {
     }
 }
 
-/// Reads the params of `transact`, with their braces.
+/// Reads a transaction that somebody wrote down as one JSON text. Stricter than the wire, where later versions may say
+/// more: a condition whose name is misspelt must not be passed over.
 pub fn parse_transaction(text: &str) -> Result<Transaction<'_>, Error> {
-    object::<TransactParams<'_>>("the transaction", text)?.read()
+    let params = object::<TransactParams<'_>>("the transaction", text)?;
+    let Fields { checks, writes } = object("the transaction", text)?;
+    check_fields("checks", &checks, &["key", "change_version", "exists", "equals", "lock"])?;
+    let of_writes = ["key", "op", "data", "cap", "if_change_version", "ttl_ms", "bind", "lock"];
+    check_fields("writes", &writes, &of_writes)?;
+    params.read()
 }
 
-/// Writes the params of `transact`, for [`write_request`].
+/// The names of all fields.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    checks: Vec<BTreeMap<Cow<'a, str>, IgnoredAny>>,
+    #[serde(borrow, default)]
+    writes: Vec<BTreeMap<Cow<'a, str>, IgnoredAny>>,
+}
+
+fn check_fields(what: &str, all: &[BTreeMap<Cow<'_, str>, IgnoredAny>], known: &[&str]) -> Result<(), Error> {
+    let is_unknown = |fields: &BTreeMap<Cow<'_, str>, IgnoredAny>| fields.keys().any(|name| !known.contains(&&**name));
+    let Some(nth) = all.iter().position(is_unknown) else { return Ok(()) };
+    let message = format!("{what}[{nth}] has a field that there is not; there are {}", known.join(", "));
+    Err(Error::new(ErrorCode::MalformedMessage, message))
+}
+
+/// Writes the params of `transact`, for [`write_request`](super::write_request).
 pub fn write_transact(out: &mut Vec<u8>, transaction: &Transaction<'_>) {
     put!(out, "\"checks\":[");
     for (nth, check) in transaction.checks.iter().enumerate() {
@@ -316,8 +357,8 @@ pub fn write_states_result(out: &mut Vec<u8>, id: &RawValue, revision: u64, stat
 }
 
 /// Reads the result of `transact` and `read-metadata`.
-pub fn parse_states(body: &RawValue, known: &mut Known) -> Result<Snapshot, Error> {
-    let WireSnapshot { revision, values } = read("the result", Some(body))?;
+pub fn parse_states(body: Body<'_>, known: &mut Known) -> Result<Snapshot, Error> {
+    let WireSnapshot { revision, values } = body.read("the result")?;
     let states = values.into_iter().map(|state| state.change(known).map(Arc::new)).collect::<Result<_, _>>()?;
     Ok(Snapshot { revision, states })
 }
@@ -401,8 +442,8 @@ pub fn write_usage_result(out: &mut Vec<u8>, id: &RawValue, usage: &Usage) {
 }
 
 /// Reads the result of `usage`.
-pub fn parse_usage(body: &RawValue) -> Result<Usage, Error> {
-    read("the result", Some(body))
+pub fn parse_usage(body: Body<'_>) -> Result<Usage, Error> {
+    body.read("the result")
 }
 
 /// The answer to `key-list`.
@@ -416,9 +457,14 @@ pub fn write_keys_result(out: &mut Vec<u8>, id: &RawValue, revision: u64, states
     });
 }
 
+#[derive(Deserialize)]
+struct WireKeys {
+    keys: Vec<String>,
+}
+
 /// Reads the result of `key-list`.
-pub fn parse_keys(body: &RawValue) -> Result<Vec<String>, Error> {
-    read::<WireKeys>("the result", Some(body)).map(|list| list.keys)
+pub fn parse_keys(body: Body<'_>) -> Result<Vec<String>, Error> {
+    body.read::<WireKeys>("the result").map(|list| list.keys)
 }
 
 /// Writes `read-metadata`.
@@ -446,8 +492,7 @@ pub(super) struct AcquireParams<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
     ttl_ms: Option<u64>,
-    #[serde(default)]
-    wait_ms: u64,
+    wait_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -461,7 +506,8 @@ pub(super) struct HeldParams<'a> {
 impl<'a> From<AcquireParams<'a>> for ClientMessage<'a> {
     fn from(params: AcquireParams<'a>) -> ClientMessage<'a> {
         let AcquireParams { name, ttl_ms, wait_ms } = params;
-        ClientMessage::Acquire { name, ttl_ms: ttl_ms.unwrap_or(DEFAULT_LOCK_TTL_MS), wait_ms }
+        let (ttl_ms, wait_ms) = (ttl_ms.unwrap_or(DEFAULT_LOCK_TTL_MS), wait_ms.unwrap_or(0));
+        ClientMessage::Acquire { name, ttl_ms, wait_ms }
     }
 }
 
@@ -516,7 +562,7 @@ pub fn write_lease_result(out: &mut Vec<u8>, id: &RawValue, lease: &Lease) {
 }
 
 /// Reads the result of `lock-acquire` and `lock-renew`.
-pub fn parse_lease(body: &RawValue) -> Result<Lease, Error> {
+pub fn parse_lease(body: Body<'_>) -> Result<Lease, Error> {
     #[derive(Deserialize)]
     struct WireLease<'a> {
         #[serde(borrow)]
@@ -524,6 +570,6 @@ pub fn parse_lease(body: &RawValue) -> Result<Lease, Error> {
         token: u64,
         expires_at: u64,
     }
-    let WireLease { name, token, expires_at } = read("the result", Some(body))?;
+    let WireLease { name, token, expires_at } = body.read("the result")?;
     Ok(Lease { name: name.into(), token, expires_at })
 }

@@ -15,6 +15,7 @@ use crate::core::names;
 use crate::core::room::Time;
 use crate::server::handshake::bearer;
 use crate::server::operate::Who;
+use crate::server::token::numeric_date;
 
 /// What a token may let its bearer do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -54,6 +55,7 @@ struct Claims {
     room_id: Option<String>,
     /// By whose rules it reads and writes keys.
     role: Option<String>,
+    #[serde(deserialize_with = "numeric_date")]
     exp: u64,
 }
 
@@ -94,7 +96,8 @@ impl FromRequestParts<Arc<Context>> for Caller {
         let header = parts.headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
         let token = header.and_then(bearer);
         let token = token.ok_or_else(|| Error::new(ErrorCode::Unauthorized, "there is no token in Authorization"))?;
-        let claims: Claims = context.verifier.verify_as(token, "the token lacks one of the claims scope, exp")?;
+        let lacking = "the token lacks one of the claims scope, exp, or one has the wrong type";
+        let claims: Claims = context.verifier.verify_as(token, lacking)?;
         // Clients know from it that somebody is the author, though no peer.
         let user_id = claims.sub.filter(|sub| !sub.is_empty()).unwrap_or_else(|| "api".into());
         let name = claims.name.unwrap_or_default();

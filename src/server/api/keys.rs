@@ -156,7 +156,7 @@ pub(super) struct Transacted {
     /// All must hold: `{key, change_version}`, `{key, exists}`, `{key, equals}` or `{lock: {name, token}}`
     #[schema(value_type = Option<Vec<Object>>)]
     checks: Option<()>,
-    /// `{key, data, op?, if_change_version?, ttl_ms?}`, where `op` is `set`, `add`, `patch`, `set-add`, `set-remove`, `append` or `touch`
+    /// `{op, key, data?, if_change_version?, ttl_ms?, cap?}`, where `op` is `set`, `add`, `patch`, `set-add`, `set-remove`, `append` or `touch`
     #[schema(value_type = Option<Vec<Object>>)]
     writes: Option<()>,
 }

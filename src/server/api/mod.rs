@@ -274,6 +274,8 @@ async fn serve(
     let socket = TokioIo::new(Socket::new(stream, read));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A proxy would send whatever comes next on the same connection, and a join is not for this thread.
+        .keep_alive(false)
         .header_read_timeout(head_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(socket, TowerToHyperService::new(router));

@@ -18,6 +18,7 @@ use crate::core::error::ErrorCode;
 use crate::core::limits::MAX_TRANSACTION_PARTS;
 use crate::core::names;
 use crate::core::room::{Change, Time};
+use crate::server::clock::Clock;
 use crate::server::operate::{in_any_room, Who};
 use crate::server::shard::ToShard;
 use crate::server::watch::{Selection, Told};
@@ -25,6 +26,9 @@ use crate::server::watch::{Selection, Told};
 /// A line without meaning is sent after so much silence, in milliseconds, so that no proxy takes the connection for
 /// dead: most wait for 30 s or more.
 const KEEP_ALIVE_MS: u64 = 15_000;
+
+/// So often it is looked whether a token has expired, in milliseconds: the clock may be set meanwhile.
+const LOOK_MS: u64 = 1_000;
 
 /// Events that are made ready for a socket that does not take them yet.
 const READY: usize = 16;
@@ -180,10 +184,18 @@ impl Watched {
                 }
             }
         };
+        let expired = async {
+            loop {
+                match expires_at.saturating_sub(Clock::wall()) {
+                    0 => return,
+                    left => tokio::time::sleep(Duration::from_millis(left.min(LOOK_MS))).await,
+                }
+            }
+        };
         tokio::select! {
             () = all => {}
             () = send.closed() => {}
-            () = tokio::time::sleep(self.context.shared.clock.until(expires_at)) => {}
+            () = expired => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
         drop(told);

@@ -36,8 +36,13 @@
  * text that ends at its first NUL. NULL with length 0 is the empty text. Texts given to you have a NUL
  * after them, whatever their length. Texts in option structs end with NUL.
  *
+ * Keys. 1 to 256 bytes without control characters; `INVALID_KEY` otherwise. Those that begin with `$lock/` show
+ * locks and are written by the server only (`RESERVED_KEY`). A prefix is at most as long, and may be empty.
+ *
  * Values. Any JSON, crossing as its text: `"hi"` with the quotes, `42`, `{"a":[1,2]}`. Helpers set and
  * read strings, numbers and booleans without quotes and escapes. `null` means that the key is absent.
+ * `INVALID_JSON` is also what nests deeper than 100 levels, has a number beyond the range of a `double`, or an
+ * escaped half of a surrogate pair.
  *
  * Ownership. You free what you were given through a `**..._out`, with its `_free`. `_free(NULL)` is
  * fine; `_free` never blocks and may be called anywhere, in callbacks too; handles may be freed in any
@@ -91,7 +96,9 @@
  * `_cancel_wait` returns after its `on_drop`. A callback must not let a C++ exception out.
  *
  * The one callback that comes elsewhere is the updater of `sessionstore_store_update_wait`: it is called on
- * the thread that waits, beside the client's other callbacks. What is legal inside it is the same.
+ * the thread that waits, beside the client's other callbacks. What is legal inside it is the same. An
+ * `on_drop` that comes before its call returns, because that failed or is done with its updater, is part of
+ * that call: a `_wait` inside it waits.
  *
  * Dispatch threads are shared by all clients: one, and as many more as there are cores when many clients
  * have something to tell. Callbacks that take long hold up no other client, because further threads are
@@ -99,9 +106,11 @@
  * callbacks may come on different threads, each seeing what the one before has done. A client with
  * `thread_hooks` in its options has one thread of its own for all of its callbacks.
  *
- * A callback may take its time: the connection is served meanwhile, and what waits for the callback is
- * bounded. Older changes of a key that still wait give way to newer ones; `sessionstore_event_replaced`
- * tells how many did. The newest is never missed.
+ * A callback may take its time: the connection is served meanwhile. What waits for the callback of changes is
+ * bounded: when thousands wait, older ones of a key give way to newer ones; `sessionstore_event_replaced` tells
+ * how many did. The newest is never missed. Likewise of a peer: that the one you know left is told, and who is
+ * there now, but not who came and went meanwhile. Results of requests wait however many they are, and so does
+ * what is told of the connection.
  *
  * Poll mode, for UI threads and game loops: with a `wake_hook` in the client's options there is no
  * dispatch thread; callbacks run inside `sessionstore_client_poll`, on the thread you call it from. A
@@ -414,7 +423,7 @@
 // The session in which the key was set is over, and its store was cleared. The value is `null`.
 #define SESSIONSTORE_CAUSE_CLEARED 3
 
-// Stands for 0 in an options field in which 0 means the default, such as a grace period of 0.
+// Stands for 0 in a field of the server's options in which 0 means the default, such as a grace period of 0.
 #define SESSIONSTORE_ZERO UINT32_MAX
 
 // A flag of the server's options, with `data_dir`: wait for the disk before anybody is told anything, so that
@@ -590,20 +599,21 @@ typedef struct sessionstore_transaction sessionstore_transaction;
 typedef struct sessionstore_value sessionstore_value;
 
 // Where to listen and what to allow. Begin with `SESSIONSTORE_SERVER_OPTIONS_INIT`; what stays 0 or
-// NULL has its default. Texts end with NUL and are copied.
+// NULL has its default. Texts end with NUL and are copied. An empty one counts as NULL, but for `secret`,
+// `api_secret` and `rules`: those are refused with `INVALID_CONFIG`, so that a variable that is not set opens nothing.
 typedef struct {
   // Set by `SESSIONSTORE_SERVER_OPTIONS_INIT`.
   uint32_t struct_size;
   // 0, or those of `SESSIONSTORE_SERVER_FSYNC`, `SESSIONSTORE_SERVER_METRICS`, `SESSIONSTORE_SERVER_INSPECT` and
   // `SESSIONSTORE_SERVER_IO_URING` that are wanted, added up.
   uint32_t flags;
-  // The address to listen on. Default `127.0.0.1`: this machine only.
+  // The IP address to listen on, or `localhost`. Default `127.0.0.1`: this machine only.
   const char *address;
   // The secret that tokens are signed with (HS256). NULL: an open server, which lets everyone in.
   const char *secret;
   // The port, at most 65,535. Default 0: any free one; `sessionstore_server_port` tells which.
   uint32_t port;
-  // Threads that serve rooms; a room lives on one of them. Default 1.
+  // Threads that serve rooms; a room lives on one of them. Default 1; `SESSIONSTORE_ZERO` for one per core.
   uint32_t threads;
   // How long a peer whose connection broke stays, in milliseconds. Default 30,000;
   // `SESSIONSTORE_ZERO` for not at all.
@@ -622,7 +632,8 @@ typedef struct {
   uint32_t max_peers;
   // Most connections in all. Default: the server's own, see `sstore serve --help`.
   uint32_t max_connections;
-  // After how much silence a connection is pinged, in milliseconds. Default 15,000.
+  // After how much silence a connection is pinged, in milliseconds. Default 15,000. It must be below
+  // `idle_timeout_ms`.
   uint32_t ping_interval_ms;
   // After how much silence a connection is closed, in milliseconds. Default 45,000.
   uint32_t idle_timeout_ms;
@@ -730,7 +741,7 @@ typedef struct {
   const char *token;
   // This peer's name, shown to others; at most 256 bytes.
   const char *name;
-  // The role asked of an open server; at most 64 bytes.
+  // The role asked of an open server; at most 64 bytes. Default `guest`.
   const char *role;
   // The user id told to an open server; at most 128 bytes.
   const char *user_id;
@@ -740,12 +751,15 @@ typedef struct {
   const char *peer_id;
   // How long one asynchronous request may take, in milliseconds. Default 10,000.
   uint32_t request_timeout_ms;
-  // How long one attempt to connect may take, in milliseconds. Default 10,000.
+  // How long one attempt to connect may take until the room is joined, in milliseconds; a long list of peers that is
+  // arriving is waited for. Default 10,000.
   uint32_t connect_timeout_ms;
-  // Pause before the first attempt to reconnect, in milliseconds, doubled for each that fails; the
-  // actual pause is drawn between half of it and the whole. Default 250.
+  // Pause before the first attempt to reconnect, in milliseconds, doubled for each that fails, or
+  // whose connection does not last as long as the pause before it; the actual pause is drawn between half of it and
+  // the whole. Default 250.
   uint32_t reconnect_min_ms;
-  // The longest pause between two attempts, in milliseconds. Default 10,000.
+  // The longest pause between two attempts, in milliseconds. Default 10,000. It must not be below
+  // `reconnect_min_ms`.
   uint32_t reconnect_max_ms;
   // After how much silence the server is pinged, in milliseconds; after as much again without an
   // answer the connection counts as broken. Default 10,000.
@@ -756,8 +770,8 @@ typedef struct {
   // Poll mode if not NULL: the client has no dispatch thread, and callbacks run inside
   // `sessionstore_client_poll`. The struct is copied and consumed.
   const sessionstore_wake_hook *wake_hook;
-  // If not NULL, the client has a dispatch thread of its own, and these are its hooks. The struct is
-  // copied and consumed.
+  // If not NULL, the client has a dispatch thread of its own, and these are its hooks. Not together with
+  // `wake_hook`: `INVALID_ARGUMENT`. The struct is copied and consumed.
   const sessionstore_thread_hooks *thread_hooks;
   // For `wss://`: the authorities to trust instead of the system's, a file in PEM. Like the other files it
   // is read when the client is opened. NULL: the system's.
@@ -896,8 +910,8 @@ typedef struct {
   void *ctx;
   // The last call: nothing uses `ctx` after it. It comes when the lock was lost, released or refused.
   void (*on_drop)(void *ctx);
-  // The lock is lost: `LOCK_LOST` when it could not be renewed in time, `FORBIDDEN` when the rules do not allow it
-  // any more, `SESSION_LOST`, or what the client ended with, such as `CLOSED`. Called once, and never after a
+  // The lock is lost: `LOCK_LOST` when it could not be renewed in time or an operator took it away, `FORBIDDEN`
+  // when the rules do not allow it any more, `SESSION_LOST`, or what the client ended with, such as `CLOSED`. Called once, and never after a
   // release. The error is borrowed.
   void (*on_lost)(void *ctx, const sessionstore_error *error);
 } sessionstore_lock_listener;
@@ -1145,8 +1159,8 @@ const char *sessionstore_event_json(const sessionstore_event *event, size_t *len
 // `SESSIONSTORE_KIND_NULL` when the key is absent.
 const sessionstore_value *sessionstore_event_value(const sessionstore_event *event);
 
-// The key's version: the revision of the store that this change made. 0 for a key that was never
-// set, or whose removal is no longer known.
+// The key's version: the revision of the store that this change made, a removal too. 0 for a key that was
+// never set, or whose removal is no longer known.
 uint64_t sessionstore_event_version(const sessionstore_event *event);
 
 // When the change was made: server time in milliseconds since 1970-01-01 UTC; 0 when the version
@@ -1350,7 +1364,8 @@ void sessionstore_server_free(sessionstore_server *server);
 // their `on_drop` is then called before it returns, on this thread.
 //
 // Errors: `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `INVALID_UTF8`, `INVALID_URL`,
-// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` (also for a file that cannot be used), `OUT_OF_RESOURCES`,
+// `INVALID_ROOM`, `INVALID_PEER`, `INVALID_ARGUMENT` (also for a file that cannot be used), `UNAUTHORIZED` for what
+// cannot be a token, `OUT_OF_RESOURCES`,
 // `TLS_FAILED` when the URL asks for TLS and the system has no authorities to trust. That the server cannot
 // be reached, or is not trusted, is no error here: the listener hears of it.
 //
@@ -1412,8 +1427,9 @@ int32_t sessionstore_client_update_peer_wait(const sessionstore_client *client,
                                              sessionstore_error **error_out);
 
 // Hands in a fresh token before the old one expires, without a break: for the same room and user, maybe
-// with another role, which counts from then on. From now on the client connects with it. `result` may be
-// NULL.
+// with another role, which counts from then on. Once the server has taken it the client connects with it;
+// while the connection is broken, as soon as the server refuses the old one, also where this has ended with
+// `TIMEOUT` by then. `result` may be NULL.
 //
 // Errors of the call: `UNAUTHORIZED` for what cannot be a token, `INVALID_UTF8`, `NULL_ARGUMENT`, `CLOSED`,
 // `QUEUE_FULL`. Errors of the request: `UNAUTHORIZED`, `TOKEN_EXPIRED`, after which the old token counts;
@@ -1432,7 +1448,9 @@ int32_t sessionstore_client_renew_token_wait(const sessionstore_client *client,
                                              sessionstore_error **error_out);
 
 // Leaves the room: everybody is told at once, instead of after the grace period, and the client
-// closes. `result` may be NULL; it comes before the client's last callback.
+// closes. `result` may be NULL; it comes before the client's last callback. Without a connection, or
+// when it breaks and the next cannot be made at once, that is all there is to do: the others are told
+// after the grace period.
 //
 // Errors: `CLOSED`, `QUEUE_FULL`.
 int32_t sessionstore_client_leave(const sessionstore_client *client,
@@ -1512,7 +1530,8 @@ int32_t sessionstore_store_cached(const sessionstore_store *store,
 //
 // Errors: `INVALID_KEY`, `INVALID_ARGUMENT` when there are no keys, `INVALID_UTF8`, `NULL_ARGUMENT`,
 // `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`. If the server refuses
-// (`TOO_MANY_LISTENED_KEYS`), the listener's `on_refused` hears of it.
+// (`TOO_MANY_LISTENED_KEYS`, `FORBIDDEN`), or the names are too long for one message to it (`MESSAGE_TOO_LARGE`),
+// the listener's `on_refused` hears of it.
 //
 // ```c
 // const char *keys[] = {"spotlight", "pinned"};
@@ -1535,9 +1554,10 @@ int32_t sessionstore_store_listen(const sessionstore_store *store,
 // state, and this client's listeners were told before it.
 //
 // Errors of the call: `INVALID_JSON`, `INVALID_UTF8`, `INVALID_KEY`, `NULL_ARGUMENT`, `CLOSED`,
-// `QUEUE_FULL`. Errors of the request: `VALUE_TOO_LARGE`, `TOO_MANY_KEYS`, `STORE_FULL`, which
-// change nothing; `TIMEOUT`, `SESSION_LOST`, `CLOSED`, which change nothing either; `OUTCOME_UNKNOWN`, after which
-// it may have been applied.
+// `QUEUE_FULL`. Errors of the request: `VALUE_TOO_LARGE`, or `MESSAGE_TOO_LARGE` for what is larger than
+// anything the server takes; `TOO_MANY_KEYS`, `STORE_FULL`; `FORBIDDEN` by the rules, `RESERVED_KEY` for the keys
+// that show locks; `TIMEOUT`, `SESSION_LOST`, `CLOSED`: all of these change nothing. `OUTCOME_UNKNOWN`, after
+// which it may have been applied.
 //
 // ```c
 // sessionstore_store_set(store, "pinned", SESSIONSTORE_NUL_TERMINATED,
@@ -1660,7 +1680,8 @@ int32_t sessionstore_store_remove_wait(const sessionstore_store *store,
                                        sessionstore_error **error_out);
 
 // Sets a key to a JSON value only if it has this version now, 0 meaning that it is absent. Otherwise as
-// `sessionstore_store_set`.
+// `sessionstore_store_set`. A key that was removed is absent: what is expected of it is 0, not the version of
+// the removal, which `sessionstore_event_version` is where the value is null.
 //
 // Further error of the request: `VERSION_CONFLICT`, whose `sessionstore_error_current` has what the key
 // holds. `sessionstore_store_update` does this until it lands.
@@ -1726,8 +1747,9 @@ int32_t sessionstore_store_add_wait(const sessionstore_store *store,
 // and write all of it back, and nobody's change is lost.
 //
 // `json` is the value that is set or added, the patch, or, for `SET_ADD`, `SET_REMOVE` and `APPEND`, an
-// array of values; NULL with length 0 for `TOUCH`. `options` may be NULL. `result` may be NULL; it is
-// consumed, also when the call fails. On success it has the key's state after it.
+// array of values; NULL with length 0 for `TOUCH`. `options` may be NULL, but not for `TOUCH`, which needs
+// `ttl_ms` or one of the flags about the expiry. `result` may be NULL; it is consumed, also when the call
+// fails. On success it has the key's state after it.
 //
 // Errors of the call: those of `sessionstore_store_set`; `WRONG_TYPE` when `json` should be an array;
 // `INVALID_ARGUMENT` for an operation that does not exist, and for options that contradict each other or
@@ -1821,7 +1843,7 @@ int32_t sessionstore_store_update_wait(const sessionstore_store *store,
 // Errors of the call: `INVALID_LOCK` unless the name has 1 to 200 bytes and no control characters;
 // `INVALID_UTF8`, `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors
 // of the request: `LOCK_HELD`, after as much waiting as was asked for, whose `sessionstore_error_current`
-// shows by whom; `INVALID_ARGUMENT` for times out of their range; `TOO_MANY_LOCKS`; `TIMEOUT`,
+// shows by whom; `INVALID_ARGUMENT` for times out of their range; `TOO_MANY_LOCKS`, `FORBIDDEN`; `TIMEOUT`,
 // `SESSION_LOST` and `CLOSED`, after which the lock is given back, or ends with its time.
 //
 // ```c
@@ -1866,7 +1888,8 @@ const char *sessionstore_lock_name(const sessionstore_lock *lock,
 // something outside the room can refuse tokens that are smaller than one it has seen. 0 for NULL.
 uint64_t sessionstore_lock_token(const sessionstore_lock *lock);
 
-// 1 while the lock is held as far as this client knows: it was neither released nor lost. 0 otherwise, for
+// 1 while the lock is held as far as this client knows: it was neither released nor lost, and its time is
+// not over, of which its listener hears a moment later; time goes on while the machine sleeps. 0 otherwise, for
 // NULL, and in a forked child. What must not be written by one who has lost the lock without knowing yet is
 // written with the lock in its options.
 int32_t sessionstore_lock_is_held(const sessionstore_lock *lock);
@@ -1972,7 +1995,8 @@ void sessionstore_transaction_free(sessionstore_transaction *transaction);
 // Errors of the call: `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`.
 // Errors of the request: `CHECK_FAILED`, or `LOCK_LOST`, whose `sessionstore_error_check` says which check,
 // and `sessionstore_error_current` what the key holds; what a write of it is refused with, whose
-// `sessionstore_error_write` says which; `INVALID_ARGUMENT` for more than 200 checks and writes; `TIMEOUT`,
+// `sessionstore_error_write` says which; `INVALID_ARGUMENT` for more than 200 checks and writes;
+// `MESSAGE_TOO_LARGE` when they do not fit one message, which has 64 KiB unless the server is told otherwise; `TIMEOUT`,
 // `SESSION_LOST`, `CLOSED`; `OUTCOME_UNKNOWN`, after which it may have been made.
 int32_t sessionstore_store_transact(const sessionstore_store *store,
                                     const sessionstore_transaction *transaction,
@@ -2013,7 +2037,7 @@ int32_t sessionstore_store_listen_to(const sessionstore_store *store,
 //
 // Errors of the call: `INVALID_KEY`, `INVALID_ARGUMENT` when the selector means nothing, `INVALID_UTF8`,
 // `NULL_ARGUMENT`, `INVALID_STRUCT_SIZE`, `UNKNOWN_OPTION`, `CLOSED`, `QUEUE_FULL`. Errors of the request:
-// `TIMEOUT`, `CLOSED`.
+// `FORBIDDEN`, `MESSAGE_TOO_LARGE` when the names do not fit one message, `TIMEOUT`, `CLOSED`.
 int32_t sessionstore_store_read(const sessionstore_store *store,
                                 const sessionstore_selector *selector,
                                 const sessionstore_event_list_result *result,

@@ -5,6 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use sessionstore::core::journal;
 use sessionstore::core::limits::Limits;
+use sessionstore::core::names::KeyList;
 use sessionstore::core::room::{Command, Introduction, Reply, Room};
 use sessionstore::ErrorCode;
 
@@ -42,7 +43,8 @@ fuzz_target!(|data: &[u8]| {
     let joined = room.apply(1_001, Command::Join { peer, new_session_id: "next" }, &mut events);
     if let Ok(Reply::Joined { peer, .. }) = joined {
         let keys = ["a", "b"];
-        let _ = room.apply(1_002, Command::Listen { peer, keys: &keys, prefixes: &["", "$lock/"] }, &mut events);
+        let (named, begun) = (KeyList::of(&keys), KeyList::of(&["", "$lock/"]));
+        let _ = room.apply(1_002, Command::Listen { peer, keys: &named, prefixes: &begun }, &mut events);
         for key in keys {
             let _ = room.apply(1_003, Command::Set { peer, key, value: 1.into(), expected: None }, &mut events);
         }

@@ -4,6 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use sessionstore::core::names::KeyList;
 use sessionstore::core::room::{Command, Event, Introduction, PeerHandle, Reply, Room, Time, LOCK_KEY_PREFIX};
 use sessionstore::core::secret::Secret;
 use sessionstore::core::wire::{self, ClientMessage, Text};
@@ -58,7 +59,7 @@ fn apply(
             return room.apply(now, Command::Read { peer, keys: &[], prefixes: &[prefix] }, events);
         }
         ClientMessage::Listen { keys, prefixes } => {
-            let (keys, prefixes) = (texts(keys), texts(prefixes));
+            let (keys, prefixes) = (KeyList::of(&texts(keys)), KeyList::of(&texts(prefixes)));
             return room.apply(now, Command::Listen { peer, keys: &keys, prefixes: &prefixes }, events);
         }
         ClientMessage::Join { name, metadata } => {

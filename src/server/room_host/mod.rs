@@ -1,16 +1,17 @@
 //! One room on its loop: the state machine, its members' connections, and the frames it has to
 //! send.
 
+mod answers;
+mod flushing;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
 
 use serde_json::value::RawValue;
-use smallvec::SmallVec;
 
 use crate::core::error::{Error, ErrorCode};
 use crate::core::journal::Origin;
@@ -18,21 +19,20 @@ use crate::core::room::{Change, Command, Event, GroupHandle, KeySlot, Peer, Peer
 use crate::core::rules::Rules;
 use crate::core::wire;
 
-use super::batch::{Batch, Concern};
+use super::batch::Concern;
 use super::budget::Budget;
-use super::connection::{Connection, Dialect, State};
+use super::connection::{Connection, Dialect};
 use super::keeper::{Entered, Kept, Ledger};
-use super::metrics::Refused;
 use super::news::News;
 use super::notice::Notice;
-use super::options::{CLOSE_WAIT_MS, MAX_BATCH_BYTES, MAX_POLICY_ROLES};
-use super::outbox::Conflated;
-use super::plan::{Plan, Spares};
-use super::sends::Told;
+use super::options::MAX_POLICY_ROLES;
+use super::peer_list::PeerList;
 use super::shard::Shard;
 #[cfg(feature = "http")]
 use super::watch::Watch;
-use crate::frames;
+
+use answers::Snapshot;
+use flushing::Outgoing;
 
 /// A close code beyond the standard's: 4000 and the number of the error.
 pub(super) fn close_code(code: ErrorCode) -> u16 {
@@ -43,20 +43,9 @@ pub(super) fn close_code(code: ErrorCode) -> u16 {
 #[cfg(feature = "http")]
 pub(super) const MAX_CLOSE_REASON_BYTES: usize = 120;
 
-/// Up to so many peers the list is written for each who asks; more are kept for the next.
-const SMALL_PEER_LIST: usize = 8;
-
-/// The same for the keys of a snapshot.
-const SMALL_SNAPSHOT: usize = 4;
-
 /// A request's id for the log: the client's text, with nothing in it that a terminal would obey.
 pub(super) fn shown(id: Option<&RawValue>) -> impl std::fmt::Display + '_ {
     id.map_or("", |id| id.get().trim_matches('"')).escape_debug()
-}
-
-fn write_snapshot(out: &mut Vec<u8>, room: &Room, group: GroupHandle) {
-    let states: Vec<_> = room.keys_of(group).filter_map(|key| room.state_of(key)).collect();
-    wire::write_changes(out, states.iter().map(|state| (&**state, 0)), true);
 }
 
 /// A room, shared by its connections.
@@ -97,64 +86,11 @@ pub(super) struct Inner {
     /// What peers in their grace period may still ask, by their slots: who comes back does not get more.
     budgets: BTreeMap<u32, (PeerHandle, Box<Budget>)>,
     snapshot: Option<Box<Snapshot>>,
-    peer_list: Option<Rc<Vec<u8>>>,
+    peer_list: Option<Box<PeerList>>,
     /// What the shard's counters and its list of deadlines have of this room.
     counted_open: bool,
     counted_peers: usize,
     deadline: Option<Time>,
-}
-
-/// The answer to a listen, kept for the next who listens to the same keys.
-struct Snapshot {
-    /// Who asked last, so that as a rule the keys need not be compared.
-    group: GroupHandle,
-    keys: Vec<KeySlot>,
-    frame: Rc<Vec<u8>>,
-}
-
-/// What the room has to send.
-#[derive(Default)]
-struct Outgoing {
-    /// What is appended to; none while there is nothing to say.
-    open: Option<(Rc<Batch>, Box<Plan>)>,
-    /// The number of the next batch, and where it begins in the stream of the room.
-    next_number: u64,
-    next_start: u64,
-    /// Batches that are being sent, oldest first. As a rule there is one.
-    flushing: SmallVec<[Flushing; 1]>,
-}
-
-/// A batch on its way.
-struct Flushing {
-    batch: Rc<Batch>,
-    plan: Box<Plan>,
-    next_answered: u32,
-    next_visit: u32,
-    /// When it began, if it is timed.
-    begun: Option<Instant>,
-}
-
-impl Outgoing {
-    fn open(&mut self, spares: &RefCell<Spares>) -> (&mut Batch, &mut Plan) {
-        let (number, start) = (self.next_number, self.next_start);
-        let (batch, plan) = self.open.get_or_insert_with(|| spares.borrow_mut().take(number, start));
-        // Nobody shares it yet, so this copies nothing.
-        (Rc::make_mut(batch), plan)
-    }
-
-    /// The position after everything so far.
-    fn position(&self) -> u64 {
-        self.open.as_ref().map_or(self.next_start, |(batch, _)| batch.end())
-    }
-
-    /// Bytes for many that wait for the flush.
-    fn bytes(&self) -> usize {
-        self.open.as_ref().map_or(0, |(batch, _)| batch.stream.len())
-    }
-
-    fn has_output(&self) -> bool {
-        self.open.as_ref().is_some_and(|(batch, plan)| !batch.is_empty() || !plan.answered.is_empty())
-    }
 }
 
 impl RoomHost {
@@ -253,6 +189,9 @@ impl RoomHost {
         inner.members.clear();
         inner.waits.clear();
         inner.outgoing = Outgoing::default();
+        // Nobody is in it any more.
+        inner.shard.count(inner.counted_open, false, inner.counted_peers, 0);
+        (inner.counted_open, inner.counted_peers) = (false, 0);
     }
 }
 
@@ -389,6 +328,12 @@ impl Inner {
         }
     }
 
+    /// The connection of a peer, if it has one now.
+    fn connection_of(&self, peer: PeerHandle) -> Option<Rc<Connection>> {
+        let member = self.members.get(peer.slot as usize).and_then(Option::clone);
+        member.filter(|connection| connection.peer.get() == Some(peer))
+    }
+
     fn announce(&mut self, event: Event, now: Time) {
         match event {
             Event::SessionStarted => {
@@ -401,18 +346,18 @@ impl Inner {
                 if let Some(meters) = &self.shard.meters {
                     meters.peers_joined.add(1);
                 }
-                self.peer_list = None;
+                self.change_peer_list(|list| list.joined(peer));
                 self.learn_role(peer);
                 // It is not a member yet, and begins after this.
                 self.tell_peers(peer, None, wire::write_peer_join);
             }
             Event::PeerUpdated(peer) => {
-                self.peer_list = None;
+                self.change_peer_list(|list| list.updated(peer));
                 self.learn_role(peer);
                 self.tell_peers(peer, Some(peer), wire::write_peer_update);
             }
             Event::PeerLeft { peer, peer_id, connection_lost } => {
-                self.peer_list = None;
+                self.change_peer_list(PeerList::left);
                 self.take_member(peer);
                 self.budgets.remove(&peer.slot);
                 if self.members.iter().any(Option::is_some) {
@@ -439,14 +384,18 @@ impl Inner {
             }
             Event::ListeningChanged { peer, revoked } => {
                 self.snapshot = None;
-                let member = self.members.get(peer.slot as usize).and_then(Option::clone);
-                if let Some(connection) = member.filter(|connection| connection.peer.get() == Some(peer)) {
+                if let Some(connection) = self.connection_of(peer) {
                     let refusal = revoked.first().and_then(|key| self.room.check_read(peer, key).err());
                     if let Some(error) = refusal {
                         let keys = revoked.iter().map(|key| &**key);
                         self.answer(&connection, |out| wire::write_listen_revoked(out, keys, &error));
                     }
                     self.answer_snapshot(&connection, peer);
+                }
+            }
+            Event::LockTaken { peer, name, token } => {
+                if let Some(connection) = self.connection_of(peer) {
+                    self.answer(&connection, |out| wire::write_lock_lost(out, &name, token));
                 }
             }
             Event::LockGranted { wait, lease, .. } => {
@@ -462,6 +411,7 @@ impl Inner {
             Event::SessionEnded(ended) => {
                 self.shard.note(|| Some(Notice::closed(self.room.name(), ended)));
                 self.snapshot = None;
+                self.peer_list = None;
                 self.roles = None;
                 self.news.forget();
                 self.members = Vec::new();
@@ -509,11 +459,26 @@ impl Inner {
     }
 
     /// Gives a peer another role, by a fresh token.
-    pub fn change_role(&mut self, connection: &Rc<Connection>, peer: PeerHandle, role: &str, now: Time) {
+    pub fn change_role(
+        &mut self,
+        connection: &Rc<Connection>,
+        peer: PeerHandle,
+        role: &str,
+        now: Time,
+    ) -> Result<(), Error> {
         self.bring_up_to_date(connection);
-        if self.apply(now, Command::ChangeRole { peer, role }).is_ok() {
-            self.look_again(connection);
+        let is_another = self.room.peer(peer).is_some_and(|known| *known.role != *role);
+        self.apply(now, Command::ChangeRole { peer, role })?;
+        self.look_again(connection);
+        // Others are told with the news, but what this client asked for says nothing of a role.
+        if is_another && connection.dialect != Dialect::Original {
+            self.answer_from_room(connection, |out, room| {
+                if let Some(known) = room.peer(peer) {
+                    wire::write_peer_update(out, known);
+                }
+            });
         }
+        Ok(())
     }
 
     /// Whether a peer may know of the others may have changed: then it is told who they are, or that there
@@ -611,7 +576,7 @@ impl Inner {
         }
         self.members[slot] = Some(connection.clone());
         connection.peer.set(Some(peer));
-        *connection.identity.borrow_mut() = None;
+        *connection.admission.borrow_mut() = None;
         // What happened before is in the peer list and the snapshot it is sent.
         connection.outbox.borrow_mut().cursor = self.outgoing.position();
         connection.news_from.set(self.news.next_number());
@@ -625,303 +590,6 @@ impl Inner {
         self.take_member(peer);
         if !self.shard.is_stopping() {
             let _ = self.apply(now, Command::ConnectionLost { peer });
-        }
-    }
-
-    // ------------------------------------------------------------------ frames for one
-
-    /// Appends a message for one connection, after everything so far.
-    pub fn answer(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>)) {
-        self.answer_raw(connection, |out| frames::write_text(out, write));
-    }
-
-    /// Answers a request with an error; without an id, what could not be understood.
-    pub fn refuse(&mut self, connection: &Rc<Connection>, id: Option<&RawValue>, error: &Error) {
-        self.note_refusal(connection, id, error);
-        let number = connection.dialect.number(error);
-        self.answer(connection, |out| wire::write_error_as(out, id, number, error));
-    }
-
-    /// Counts a request that is refused, and says so in the log.
-    pub fn note_refusal(&self, connection: &Connection, id: Option<&RawValue>, error: &Error) {
-        self.shard.count_refusal(Refused::Request, error.code());
-        #[cfg(feature = "otel")]
-        super::spans::refused(error);
-        tracing::debug!(
-            room = %self.room.name(),
-            peer = %self.peer_id(connection),
-            request = %shown(id),
-            error = error.code().name(),
-            "a request is refused"
-        );
-    }
-
-    /// Who a connection speaks for, or will when it joins.
-    pub fn peer_id(&self, connection: &Connection) -> Arc<str> {
-        let peer = connection.peer.get().and_then(|peer| self.room.peer(peer));
-        let identity = connection.identity.borrow();
-        match (peer, identity.as_ref()) {
-            (Some(peer), _) => peer.identity.peer_id.clone(),
-            (None, Some(identity)) => identity.peer_id.as_str().into(),
-            (None, None) => "".into(),
-        }
-    }
-
-    /// The same for bytes that are framed already.
-    pub fn answer_raw(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>)) {
-        self.answer_with(connection, |out, _| write(out));
-    }
-
-    /// The same for a message about the room.
-    pub fn answer_from_room(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>, &Room)) {
-        self.answer_with(connection, |out, room| frames::write_text(out, |out| write(out, room)));
-    }
-
-    /// The answer to a set: as a rule the text of the new state has just been written for everybody.
-    pub fn answer_set(&mut self, connection: &Rc<Connection>, id: &RawValue, state: &Arc<Change>) {
-        let is_told = self.told.take().is_some_and(|told| Arc::ptr_eq(&told, state));
-        let (batch, plan) = self.outgoing.open(&self.shard.spares);
-        let start = batch.answers.len();
-        let Batch { stream, answers, last_state, .. } = batch;
-        frames::write_text(answers, |out| match stream.get(last_state.clone()).filter(|_| is_told) {
-            Some(written) => wire::write_written_state_result(out, id, written),
-            None => wire::write_state_result(out, id, state),
-        });
-        if connection.outbox.borrow_mut().insert_answer(batch, start) {
-            plan.answered.push(connection.clone());
-        }
-    }
-
-    fn answer_with(&mut self, connection: &Rc<Connection>, write: impl FnOnce(&mut Vec<u8>, &Room)) {
-        let (batch, plan) = self.outgoing.open(&self.shard.spares);
-        let start = batch.answers.len();
-        write(&mut batch.answers, &self.room);
-        if connection.outbox.borrow_mut().insert_answer(batch, start) {
-            plan.answered.push(connection.clone());
-        }
-    }
-
-    fn answer_shared(&mut self, connection: &Rc<Connection>, frame: Rc<Vec<u8>>) {
-        let (batch, plan) = self.outgoing.open(&self.shard.spares);
-        if connection.outbox.borrow_mut().insert_shared(batch, frame) {
-            plan.answered.push(connection.clone());
-        }
-    }
-
-    /// Everybody in the room, or the peer alone if it may not know of others.
-    pub fn answer_peer_list(&mut self, connection: &Rc<Connection>) {
-        if !connection.sees_peers.get() {
-            let own = connection.peer.get();
-            return self.answer_from_room(connection, |out, room| wire::write_peer_list(out, room, own));
-        }
-        if self.room.peer_count() <= SMALL_PEER_LIST {
-            return self.answer_from_room(connection, |out, room| wire::write_peer_list(out, room, None));
-        }
-        let room = &self.room;
-        let list = self.peer_list.get_or_insert_with(|| {
-            let mut frame = Vec::new();
-            frames::write_text(&mut frame, |out| wire::write_peer_list(out, room, None));
-            frame.shrink_to_fit();
-            Rc::new(frame)
-        });
-        let list = list.clone();
-        self.answer_shared(connection, list);
-    }
-
-    /// What the peer missed since a revision of this session, if that can be told; otherwise the state of every
-    /// key it listens to.
-    pub fn answer_missed(&mut self, connection: &Rc<Connection>, peer: PeerHandle, since: Option<&(String, u64)>) {
-        let since = since.filter(|(session, _)| self.room.session_id().is_some_and(|id| **id == **session));
-        match since.and_then(|(_, revision)| self.room.changes_since(peer, *revision)) {
-            Some(missed) if missed.is_empty() => {}
-            Some(missed) => self.answer(connection, |out| {
-                wire::write_changes(out, missed.iter().map(|change| (&**change, 0)), false);
-            }),
-            None => self.answer_snapshot(connection, peer),
-        }
-    }
-
-    /// The state of every key the peer listens to; nothing if there is none.
-    pub fn answer_snapshot(&mut self, connection: &Rc<Connection>, peer: PeerHandle) {
-        let Some(group) = self.room.group_of(peer) else { return };
-        if self.room.keys_of(group).nth(SMALL_SNAPSHOT).is_none() {
-            return self.answer_from_room(connection, |out, room| write_snapshot(out, room, group));
-        }
-        let room = &self.room;
-        let same = |have: &Snapshot| have.group == group || room.keys_of(group).eq(have.keys.iter().copied());
-        let snapshot = match self.snapshot.take().filter(|have| same(have)) {
-            Some(mut snapshot) => {
-                snapshot.group = group;
-                snapshot
-            }
-            None => {
-                let mut frame = Vec::new();
-                frames::write_text(&mut frame, |out| write_snapshot(out, room, group));
-                frame.shrink_to_fit();
-                Box::new(Snapshot { group, keys: room.keys_of(group).collect(), frame: Rc::new(frame) })
-            }
-        };
-        let frame = snapshot.frame.clone();
-        self.snapshot = Some(snapshot);
-        self.answer_shared(connection, frame);
-    }
-
-    /// Sends a close frame after everything else, and lets the connection's peer go.
-    pub fn close(&mut self, connection: &Rc<Connection>, now: Time, code: u16, reason: &str) {
-        if connection.state.get() != State::Open {
-            return;
-        }
-        if let Some(meters) = &self.shard.meters {
-            meters.close(code);
-        }
-        tracing::debug!(room = %self.room.name(), peer = %self.peer_id(connection), code, reason, "a connection is closed");
-        if connection.peer.get().is_some() {
-            self.bring_up_to_date(connection);
-            self.detach(connection, now);
-        }
-        self.answer_raw(connection, |out| frames::write_close(out, code, reason));
-        connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
-        connection.state.set(State::Closing);
-    }
-
-    /// Closes a connection that takes nothing: all that waits for it is dropped.
-    pub fn close_slow(&mut self, connection: &Rc<Connection>, now: Time) {
-        self.shard.count_refusal(Refused::Close, ErrorCode::SlowReader);
-        tracing::debug!(room = %self.room.name(), peer = %self.peer_id(connection), "a slow connection is closed");
-        self.detach(connection, now);
-        let mut outbox = connection.outbox.borrow_mut();
-        outbox.forget_insertions();
-        if let Some(parked) = &mut outbox.parked {
-            let mut frame = Vec::new();
-            frames::write_close(&mut frame, close_code(ErrorCode::SlowReader), "nothing was read for too long");
-            parked.keep_begun_only();
-            parked.push_answer(frame);
-        }
-        connection.close_by.set(now.saturating_add(CLOSE_WAIT_MS));
-        connection.state.set(State::Closing);
-    }
-
-    // ------------------------------------------------------------------ flushing
-
-    pub fn batch_is_full(&self) -> bool {
-        self.outgoing.bytes() > MAX_BATCH_BYTES
-    }
-
-    /// Begins to send the current batch. Returns whether there is one.
-    fn freeze(&mut self) -> bool {
-        if !self.outgoing.has_output() {
-            return false;
-        }
-        let Some((batch, mut plan)) = self.outgoing.open.take() else { return false };
-        (self.outgoing.next_number, self.outgoing.next_start) = (batch.number + 1, batch.end());
-        plan.make(&batch, &self.room, &self.members);
-        let begun = self.shard.meters.as_ref().and_then(|meters| meters.begin_batch());
-        self.outgoing.flushing.push(Flushing { batch, plan, next_answered: 0, next_visit: 0, begun });
-        self.waiting.drain(..).for_each(Waker::wake);
-        true
-    }
-
-    fn flush(&mut self, writes: &mut usize) -> bool {
-        #[cfg(feature = "http")]
-        self.tell_watchers();
-        if self.outgoing.flushing.is_empty() {
-            self.freeze();
-        }
-        #[cfg(feature = "otel")]
-        let _span = super::spans::fan_out(self.room.name());
-        while let Some(flushing) = self.outgoing.flushing.first_mut() {
-            // Who asked something is answered first.
-            let plan = &flushing.plan;
-            while let Some(connection) = plan.answered.get(flushing.next_answered as usize).filter(|_| *writes > 0) {
-                connection.deliver(&flushing.batch, &plan.filter(connection), true);
-                flushing.next_answered += 1;
-                *writes -= 1;
-            }
-            while let Some(slot) = plan.visits.get(flushing.next_visit as usize).filter(|_| *writes > 0) {
-                if let Some(Some(connection)) = self.members.get(*slot as usize) {
-                    if connection.outbox.borrow().cursor < flushing.batch.end() {
-                        connection.deliver(&flushing.batch, &plan.filter(connection), true);
-                        *writes -= 1;
-                    }
-                }
-                flushing.next_visit += 1;
-            }
-            if (flushing.next_visit as usize) < plan.visits.len()
-                || (flushing.next_answered as usize) < plan.answered.len()
-            {
-                return true;
-            }
-            let Flushing { batch, plan, begun, .. } = self.outgoing.flushing.remove(0);
-            self.shard.told(Told { batch, plan, begun });
-        }
-        self.queued = self.outgoing.has_output();
-        self.queued
-    }
-
-    /// Sends one connection everything up to now, ahead of its turn: what it listens to is about
-    /// to change, or it is about to go.
-    pub fn bring_up_to_date(&mut self, connection: &Rc<Connection>) {
-        if !self.shard.keep() {
-            return;
-        }
-        self.freeze();
-        for flushing in &self.outgoing.flushing {
-            let waits = connection.outbox.borrow().cursor < flushing.batch.end();
-            if waits || !connection.outbox.borrow().is_flushed() {
-                connection.deliver(&flushing.batch, &flushing.plan.filter(connection), false);
-            }
-        }
-    }
-
-    /// Makes up for what a slow connection was not sent, now that it has taken the rest.
-    pub fn catch_up(&mut self, connection: &Rc<Connection>, missed: Conflated) {
-        // A list of peers is not to be followed by what is older.
-        self.tell_news(self.shard.now());
-        // What is not yet flushed has newer states, which must not be sent twice.
-        let mut missed = missed;
-        {
-            let mut outbox = connection.outbox.borrow_mut();
-            if let Some(parked) = &mut outbox.parked {
-                parked.conflate_from_now();
-            }
-        }
-        self.bring_up_to_date(connection);
-        let mut outbox = connection.outbox.borrow_mut();
-        let Some(parked) = &mut outbox.parked else { return };
-        if let Some(more) = parked.take_conflated() {
-            missed.add(more);
-        }
-        if connection.peer.get().is_none() {
-            return;
-        }
-        // A key that is forgotten has no state to tell; that it is not in a snapshot says that it is gone.
-        let is_forgotten = missed.keys.keys().any(|key| self.room.state_of(*key).is_none());
-        let group = connection.peer.get().and_then(|peer| self.room.group_of(peer)).filter(|_| is_forgotten);
-        let keys: Vec<KeySlot> = match group {
-            Some(group) => self.room.keys_of(group).collect(),
-            None => missed.keys.keys().copied().collect(),
-        };
-        let replaced = |key: &KeySlot| missed.keys.get(key).map_or(0, |count| count - 1);
-        let states = keys.iter().filter_map(|key| Some((self.room.state_of(*key)?, replaced(key))));
-        let mut states: Vec<_> = states.collect();
-        states.sort_by_key(|(state, _)| state.version);
-        if let Some(meters) = &self.shard.meters {
-            let told = missed.keys.keys().filter(|key| self.room.state_of(**key).is_some()).count() as u64;
-            meters.conflated.add(missed.keys.values().sum::<u64>().saturating_sub(told));
-        }
-        if !states.is_empty() || group.is_some() {
-            let mut frame = Vec::new();
-            frames::write_text(&mut frame, |out| {
-                let written = states.iter().map(|(state, replaced)| (&**state, *replaced));
-                wire::write_changes(out, written, group.is_some());
-            });
-            parked.push_states(frame, states.len());
-        }
-        if missed.peers {
-            let own = connection.peer.get().filter(|_| !connection.sees_peers.get());
-            let mut frame = Vec::new();
-            frames::write_text(&mut frame, |out| wire::write_peer_list(out, &self.room, own));
-            parked.push_answer(frame);
         }
     }
 }
