@@ -25,6 +25,7 @@ import sessionstore.internal.ThreadHooksStruct
 import sessionstore.internal.UpdateListenerStruct
 import sessionstore.internal.WakeHookStruct
 import sessionstore.internal.WakeUp
+import sessionstore.internal.keeping
 import sessionstore.internal.length
 import sessionstore.internal.optionMilliseconds
 import sessionstore.internal.optionNumber
@@ -47,8 +48,10 @@ import kotlin.time.Duration
  * }
  * ```
  *
- * Everything here may be called from any thread. Keep the client, or its store, while you need it: one that nothing
- * refers to any more is closed when it is collected. One whose listeners refer to it stays until it is closed.
+ * Everything here may be called from any thread. Keep the client, its store or a lock while you need it: one that nothing
+ * refers to any more is closed when it is collected. A coroutine keeps it that waits in one of its functions, or collects
+ * [peerChanges] or changes of keys; [connection], [errors] and [tokenExpiring] do not. One whose listeners refer to it
+ * stays until it is closed.
  *
  * Suspend functions, here and elsewhere: a coroutine that is cancelled before it calls sends nothing. One that is
  * cancelled while it waits, also by a `withTimeout` of your own, stops waiting at once, and its request is taken back: a
@@ -100,11 +103,13 @@ public class Client private constructor(private val core: ClientCore, private va
      * nothing but what it has missed is left out: who came and went meanwhile. Completes when the client is closed.
      */
     public val peerChanges: Flow<PeerChange> = flow {
-        val mailbox = core.watchPeers()
-        try {
-            mailbox.emitTo(this)
-        } finally {
-            core.unwatchPeers(mailbox)
+        keeping(this@Client) {
+            val mailbox = core.watchPeers()
+            try {
+                mailbox.emitTo(this)
+            } finally {
+                core.unwatchPeers(mailbox)
+            }
         }
     }
 
@@ -117,7 +122,7 @@ public class Client private constructor(private val core: ClientCore, private va
      *   [ErrorCode.UNAUTHORIZED]; when the time runs out, the last failure to connect or [ErrorCode.TIMEOUT]
      */
     public suspend fun join(timeout: Duration = Duration.INFINITE): Store {
-        withTimeoutOrNull(timeout) { core.store.await() }
+        keeping(this) { withTimeoutOrNull(timeout) { core.store.await() } }
             ?: throw connection.value.error ?: SessionStoreException.ofCode(ErrorCode.TIMEOUT)
         if (core.ended.isCompleted) throw core.ended.await() ?: closed()
         return store()
@@ -146,7 +151,7 @@ public class Client private constructor(private val core: ClientCore, private va
     public suspend fun updatePeer(name: String? = null, metadata: String? = null) {
         val newName = name?.let(::utf8)
         val newMetadata = metadata?.let(::utf8)
-        handle.request({}) { client, result, error, _ ->
+        handle.request(this, {}) { client, result, error, _ ->
             C.sessionstore_client_update_peer(
                 client, newName, newName.length, newMetadata, newMetadata.length, result, error,
             )
@@ -155,25 +160,27 @@ public class Client private constructor(private val core: ClientCore, private va
 
     /**
      * Hands in a fresh token before the old one expires, without a break: for the same room and user, maybe with another
-     * role, which counts from then on. From now on the client connects with it.
+     * role, which counts from then on. Once the server has taken it the client connects with it; while the connection is
+     * broken, as soon as the server refuses the old one, also where this has ended with [ErrorCode.TIMEOUT] by then.
      *
      * @throws SessionStoreException [ErrorCode.UNAUTHORIZED], [ErrorCode.TOKEN_EXPIRED], after which the old token
      *   counts; [ErrorCode.INVALID_ARGUMENT] when the server is open
      */
     public suspend fun renewToken(token: String) {
         val text = utf8(token)
-        handle.request({}) { client, result, error, _ ->
+        handle.request(this, {}) { client, result, error, _ ->
             C.sessionstore_client_renew_token(client, text, text.length, result, error)
         }
     }
 
     /**
      * Leaves the room and waits until the server knows: everybody is told at once, instead of after the grace period,
-     * and the client closes. A program that ends does this first. A coroutine that is cancelled meanwhile stops waiting;
-     * the client leaves nevertheless.
+     * and the client closes. A program that ends does this first. Without a connection, or when it breaks and the next
+     * cannot be made at once, the client closes all the same, and the others are told after the grace period. A coroutine
+     * that is cancelled meanwhile stops waiting; the client leaves nevertheless.
      */
     public suspend fun leave() {
-        handle.request({}, goesOn = true) { client, result, error, _ -> C.sessionstore_client_leave(client, result, error) }
+        handle.request(this, {}, goesOn = true) { client, result, error, _ -> C.sessionstore_client_leave(client, result, error) }
     }
 
     /**
@@ -239,7 +246,7 @@ public class Client private constructor(private val core: ClientCore, private va
                 else -> { pointer -> pump.run { C.sessionstore_client_free(pointer) } }
             }
             val handle = Handle(out.value, free)
-            core.opened = handle
+            core.opened(handle)
             opened.complete(handle)
             pump?.attach(handle)
             Cleaning.register(client, core::free)

@@ -11,7 +11,7 @@ public class ClientOptions internal constructor() {
     /** This peer's name, shown to others; at most 256 bytes. */
     public var name: String? = null
 
-    /** The role asked of an open server; at most 64 bytes. */
+    /** The role asked of an open server; at most 64 bytes. Default `guest`. */
     public var role: String? = null
 
     /** The user id told to an open server; at most 128 bytes. */
@@ -26,7 +26,10 @@ public class ClientOptions internal constructor() {
     /** How long one request may take. Default 10 s. */
     public var requestTimeout: Duration? = null
 
-    /** How long one attempt to connect may take. Default 10 s. */
+    /**
+     * How long one attempt to connect may take until the room is joined; a long list of peers that is arriving is waited
+     * for. Default 10 s.
+     */
     public var connectTimeout: Duration? = null
 
     /**
@@ -116,7 +119,7 @@ public class ServerOptions internal constructor() {
     /** The port. Default 0: any free one; [Server.port] tells which. */
     public var port: Int = 0
 
-    /** Threads that serve rooms; a room lives on one of them. Default 1. */
+    /** Threads that serve rooms; a room lives on one of them. Default 1; 0 for one per core. */
     public var threads: Int? = null
 
     /** How long a peer whose connection broke stays. Default 30 s; `Duration.ZERO` for not at all. */
@@ -143,7 +146,7 @@ public class ServerOptions internal constructor() {
     /** Most connections in all. Default: the server's own. */
     public var maxConnections: Int? = null
 
-    /** After how much silence a connection is pinged. Default 15 s. */
+    /** After how much silence a connection is pinged. Default 15 s. It must be below [idleTimeout]. */
     public var pingInterval: Duration? = null
 
     /** After how much silence a connection is closed. Default 45 s. */

@@ -25,6 +25,7 @@ import sessionstore.internal.UpdaterStruct
 import sessionstore.internal.UpdaterTarget
 import sessionstore.internal.UsageStruct
 import sessionstore.internal.encode
+import sessionstore.internal.keeping
 import sessionstore.internal.length
 import sessionstore.internal.optionMilliseconds
 import sessionstore.internal.request
@@ -59,7 +60,7 @@ public class Store internal constructor(
     /** Asks the server for a key's current state; an absent key has the value `null`. */
     public suspend fun get(key: String): State {
         val name = utf8(key)
-        return handle.request(::state) { store, result, error, _ ->
+        return handle.request(this, ::state) { store, result, error, _ ->
             C.sessionstore_store_get(store, name, name.length, result, error)
         }
     }
@@ -90,7 +91,7 @@ public class Store internal constructor(
      */
     public suspend fun read(selector: Selector): States {
         val struct = struct(selector)
-        return handle.request({ States(C.sessionstore_event_list_revision(it!!), statesOf(it)) }) { store, result, error, _ ->
+        return handle.request(this, { States(C.sessionstore_event_list_revision(it!!), statesOf(it)) }) { store, result, error, _ ->
             C.sessionstore_store_read(store, struct, result, error)
         }
     }
@@ -98,14 +99,14 @@ public class Store internal constructor(
     /** Asks the server for the names of the keys that are set and begin with a text, in alphabetical order. */
     public suspend fun keys(prefix: String = ""): List<String> {
         val text = utf8(prefix)
-        return handle.request(::names) { store, result, error, _ ->
+        return handle.request(this, ::names) { store, result, error, _ ->
             C.sessionstore_store_keys(store, text, text.length, result, error)
         }
     }
 
     /** Asks the server how much of its limits the store uses. */
     public suspend fun usage(): Usage =
-        handle.request(::usage) { store, result, error, _ -> C.sessionstore_store_usage(store, result, error) }
+        handle.request(this, ::usage) { store, result, error, _ -> C.sessionstore_store_usage(store, result, error) }
 
     // Listening
 
@@ -133,16 +134,19 @@ public class Store internal constructor(
      * All keys that a selector means: first their current values, then the end of the snapshot, then every change, of
      * keys that come later too, this peer's own included.
      *
-     * Each collection is a listener of its own, which ends with it. A slow collector holds nobody up: older changes of
-     * a key that still wait give way to newer ones, and [State.replaced] tells how many did. The newest is never missed.
+     * Each collection is a listener of its own, which ends with it, and keeps the client until then. A slow collector
+     * holds nobody up: older changes of a key that still wait give way to newer ones, and [State.replaced] tells how many
+     * did. The newest is never missed.
      *
      * The flow completes when the client is closed or has left. It throws what the client ended with otherwise, such as
      * [ErrorCode.REPLACED], and what the server refuses to listen with, such as [ErrorCode.FORBIDDEN].
      */
     public fun changes(selector: Selector): Flow<Change> = flow {
         val inbox = Inbox()
-        listen(selector, inbox).use { inbox.mailbox.emitTo(this) }
-        (inbox.refused ?: core.ended.await())?.let { throw it }
+        keeping(this@Store) {
+            listen(selector, inbox).use { inbox.mailbox.emitTo(this) }
+            (inbox.refused ?: core.ended.await())?.let { throw it }
+        }
     }
 
     /** The states of all keys that a selector means: first the current ones, then every change; see [changes]. */
@@ -177,7 +181,7 @@ public class Store internal constructor(
         if (options != null) return write(key, Operation.setJson(json), options)
         val name = utf8(key)
         val value = utf8(json)
-        return handle.request(::state) { store, result, error, _ ->
+        return handle.request(this, ::state) { store, result, error, _ ->
             C.sessionstore_store_set(store, name, name.length, value, value.length, result, error)
         }
     }
@@ -197,7 +201,7 @@ public class Store internal constructor(
     public suspend fun setJsonIfVersion(key: String, json: String, version: Long): State {
         val name = utf8(key)
         val value = utf8(json)
-        return handle.request(::state) { store, result, error, _ ->
+        return handle.request(this, ::state) { store, result, error, _ ->
             C.sessionstore_store_set_if_version(
                 store, name, name.length, value, value.length, version, result, error,
             )
@@ -207,7 +211,7 @@ public class Store internal constructor(
     /** Removes a key; that it was absent already is fine. */
     public suspend fun remove(key: String): State {
         val name = utf8(key)
-        return handle.request(::state) { store, result, error, _ ->
+        return handle.request(this, ::state) { store, result, error, _ ->
             C.sessionstore_store_remove(store, name, name.length, result, error)
         }
     }
@@ -221,7 +225,7 @@ public class Store internal constructor(
      */
     public suspend fun add(key: String, amount: Long): State {
         val name = utf8(key)
-        return handle.request(::state) { store, result, error, _ ->
+        return handle.request(this, ::state) { store, result, error, _ ->
             C.sessionstore_store_add(store, name, name.length, amount, result, error)
         }
     }
@@ -236,7 +240,7 @@ public class Store internal constructor(
     public suspend fun write(key: String, operation: Operation, options: (WriteOptions.() -> Unit)? = null): State {
         val name = utf8(key)
         return written(operation, options ?: {}) { json, struct ->
-            handle.request(::state) { store, result, error, _ ->
+            handle.request(this, ::state) { store, result, error, _ ->
                 C.sessionstore_store_write(
                     store, name, name.length, operation.number, json, json.length, struct, result, error,
                 )
@@ -272,7 +276,7 @@ public class Store internal constructor(
     public suspend fun updateJson(key: String, compute: (State) -> String?): State {
         val name = utf8(key)
         var thrown: Throwable? = null
-        return handle.request(::state, failure = { thrown }) { store, result, error, isActive ->
+        return handle.request(this, ::state, failure = { thrown }) { store, result, error, isActive ->
             val updater = UpdaterStruct()
             updater.holding(object : UpdaterTarget {
                 override fun update(current: Pointer): Pointer? = try {
@@ -301,7 +305,7 @@ public class Store internal constructor(
     /** Sends a transaction as it is now. */
     public suspend fun transact(transaction: Transaction): States =
         transaction.handle.use { writes ->
-            handle.request({ States(C.sessionstore_event_list_revision(it!!), statesOf(it)) }) { store, result, error, _ ->
+            handle.request(this, { States(C.sessionstore_event_list_revision(it!!), statesOf(it)) }) { store, result, error, _ ->
                 C.sessionstore_store_transact(store, writes, result, error)
             }
         }
@@ -328,8 +332,8 @@ public class Store internal constructor(
         options.ttl_ms = optionMilliseconds(timeToLive)
         if (wait != Duration.ZERO) options.wait_ms = optionMilliseconds(wait)
         val end = LockEnd()
-        val take = { lock: Pointer? -> Lock(Handle(C.sessionstore_lock_retain(lock!!), C::sessionstore_lock_free), end) }
-        return handle.request(take, discard = Lock::close) { store, result, error, _ ->
+        val take = { lock: Pointer? -> Lock(Handle(C.sessionstore_lock_retain(lock!!), C::sessionstore_lock_free), end, this) }
+        return handle.request(this, take, discard = Lock::close) { store, result, error, _ ->
             val listener = LockListenerStruct().apply { holding(end) }
             C.sessionstore_store_lock(store, text, text.length, options, listener, result, error)
         }

@@ -3,10 +3,16 @@ package sessionstore
 import kotlinx.coroutines.async
 import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.launch
+import kotlinx.serialization.ExperimentalSerializationApi
 import kotlinx.serialization.Serializable
+import kotlinx.serialization.json.Json
+import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.JsonNull
 import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.JsonUnquotedLiteral
 import kotlinx.serialization.json.buildJsonObject
+import kotlinx.serialization.json.jsonObject
+import kotlinx.serialization.json.jsonPrimitive
 import kotlinx.serialization.json.put
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
@@ -193,6 +199,33 @@ class ApiTest {
         assertEquals("bob", bob.client.peerId)
         assertRefused(ErrorCode.INVALID_PEER) { bob.client.updatePeer(name = "x".repeat(1000)) }
         ada.client.peerChanges.first { it.peer.name == "Robert" && it.peer.metadata == "a\u0000b" }
+    }
+
+    @Serializable
+    data class Wrapped(val tree: JsonElement)
+
+    @OptIn(ExperimentalSerializationApi::class)
+    @Test
+    fun `numbers keep their digits`() = inRoom { room ->
+        val store = room.join("ada")
+        val numbers = listOf("9007199254740993", "18446744073709551615", "1.0", "0.1234567890123456789", "123456789012345678901", "-0")
+        for (number in numbers) {
+            val tree = Json.parseToJsonElement("""{"a":[$number]}""")
+            assertEquals("$tree", store.set("k", tree).json)
+            assertEquals(tree, store.get("k").element)
+            assertEquals("$tree", store.setJson("k", "$tree").json)
+            assertEquals("[$number]", store.write("hands", Operation.append(JsonUnquotedLiteral(number), cap = 1)).json)
+            // What is read keeps them at every depth.
+            store.setJson("k", """{"tree":$number}""")
+            assertEquals(number, store.get("k").value<Wrapped>()?.tree?.jsonPrimitive?.content)
+        }
+        suspend fun written(tree: JsonElement) = store.set("k", Wrapped(tree)).element.jsonObject.getValue("tree").toString()
+        // A tree within a class is written by kotlinx-serialization: its numbers as Long, ULong or Double.
+        assertEquals(
+            listOf("9007199254740993", "18446744073709551615", "1.0", "0.12345678901234568", "1.2345678901234568E20", "0"),
+            numbers.map { written(Json.parseToJsonElement(it)) },
+        )
+        assertEquals(numbers, numbers.map { written(JsonUnquotedLiteral(it)) })
     }
 
     @Test

@@ -3,6 +3,7 @@ package sessionstore.compat
 import com.google.gson.GsonBuilder
 import com.google.gson.JsonElement
 import com.google.gson.JsonParser
+import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.Job
@@ -20,7 +21,6 @@ import sessionstore.Store
 import sessionstore.Subscription
 import sessionstore.UpdateListener
 import java.util.concurrent.ConcurrentHashMap
-import java.util.concurrent.CopyOnWriteArrayList
 
 /**
  * The store under the names that apps of the hosted original call it by. Values are Gson's, which the app must have among
@@ -34,7 +34,7 @@ import java.util.concurrent.CopyOnWriteArrayList
 public class HmsSessionStore(private val store: Store) {
     // Unconfined: what a request ends with is told on the client's thread, in order with what its listeners hear.
     private val scope = CoroutineScope(SupervisorJob() + Dispatchers.Unconfined)
-    private val listening = ConcurrentHashMap<HMSKeyChangeListener, MutableList<Subscription>>()
+    private val listening = ConcurrentHashMap<HMSKeyChangeListener, List<Listening>>()
 
     /**
      * Sets a key to a value: null, which removes it, or anything that Gson makes JSON of.
@@ -79,30 +79,8 @@ public class HmsSessionStore(private val store: Store) {
         keyChangeListener: HMSKeyChangeListener,
         hmsActionResultListener: HMSActionResultListener,
     ) {
-        val listener = object : KeyChangeListener {
-            // A listener that is dropped before its current values came is answered, too.
-            private var isAnswered = false
-
-            override fun onKeyChanged(state: State) = keyChangeListener.onKeyChanged(state.key, element(state))
-
-            override fun onSnapshotEnd() = answer { hmsActionResultListener.onSuccess() }
-
-            override fun onRefused(error: SessionStoreException) = answer { fail(error) }
-
-            override fun onDropped() = answer { fail(SessionStoreException.ofCode(ErrorCode.CLOSED)) }
-
-            private fun answer(how: () -> Unit) {
-                if (isAnswered) return
-                isAnswered = true
-                how()
-            }
-
-            private fun fail(error: SessionStoreException) =
-                hmsActionResultListener.onError(HMSException("addKeyChangeListener", error))
-        }
         try {
-            listening.computeIfAbsent(keyChangeListener) { CopyOnWriteArrayList() }
-                .add(store.listen(Selector(keys = forKeys), listener))
+            Listening(keyChangeListener, hmsActionResultListener, listening).begin(store, Selector(keys = forKeys))
         } catch (exception: SessionStoreException) {
             hmsActionResultListener.onError(HMSException("addKeyChangeListener", exception))
         }
@@ -119,8 +97,8 @@ public class HmsSessionStore(private val store: Store) {
         listener: HMSKeyChangeListener,
         hmsActionResultListener: HMSActionResultListener? = null,
     ): Job {
-        val subscriptions = listening.remove(listener).orEmpty()
-        return act("removeKeyChangeListener", hmsActionResultListener) { subscriptions.forEach { it.cancel() } }
+        val removed = listening.remove(listener).orEmpty()
+        return act("removeKeyChangeListener", hmsActionResultListener) { removed.forEach { it.cancel() } }
     }
 
     private fun act(action: String, listener: HMSActionResultListener?, what: suspend () -> Unit): Job = scope.launch {
@@ -131,6 +109,62 @@ public class HmsSessionStore(private val store: Store) {
             return@launch
         }
         listener?.onSuccess()
+    }
+
+    /**
+     * A listener for some keys, and among [all] for as long as it is called. It does not refer to the store: listeners
+     * keep no client.
+     */
+    private class Listening(
+        private val listener: HMSKeyChangeListener,
+        private val resultListener: HMSActionResultListener,
+        private val all: ConcurrentHashMap<HMSKeyChangeListener, List<Listening>>,
+    ) : KeyChangeListener {
+        /** Null when it could not begin. */
+        private val subscription = CompletableDeferred<Subscription?>()
+
+        // A listener that is dropped before its current values came is answered, too.
+        private var isAnswered = false
+
+        fun begin(store: Store, selector: Selector) {
+            // Before: who is told the first value may remove the listener at once.
+            all.compute(listener) { _, others -> others.orEmpty() + this }
+            var begun: Subscription? = null
+            try {
+                begun = store.listen(selector, this)
+            } finally {
+                subscription.complete(begun)
+                if (begun == null) forget()
+            }
+        }
+
+        suspend fun cancel() {
+            subscription.await()?.cancel()
+        }
+
+        private fun forget() {
+            all.computeIfPresent(listener) { _, these -> (these - this).ifEmpty { null } }
+        }
+
+        override fun onKeyChanged(state: State) = listener.onKeyChanged(state.key, element(state))
+
+        override fun onSnapshotEnd() = answer { resultListener.onSuccess() }
+
+        override fun onRefused(error: SessionStoreException) = answer { fail(error) }
+
+        override fun onDropped() {
+            forget()
+            answer { fail(SessionStoreException.ofCode(ErrorCode.CLOSED)) }
+        }
+
+        private fun answer(how: () -> Unit) {
+            if (isAnswered) return
+            isAnswered = true
+            how()
+        }
+
+        private fun fail(error: SessionStoreException) =
+            resultListener.onError(HMSException("addKeyChangeListener", error))
     }
 
     /** What the original's key is called that was there before keys were. */

@@ -30,7 +30,10 @@ internal class ClientCore(private val listener: UpdateListener?) : TakenTarget()
     lateinit var client: WeakReference<Client>
 
     @Volatile
-    var opened: Handle? = null
+    private var opened: Handle? = null
+
+    @Volatile
+    private var isFreed = false
 
     val connection = MutableStateFlow(Connection(ConnectionState.CONNECTING, null))
     val errors = MutableSharedFlow<SessionStoreException>(extraBufferCapacity = 64, onBufferOverflow = BufferOverflow.DROP_OLDEST)
@@ -48,8 +51,15 @@ internal class ClientCore(private val listener: UpdateListener?) : TakenTarget()
     private val peers = LinkedHashMap<String, PeerChange.Joined>()
     private val watching = ArrayList<Mailbox<PeerChange>>()
 
+    /** A listener may have closed the client before the call that opens it has returned. */
+    fun opened(handle: Handle) {
+        opened = handle
+        if (isFreed) handle.close()
+    }
+
     @OptIn(ExperimentalCoroutinesApi::class)
     fun free() {
+        isFreed = true
         opened?.close()
         store.completeExceptionally(closed())
         if (store.getCompletionExceptionOrNull() == null) store.getCompleted().close()

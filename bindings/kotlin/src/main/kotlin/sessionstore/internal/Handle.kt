@@ -83,6 +83,31 @@ internal fun interface Cleaning {
     }
 }
 
+/**
+ * Waits for something and keeps the owner meanwhile, which is to be closed when it is forgotten, not when somebody waits
+ * for it. On its own a coroutine that is suspended refers to nothing but what it goes on with.
+ */
+internal inline fun <R> keeping(owner: Any, wait: () -> R): R {
+    val kept = Kept.add(owner)
+    try {
+        return wait()
+    } finally {
+        Kept.remove(kept)
+    }
+}
+
+/** What is waited for. Optimizers leave out a variable or a field that nobody reads, but not what is in a map. */
+internal object Kept {
+    private val owners = ConcurrentHashMap<Any, Any>()
+
+    /** Gives what the owner is removed with; it may be kept many times at once. */
+    fun add(owner: Any): Any = Any().also { owners[it] = owner }
+
+    fun remove(kept: Any) {
+        owners.remove(kept)
+    }
+}
+
 private class JavaCleaning : Cleaning {
     private val cleaner = java.lang.ref.Cleaner.create()
 

@@ -23,7 +23,8 @@ private val format = Json {
 }
 
 internal fun <T> encode(serializer: KSerializer<T>, value: T): String = try {
-    // The format would write numbers of a tree anew, as Double; its own text has them as they are.
+    // The format writes the numbers of a tree anew, those that are no Long or ULong as Double; the tree's own text has
+    // them as they are. A tree within a class, a List or a Map is the format's: docs/kotlin.md says so.
     if (value is JsonElement) value.toString() else format.encodeToString(serializer, value)
 } catch (_: SerializationException) {
     // Not its message nor the exception itself: they quote the value.

@@ -13,9 +13,10 @@ import kotlin.coroutines.resumeWithException
 /**
  * One request: [send] makes the call, whose result [read] copies. A coroutine that is cancelled before sends nothing; one
  * that is cancelled while it waits stops waiting at once, and the request is taken back as far as it can be, unless it
- * [goesOn]. A result that comes too late is given to [discard].
+ * [goesOn]. A result that comes too late is given to [discard]. While it waits it keeps the [owner] of the handle.
  */
 internal suspend inline fun <T> Handle.request(
+    owner: Any,
     noinline read: (Pointer?) -> T,
     noinline discard: (T) -> Unit = {},
     noinline failure: () -> Throwable? = { null },
@@ -23,25 +24,27 @@ internal suspend inline fun <T> Handle.request(
     crossinline send: (handle: Pointer, result: ResultStruct, error: PointerByReference, isActive: () -> Boolean) -> Int,
 ): T {
     currentCoroutineContext().ensureActive()
-    return suspendCancellableCoroutine { continuation ->
-        val struct = ResultStruct()
-        try {
-            use { handle ->
-                val cancellation = newCancellation()
-                // The library drops the struct whatever follows, and the cancellation goes with it: [send] does nothing
-                // but call.
-                struct.holding(Request(continuation, cancellation, read, discard, failure))
-                // The result may come before the call has returned, which still borrows the cancellation.
-                cancellation.use { borrowed ->
-                    struct.cancellation = borrowed
-                    // Before the call: of who is cancelled by now, the library takes no request.
-                    if (!goesOn) continuation.invokeOnCancellation { takeBack(cancellation) }
-                    checked { error -> send(handle, struct, error, continuation::isActive) }
+    return keeping(owner) {
+        suspendCancellableCoroutine { continuation ->
+            val struct = ResultStruct()
+            try {
+                use { handle ->
+                    val cancellation = newCancellation()
+                    // The library drops the struct whatever follows, and the cancellation goes with it: [send] does nothing
+                    // but call.
+                    struct.holding(Request(continuation, cancellation, read, discard, failure))
+                    // The result may come before the call has returned, which still borrows the cancellation.
+                    cancellation.use { borrowed ->
+                        struct.cancellation = borrowed
+                        // Before the call: of who is cancelled by now, the library takes no request.
+                        if (!goesOn) continuation.invokeOnCancellation { takeBack(cancellation) }
+                        checked { error -> send(handle, struct, error, continuation::isActive) }
+                    }
                 }
+            } catch (exception: SessionStoreException) {
+                // The library has dropped the struct without a result.
+                continuation.resumeWithException(exception)
             }
-        } catch (exception: SessionStoreException) {
-            // The library has dropped the struct without a result.
-            continuation.resumeWithException(exception)
         }
     }
 }
