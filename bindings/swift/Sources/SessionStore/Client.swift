@@ -25,7 +25,7 @@ public struct ClientOptions: Sendable {
     public var token: String?
     /// This peer's name, shown to others; at most 256 bytes.
     public var name: String?
-    /// The role asked of an open server; at most 64 bytes.
+    /// The role asked of an open server; at most 64 bytes. Default `guest`.
     public var role: String?
     /// The user id told to an open server; at most 128 bytes.
     public var userID: String?
@@ -38,7 +38,8 @@ public struct ClientOptions: Sendable {
     public var failFast = false
     /// How long one request may take. Default 10 s.
     public var requestTimeout: Duration?
-    /// How long one attempt to connect may take. Default 10 s.
+    /// How long one attempt to connect may take until the room is joined; a long list of peers that is arriving is waited for.
+    /// Default 10 s.
     public var connectTimeout: Duration?
     /// Pause before the first attempt to reconnect, doubled for each that fails; the actual pause is drawn between half of it and
     /// the whole. Default 250 ms.
@@ -263,7 +264,8 @@ public final class Client: Sendable {
     }
 
     /// Hands in a fresh token before the old one expires, without a break: for the same room and user, maybe with another role,
-    /// which counts from then on. From now on the client connects with it.
+    /// which counts from then on. Once the server has taken it the client connects with it; while the connection is broken, as
+    /// soon as the server refuses the old one, also where this has ended with ``SessionStoreError/Code/timeout`` by then.
     ///
     /// Throws ``SessionStoreError/Code/unauthorized`` and ``SessionStoreError/Code/tokenExpired``, after which the old token
     /// counts; ``SessionStoreError/Code/invalidArgument`` when the server is open.
@@ -273,8 +275,9 @@ public final class Client: Sendable {
         }
     }
 
-    /// Leaves the room: everybody is told at once, instead of after the grace period, and the client closes. A task
-    /// that is cancelled while it waits for this takes nothing back.
+    /// Leaves the room: everybody is told at once, instead of after the grace period, and the client closes. Without a
+    /// connection, or when it breaks and the next cannot be made at once, it closes all the same, and the others are told
+    /// after the grace period. A task that is cancelled while it waits for this takes nothing back.
     public func leave() async throws {
         _ = try await actionRequest { result, error in handle.use { sessionstore_client_leave($0, result, error) } }
     }

@@ -22,8 +22,9 @@ public final class Lock: Sendable {
     /// the room can refuse tokens that are smaller than one it has seen.
     public var token: UInt64 { handle.use(sessionstore_lock_token) }
 
-    /// Whether it is held as far as this client knows: it was neither released nor lost. What must not be written by one who
-    /// has lost the lock without knowing yet is written with the lock in its ``WriteOptions``.
+    /// Whether it is held as far as this client knows: it was neither released nor lost, and its time is not over, of which
+    /// ``end()`` tells a moment later. What must not be written by one who has lost the lock without knowing yet is written with the
+    /// lock in its ``WriteOptions``.
     public var isHeld: Bool { handle.use(sessionstore_lock_is_held) != 0 }
 
     /// Gives the lock up: the next who waits gets it. From here on it is not held any more, so a task that is cancelled
@@ -37,8 +38,9 @@ public final class Lock: Sendable {
     }
 
     /// Waits until the lock is not held any more. Nil when it was released; otherwise why it is lost:
-    /// ``SessionStoreError/Code/lockLost`` when it could not be renewed in time, ``SessionStoreError/Code/forbidden`` when the rules
-    /// do not allow it any more, ``SessionStoreError/Code/sessionLost``, or what the client ended with.
+    /// ``SessionStoreError/Code/lockLost`` when it could not be renewed in time or an operator took it away,
+    /// ``SessionStoreError/Code/forbidden`` when the rules do not allow it any more,
+    /// ``SessionStoreError/Code/sessionLost``, or what the client ended with.
     ///
     /// Throws `CancellationError` when the waiting task is cancelled.
     public func end() async throws -> SessionStoreError? {

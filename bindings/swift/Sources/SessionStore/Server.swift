@@ -10,7 +10,7 @@ public struct ServerOptions: Sendable {
     public var port: UInt16?
     /// The secret that tokens are signed with (HS256). Nil: an open server, which lets everyone in.
     public var secret: String?
-    /// Threads that serve rooms; a room lives on one of them. Default 1.
+    /// Threads that serve rooms; a room lives on one of them. Default 1; 0 for one per core.
     public var threads: Int?
     /// How long a peer whose connection broke stays. Default 30 s.
     public var grace: Duration?
@@ -60,7 +60,7 @@ public struct ServerOptions: Sendable {
     public var apiSecret: String?
     /// With `apiSecret`: whether a page at `/inspect/` lets people look into rooms; docs/inspector.md.
     public var inspect = false
-    /// After how much silence a connection is pinged. Default 15 s.
+    /// After how much silence a connection is pinged. Default 15 s. It must be below ``idleTimeout``.
     public var pingInterval: Duration?
     /// After how much silence a connection is closed. Default 45 s.
     public var idleTimeout: Duration?

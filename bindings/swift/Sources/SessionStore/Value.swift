@@ -12,8 +12,20 @@ import Foundation
 /// let any = try Value(json: #"{"a": [1, 2]}"#)
 /// let mine = try Value(encoding: Poll(question: "Tea?", votes: [:]))
 /// ```
+///
+/// Arrays and objects nest at most 100 levels deep, the outermost included. Where nothing can be thrown, in literals,
+/// `Value([one, other])` and `Value(["name": one])`, deeper ones can be written all the same. Such a one has its ``json``, ``data``
+/// and ``kind``, and is equal to what is written alike; everything else that is had or made from it, and every store that is given
+/// it, throws ``SessionStoreError/Code/invalidJSON``. So whoever wraps what a peer has set is told, at the latest when it is sent.
 public struct Value: Sendable {
-    private let handle: Handle
+    private let content: Content
+
+    private enum Content: Sendable {
+        /// What the library has.
+        case made(Handle)
+        /// JSON that was put together where nothing could be thrown, and why it is no value.
+        indirect case refused(json: String, why: any Error)
+    }
 
     /// What kind of JSON a value is.
     public enum Kind: Int32, Sendable, CaseIterable {
@@ -34,15 +46,16 @@ public struct Value: Sendable {
     }
 
     init(borrowing value: OpaquePointer?) {
-        handle = Handle(owning: sessionstore_value_retain(value), sessionstore_value_free)
+        content = .made(Handle(owning: sessionstore_value_retain(value), sessionstore_value_free))
     }
 
     private init(make body: (UnsafeMutablePointer<OpaquePointer?>, ErrorOut) -> Int32) throws {
         // A value is given whenever the call succeeds.
-        handle = try SessionStore.make(sessionstore_value_free, body)!
+        content = .made(try SessionStore.make(sessionstore_value_free, body)!)
     }
 
-    /// For what cannot fail but in a forked child process, where nothing of Swift works either.
+    /// For what is a value whatever it is made of, and so cannot fail but in a forked child process, where nothing of Swift
+    /// works either.
     private init(certain body: (UnsafeMutablePointer<OpaquePointer?>, ErrorOut) -> Int32) {
         do { try self.init(make: body) } catch { fatalError("\(error)") }
     }
@@ -95,47 +108,90 @@ public struct Value: Sendable {
         self.init(certain: { sessionstore_value_from_boolean(boolean ? 1 : 0, $0, $1) })
     }
 
-    /// An array.
+    /// An array. If it nests too deep for a value, that is thrown where it is used; `Value(encoding:)` throws it at once.
     public init(_ elements: [Value]) {
         self.init(joining: "[" + elements.map(\.json).joined(separator: ",") + "]")
     }
 
-    /// An object, with its members in this order.
+    /// An object, with its members in this order. If it nests too deep for a value, that is thrown where it is used;
+    /// `Value(encoding:)` throws it at once.
     public init(_ members: KeyValuePairs<String, Value>) {
         self.init(members: members.map { ($0.key, $0.value) })
     }
 
-    init(members: [(String, Value)]) {
+    private init(members: [(String, Value)]) {
         self.init(
             joining: "{" + members.map { "\(Value($0.0).json):\($0.1.json)" }.joined(separator: ",") + "}")
     }
 
-    /// Text that was put together from JSON.
+    /// Always the same text for the same members.
+    private init(sorting members: [String: Value]) {
+        self.init(members: members.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
+    }
+
+    /// An array or object that was put together from JSON. What is in it may be a peer's, so that it may be too deep.
     private init(joining json: String) {
-        self.init(certain: { value, error in withText(json) { sessionstore_value_from_json($0, $1, value, error) } })
+        do {
+            let handle = try SessionStore.make(sessionstore_value_free) { value, error in
+                withText(json) { sessionstore_value_from_json($0, $1, value, error) }
+            }
+            content = .made(handle!)
+        } catch {
+            content = .refused(json: json, why: error)
+        }
+    }
+
+    /// Itself, if it is a value.
+    private func checked() throws -> Value {
+        _ = try handle
+        return self
+    }
+
+    /// What the library has of it.
+    private var handle: Handle {
+        get throws {
+            switch content {
+            case .made(let handle): return handle
+            case .refused(_, let why): throw why
+            }
+        }
     }
 
     /// `null`: the key is absent, or goes.
-    public static let null = Value(joining: "null")
+    public static let null = Value(certain: { sessionstore_value_from_json("null", 4, $0, $1) })
 
     /// What kind of JSON it is.
-    public var kind: Kind { handle.use { Kind(rawValue: sessionstore_value_kind($0)) } ?? .null }
+    public var kind: Kind {
+        switch content {
+        case .made(let handle): return handle.use { Kind(rawValue: sessionstore_value_kind($0)) } ?? .null
+        case .refused(let json, _): return json.hasPrefix("{") ? .object : .array
+        }
+    }
 
     /// A reference of its own, to be given away.
-    func retained() -> OpaquePointer? { handle.use(sessionstore_value_retain) }
+    func retained() throws -> OpaquePointer? { try handle.use(sessionstore_value_retain) }
 
     /// Whether it is `null`.
     public var isNull: Bool { kind == .null }
 
     /// Compact JSON text.
-    public var json: String { handle.use { value in text { sessionstore_value_json(value, $0) } } }
+    public var json: String {
+        switch content {
+        case .made(let handle): return handle.use { value in text { sessionstore_value_json(value, $0) } }
+        case .refused(let json, _): return json
+        }
+    }
 
     /// Compact JSON as bytes in UTF-8.
     public var data: Data {
-        handle.use { value in
-            var length = 0
-            let start = sessionstore_value_json(value, &length)!
-            return Data(bytes: start, count: length)
+        switch content {
+        case .made(let handle):
+            return handle.use { value in
+                var length = 0
+                let start = sessionstore_value_json(value, &length)!
+                return Data(bytes: start, count: length)
+            }
+        case .refused(let json, _): return Data(json.utf8)
         }
     }
 
@@ -182,32 +238,72 @@ public struct Value: Sendable {
         }
     }
 
-    /// The elements of an array. Throws ``SessionStoreError/Code/wrongType`` if it is anything else.
+    /// The elements of an array, as they are written. Throws ``SessionStoreError/Code/wrongType`` if it is anything else.
     public var elements: [Value] {
-        get throws { try decode([Value].self) }
+        get throws { try parts(of: .array) }
     }
 
-    /// The members of an object, in no order. Throws ``SessionStoreError/Code/wrongType`` if it is anything else.
+    /// The members of an object, as they are written but in no order. Of several with one name it has the first, as `decode` has.
+    /// Throws ``SessionStoreError/Code/wrongType`` if it is anything else.
     public var members: [String: Value] {
-        get throws { try decode([String: Value].self) }
+        get throws {
+            let parts = try parts(of: .object)
+            let members = try stride(from: 0, to: parts.count, by: 2).map { (try parts[$0].string, parts[$0 + 1]) }
+            return Dictionary(members) { first, _ in first }
+        }
+    }
+
+    /// The elements of an array; the names and values of an object in turn. `JSONDecoder` would make 1.0 into 1.
+    private func parts(of wanted: Kind) throws -> [Value] {
+        let handle = try handle
+        guard kind == wanted else { throw SessionStoreError(.wrongType, "The value is not what was asked for.") }
+        return try handle.use { value in
+            var length = 0
+            let json = sessionstore_value_json(value, &length)!
+            var parts: [Value] = []
+            // The text was checked and has no blanks, so that quotes and brackets are all there is to look at.
+            var (at, start, depth, isQuoted) = (1, 1, 0, false)
+            while at < length {
+                switch UInt8(bitPattern: json[at]) {
+                case UInt8(ascii: "\\"): at += 1
+                case UInt8(ascii: "\""): isQuoted.toggle()
+                case _ where isQuoted: break
+                case UInt8(ascii: "["), UInt8(ascii: "{"): depth += 1
+                case UInt8(ascii: "]") where depth > 0, UInt8(ascii: "}") where depth > 0: depth -= 1
+                case UInt8(ascii: "]"), UInt8(ascii: "}"), UInt8(ascii: ","), UInt8(ascii: ":"):
+                    guard depth == 0 else { break }
+                    // What is empty has nothing here.
+                    if at > start {
+                        parts.append(try Value(make: { sessionstore_value_from_json(json + start, at - start, $0, $1) }))
+                    }
+                    start = at + 1
+                default: break
+                }
+                at += 1
+            }
+            return parts
+        }
     }
 }
 
 // MARK: Codable
 
 extension Value {
-    /// What `Encodable` makes of something. Strings, booleans, numbers and ``Value`` are what they are; nil is `null`.
+    /// What `Encodable` makes of something. Strings, booleans, numbers and ``Value`` are what they are; nil is `null`. So are the
+    /// values of a `[Value]` and a `[String: Value]`, whose members are ordered by their names.
     ///
-    /// Throws ``SessionStoreError/Code/invalidJSON`` for what JSON cannot say.
+    /// Throws ``SessionStoreError/Code/invalidJSON`` for what JSON cannot say, and for what nests too deep.
     public init<T: Encodable>(encoding value: T) throws {
         switch value {
-        case let value as Value: self = value
+        case let value as Value: self = try value.checked()
         case let value as String: self.init(value)
         case let value as Bool: self.init(value)
         case let value as any FixedWidthInteger & Encodable:
             try self.init(json: "\(value)")
         case let value as Double: try self.init(value)
         case let value as Float: try self.init(Double(value))
+        case let elements as [Value]: self = try Value(elements).checked()
+        case let members as [String: Value]: self = try Value(sorting: members).checked()
         default:
             let data: Data
             do {
@@ -215,6 +311,9 @@ extension Value {
                 // Always the same text for the same value.
                 encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
                 data = try encoder.encode(value)
+            } catch let error as SessionStoreError {
+                // Why a value in it is none.
+                throw error
             } catch {
                 // Its own description can have the value in it.
                 throw SessionStoreError(.invalidJSON, "What was to be stored cannot be said in JSON.")
@@ -229,17 +328,19 @@ extension Value {
     public func decode<T: Decodable>(_ type: T.Type = T.self) throws -> T {
         let found: Any?
         switch type {
-        case is Value.Type: found = self
+        case is Value.Type: found = try checked()
         case is String.Type: found = try string
         case is Bool.Type: found = try boolean
         case is Int64.Type: found = try integer
         case is Int.Type: found = try Int(exactly: integer)
         case is Double.Type: found = try number
+        case is [Value].Type: found = try elements
+        case is [String: Value].Type: found = try members
         default: found = nil
         }
         if let found = found as? T { return found }
         do {
-            return try JSONDecoder().decode(type, from: data)
+            return try JSONDecoder().decode(type, from: checked().data)
         } catch let error as DecodingError {
             throw SessionStoreError(.wrongType, "The value is not what was asked for\(error.place).")
         }
@@ -260,8 +361,13 @@ extension DecodingError {
     }
 }
 
-/// A value inside of other values: it has the same type and, but for numbers beyond `Int64` and `UInt64`, every digit.
-/// The members of objects are ordered by their names. By itself, and in a ``Key`` of type ``Value``, it stays as it is written.
+/// A value inside of a `Codable` type of yours, and through encoders and decoders of yours. It means the same, but is not written
+/// the same: integers of `Int64` and `UInt64` keep every digit; every other number is the nearest `Double` as the encoder writes it,
+/// and comes back as an integer if it is whole and fits, so that 1.0 becomes 1; the members of objects are ordered by their names,
+/// and of several with one name one stays.
+///
+/// By itself a value stays as it is written, as do those of a `[Value]` and a `[String: Value]`: in `Value(encoding:)` and
+/// ``Value/decode(_:)``, and so in a ``Key`` of these types.
 extension Value: Codable {
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
@@ -277,11 +383,13 @@ extension Value: Codable {
             try self.init(number)
         } else if let string = try? container.decode(String.self) {
             self.init(string)
-        } else if let elements = try? container.decode([Value].self) {
-            self.init(elements)
         } else {
-            let members = try container.decode([String: Value].self)
-            self.init(members: members.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
+            // What nests too deep is no reason to look for something else.
+            do {
+                self = try Value(container.decode([Value].self)).checked()
+            } catch is DecodingError {
+                self = try Value(sorting: container.decode([String: Value].self)).checked()
+            }
         }
     }
 

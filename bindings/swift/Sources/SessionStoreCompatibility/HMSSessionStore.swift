@@ -80,7 +80,7 @@ public final class HMSSessionStore: Sendable {
 
     /// Sets a key; nil and `NSNull` remove it. The completion is given the latest value, or what went wrong.
     ///
-    /// What is no JSON fails with `SessionStoreError.Code.invalidJSON`.
+    /// What is no JSON, or nests deeper than 100 levels, fails with `SessionStoreError.Code.invalidJSON`.
     public func set(_ object: Any?, forKey key: String, completion: (@Sendable (Any?, (any Error)?) -> Void)? = nil) {
         store.set(key, to: Result { try Value(any: object) }, then: telling(completion))
     }
@@ -195,7 +195,7 @@ private final class Observer: NSObject, @unchecked Sendable {
 }
 
 extension Value {
-    /// What Swift code that does not know the type is given; nil for `null`.
+    /// What Swift code that does not know the type is given; nil for `null`, and for what nests too deep to be a value.
     public var any: Any? {
         switch kind {
         case .null: return nil
@@ -208,7 +208,8 @@ extension Value {
         }
     }
 
-    /// A value of a type that is not known. Throws `SessionStoreError.Code.invalidJSON` for what is no JSON.
+    /// A value of a type that is not known. Throws `SessionStoreError.Code.invalidJSON` for what is no JSON, and for what nests too
+    /// deep.
     public init(any object: Any?) throws {
         guard let object else {
             self = .null
@@ -229,7 +230,7 @@ extension Value {
         #endif
         switch object {
         case is NSNull: self = .null
-        case let elements as [Any?]: self.init(try elements.map(Value.init(any:)))
+        case let elements as [Any?]: try self.init(encoding: Value(elements.map(Value.init(any:))))
         case let members as [String: Any?]:
             try self.init(encoding: members.mapValues(Value.init(any:)))
         case let encodable as any Encodable: try self.init(encoding: encodable)

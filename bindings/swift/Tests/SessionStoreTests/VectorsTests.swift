@@ -225,6 +225,9 @@ private struct Stored {
         try look(number, ==) { try value.decode(Double.self) }
         try look(boolean, ==) { try value.decode(Bool.self) }
         try check(try Value(encoding: value.decode(Value.self)) == value, name, "as itself")
+        // And within others.
+        try check(try Value([value]).elements == [value], name, "as an element")
+        try check(try Value(["a": value] as KeyValuePairs).members == ["a": value], name, "as a member")
     }
 
     /// What a getter gives is what stands in the vector, or it is of another type.
