@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
-import { createElement as h } from "react";
+import { StrictMode, createElement as h } from "react";
 import { renderToString } from "react-dom/server";
 import { act, create } from "react-test-renderer";
 import { Client, key } from "sessionstore";
@@ -75,18 +75,46 @@ test("components show what the room holds, and change with it", () =>
     await shows(renderer, "connected: nothing, hand/ada, ada+bob");
     await bob.leave();
     await shows(renderer, "connected: nothing, hand/ada, ada");
+    await ada.updatePeer({ name: "Ada" });
+    await shows(renderer, "connected: nothing, hand/ada, Ada");
     // Another client, with its own room: nothing of the first is left.
     const cleo = open("cleo");
     await act(() => renderer.update(h(Room, { client: cleo })));
-    await shows(renderer, "connected: nothing, hand/ada, ada+cleo");
+    await shows(renderer, "connected: nothing, hand/ada, Ada+cleo");
     assert.equal(ada.store.cached("pinned"), undefined, "nobody listens there any more");
     await act(() => cleo.close());
-    await shows(renderer, "closed: ?, hand/ada, ada+cleo");
+    await shows(renderer, "closed: ?, no hands, Ada+cleo");
     await act(() => renderer.unmount());
     // A client that is closed already is no reason to fail.
     await act(() => {
       renderer = create(h(Room, { client: ada.close() ?? ada }));
     });
     assert.match(renderer.toJSON(), /^closed: /);
+    await act(() => renderer.unmount());
+  }));
+
+function Alone({ store, what }) {
+  const values = { value: useValue(store, pinned), states: useStates(store, what).map((state) => state.key) };
+  return JSON.stringify({ ...values, value: values.value === undefined ? "?" : values.value });
+}
+
+test("a selector that names no key has no states, and what is not known any more is not shown", () =>
+  inRoom(async (open) => {
+    const ada = open("ada");
+    const { store } = ada;
+    await store.set(pinned, 1);
+    let renderer;
+    await act(() => {
+      renderer = create(h(StrictMode, null, h(Alone, { store, what: { keys: [], prefixes: [] } })));
+    });
+    await shows(renderer, '{"value":1,"states":[]}');
+    await act(() => renderer.update(h(StrictMode, null, h(Alone, { store, what: { keys: [pinned] } }))));
+    await shows(renderer, '{"value":1,"states":["pinned"]}');
+    await act(() => renderer.update(h(StrictMode, null, h(Alone, { store, what: {} }))));
+    await shows(renderer, '{"value":1,"states":[]}');
+    await act(() => renderer.update(h(StrictMode, null, h(Alone, { store, what: { prefixes: ["pin"] } }))));
+    await shows(renderer, '{"value":1,"states":["pinned"]}');
+    ada.close();
+    await shows(renderer, '{"value":"?","states":[]}');
     await act(() => renderer.unmount());
   }));

@@ -79,27 +79,29 @@ export class Client {
     return this.#core._observe(listener);
   }
 
-  /** Changes this peer's name, its metadata, or both; what is left out stays. */
-  async updatePeer({ name, metadata, signal }: { name?: string; metadata?: string } & RequestOptions): Promise<void> {
-    return this.#core._updatePeer(name, metadata, { signal });
+  /** Changes this peer's name, its metadata, or both; what is left out stays. The client also comes back with them. */
+  updatePeer(change: { name?: string; metadata?: string } & RequestOptions): Promise<void> {
+    return this.#core._updatePeer(change);
   }
 
   /**
    * Hands in a fresh token before the old one expires, without a break: for the same room and user, maybe with another
-   * role, which counts from then on. From now on the client connects with it.
+   * role, which counts from then on. From now on the client connects with it, at once also while it has no connection:
+   * so one whose token has expired meanwhile comes back, whatever becomes of this call.
    *
    * @throws {@link SessionStoreError} `UNAUTHORIZED`, `TOKEN_EXPIRED`, after which the old token counts; `INVALID_ARGUMENT`
    *   when the server is open
    */
-  async renewToken(token: string, options?: RequestOptions): Promise<void> {
+  renewToken(token: string, options?: RequestOptions): Promise<void> {
     return this.#core._renewToken(token, options);
   }
 
   /**
    * Leaves the room and waits until the server knows: everybody is told at once, instead of after the grace period, and
-   * the client closes.
+   * the client closes. Without a connection, or when it breaks, the client closes all the same, and the others are told
+   * after the grace period.
    */
-  async leave(options?: RequestOptions): Promise<void> {
+  leave(options?: RequestOptions): Promise<void> {
     return this.#core._leave(options);
   }
 

@@ -1,10 +1,13 @@
-import { type SessionStoreError, fault, nameOf } from "./errors.js";
+import { type SessionStoreError, fault, names } from "./errors.js";
 import { random, stringify } from "./json.js";
+import type { Lock } from "./lock.js";
 import { type Listening, Replica } from "./replica.js";
 import {
+  byteLength,
   type Peer,
   type Selector,
   type State,
+  type States,
   check,
   checkedSelector,
   must,
@@ -27,7 +30,7 @@ export interface WebSocketLike {
   close(code?: number): void;
 }
 
-/** How and where to join. */
+/** How and where to join. Times, and `maxPending`, are above 0 and below 2^31. */
 export interface ClientOptions {
   /** `ws://host:port`, or `wss://` for TLS; maybe with a path, without one it is `/ws`. */
   url: string;
@@ -38,7 +41,7 @@ export interface ClientOptions {
    * access logs without queries.
    */
   token?: string;
-  /** This peer's name, shown to others, at most 256 bytes. */
+  /** This peer's name, shown to others, at most 256 bytes. `updatePeer` changes it for good. */
   name?: string;
   /** The role asked of an open server. Default: the server's. */
   role?: string;
@@ -46,7 +49,10 @@ export interface ClientOptions {
   userId?: string;
   /** This peer's metadata, any text of at most 2,048 bytes. */
   metadata?: string;
-  /** This peer's id. Default: a random one. It must not be used by two clients at once. */
+  /**
+   * This peer's id. Default: a random one. It must not be used by two clients at once: the second is refused with
+   * `PEER_IN_USE`, and tries on until the first has left, unless it is to `failFast`.
+   */
   peerId?: string;
   /**
    * How long one request may take, or one attempt to join, in milliseconds. Default 10,000. Without a connection a request
@@ -54,8 +60,8 @@ export interface ClientOptions {
    */
   requestTimeoutMs?: number;
   /**
-   * Waiting time before the first attempt to reconnect, in milliseconds; doubled for each that fails. The actual time is
-   * drawn between half of it and the whole. Default 250.
+   * Waiting time before the first attempt to reconnect, in milliseconds; doubled for each that fails, and for each whose
+   * connection breaks before it is `heartbeatMs` old. The actual time is drawn between half of it and the whole. Default 250.
    */
   reconnectMinMs?: number;
   /** The longest waiting time between two attempts, in milliseconds. Default 10,000. */
@@ -81,6 +87,8 @@ export interface ClientListener {
   onState?(state: ConnectionState, error?: SessionStoreError): void;
   /** Another peer came, changed its name or metadata, or went. Begins with those who are in the room already. */
   onPeer?(change: PeerChange): void;
+  /** What `peers()` gives has changed, be it by another peer or by this one. */
+  onPeers?(): void;
   /** Something went wrong that no request is waiting for, such as `SESSION_LOST`. */
   onError?(error: SessionStoreError): void;
   /** The token expires at this server time, in milliseconds since 1970; `renewToken` hands in a fresh one. */
@@ -129,12 +137,12 @@ export const enum Kind {
   OfConnection,
   /** It changes nothing: it may be sent any number of times. */
   Read,
+  /** It takes a lock, as a change. One that is granted when nobody waits any more is given back, so it counts as not taken. */
+  Acquire,
   /** It changes something: sent again on the next connection, and applied once. */
   Change,
   /** The same, on a condition that only this session can meet: a version, or a lock. */
   Guarded,
-  /** It takes a lock, as a change. One that is granted when nobody waits any more is given back, so it counts as not taken. */
-  Acquire,
 }
 
 const enum Stage {
@@ -149,8 +157,10 @@ interface Pending {
   readonly _kind: Kind;
   readonly _frame: string;
   _stage: Stage;
-  _answered(result: unknown): void;
-  _failed(error: unknown): void;
+  /** When it was sent first, or 0. */
+  _sentAt: number;
+  /** With an error, or with a result without one. */
+  _ended(error: unknown, result?: unknown): void;
 }
 
 /** Most requests that change something and that are sent without having their answers: half of those the server remembers. */
@@ -162,7 +172,7 @@ const MAX_IN_FLIGHT_LENGTH = 128 * 1024;
 /** So many answers arrive before the server is told that they did: a message for each would cost as much as the request. */
 const TOLD_AT_ONCE = 32;
 
-/** A longer listen set is sent as a message: servers and proxies bound the head of a request, usually at 8 KiB, and escapes lengthen it. */
+/** A longer listen set, with its escapes, is sent as a message: servers and proxies bound the head of a request, usually at 8 KiB. */
 const MAX_QUERY_LENGTH = 2048;
 
 /** Does something when it is aborted, until what this returns is called. Throws the reason if it is already. */
@@ -189,9 +199,9 @@ const isChange = ({ _kind }: Pending) => _kind > Kind.Read;
 
 /** What a request that ends without an answer is told: that nobody knows whether it was applied, if that is so. */
 const unanswered = (request: Pending, reason: SessionStoreError) =>
-  isChange(request) && request._kind !== Kind.Acquire && request._stage ? fault("OUTCOME_UNKNOWN") : reason;
+  request._kind > Kind.Acquire && request._stage ? fault("OUTCOME_UNKNOWN") : reason;
 
-const badUrl = () => fault("INVALID_URL", "it looks like ws://host:port or wss://host/path, without a query or password");
+const badUrl = () => fault("INVALID_URL", "it is like ws://host:port or wss://host/path");
 
 /** Where the server is, without a query. */
 function address(url: string): string {
@@ -205,7 +215,11 @@ function address(url: string): string {
 
 /** The life of one client: joining, requests, listeners, coming back. */
 export function makeCore(options: ClientOptions) {
-  const { room, token, name, role, userId, metadata = "" } = options;
+  const { room, role, userId } = options;
+  // As they were last changed: the client comes back with them.
+  let { name = "", metadata = "", token } = options;
+  /** The last token that the server took, or the first. */
+  let goodToken = token;
   const peerId = options.peerId || random();
   const baseUrl = address(options.url);
   if (room !== undefined || !token) check("INVALID_ROOM", room, 1, 128);
@@ -215,9 +229,9 @@ export function makeCore(options: ClientOptions) {
     [role, 64],
     [peerId, 128],
     // Any text may be metadata.
-    [metadata.replace(/[\p{Cc}\p{Cs}]/gu, " "), 2048],
+    [metadata, 2048, /[]/],
   ] as const;
-  for (const [text, most] of limits) check("INVALID_PEER", text, 0, most);
+  for (const [text, most, forbidden] of limits) check("INVALID_PEER", text, 0, most, forbidden);
   const {
     requestTimeoutMs = 10_000,
     reconnectMinMs = 250,
@@ -228,7 +242,11 @@ export function makeCore(options: ClientOptions) {
     reportError = globalThis.reportError ?? console.error,
     WebSocket = globalThis.WebSocket as (new (url: string) => WebSocketLike) | undefined,
   } = options;
-  if (!WebSocket) throw fault("INVALID_ARGUMENT", 'pass the WebSocket of the package "ws"');
+  for (const limit of [requestTimeoutMs, reconnectMinMs, reconnectMaxMs, heartbeatMs, maxPending]) {
+    // Timers take no more.
+    if (!(limit > 0 && limit < 2 ** 31)) throw fault("INVALID_ARGUMENT", "limits are above 0, below 2^31");
+  }
+  if (!WebSocket) throw fault("INVALID_ARGUMENT", "pass the WebSocket of package ws");
 
   let state: ConnectionState = "connecting";
   let joinedOnce = false;
@@ -242,10 +260,9 @@ export function makeCore(options: ClientOptions) {
   joining.catch(() => {});
   /** Why the client is not connected. */
   let lastError: SessionStoreError | undefined;
-  /** What is told when the peer is lost, and with it its locks. */
-  const tied = new Set<(error: SessionStoreError) => void>();
+  /** The locks that this peer holds. */
+  const locks = new Set<Lock>();
   const secret = random();
-  let bearer = token;
   let current: WebSocketLike | undefined;
 
   const updates = new Set<Cell<ClientListener>>();
@@ -257,6 +274,8 @@ export function makeCore(options: ClientOptions) {
   /** The highest id of a change that was sent and has ended, and how many have since the server was told. */
   let lastEnded = 0;
   let ended = 0;
+  /** Not known until the server has said so. */
+  let maxMessageBytes = Infinity;
   /** Requests for locks that nobody waits for any more: what is granted yet is given back. */
   const abandoned = new Set<number>();
 
@@ -276,7 +295,7 @@ export function makeCore(options: ClientOptions) {
   let silence = 0;
   /** After what time the server said to come back when it stopped. */
   let comeBackMs: number | undefined;
-  /** Attempts to connect since the last that joined. */
+  /** Attempts to connect since the last connection that lasted until a heartbeat. */
   let attempts = 0;
   /** The next attempt, the end of the time for this one, or the next heartbeat: never two at a time. */
   let timer: Timer;
@@ -405,12 +424,13 @@ export function makeCore(options: ClientOptions) {
     return (peerList ??= [...peerMap.values()].sort((a, b) => (a.id < b.id ? -1 : 1)));
   }
 
-  function setPeer(id: string, peer: Peer | undefined): void {
+  function setPeer(id: string, peer?: Peer): void {
     const before = peerMap.get(id);
     if (before && peer && stringify(before) === stringify(peer)) return;
     if (peer) peerMap.set(id, peer);
     else if (!peerMap.delete(id)) return;
     peerList = undefined;
+    tell((listener) => listener.onPeers?.());
     if (id === peerId) return;
     const type = !peer ? "left" : before ? "updated" : "joined";
     tell((listener) => listener.onPeer?.({ type, peer: (peer ?? before)! }));
@@ -425,37 +445,35 @@ export function makeCore(options: ClientOptions) {
     method: string,
     params: object,
     kind: Kind,
-    read: (result: any) => T,
+    read: (result: any, sentAt: number) => T,
     { signal, timeoutMs = requestTimeoutMs }: RequestOptions & { timeoutMs?: number } = {},
   ): Promise<T> {
     return new Promise((resolve, reject) => {
       mustBeOpen();
       if (pending.size >= maxPending) throw fault("QUEUE_FULL");
       const id = ++lastId;
-      const frame = `{"id":${id},"method":"${method}","params":${stringify(params)}}`;
-      const end = (how: () => void) => {
-        clearTimeout(timeout);
-        forget();
-        push(how);
-      };
+      const frame = message(method, params, id);
       const request: Pending = {
         _kind: kind,
         _frame: frame,
         _stage: Stage.Unsent,
-        _answered: (result) => {
+        _sentAt: 0,
+        _ended: (error, result) => {
+          clearTimeout(timeout);
+          forget();
           let value: T;
           try {
-            value = read(result);
+            // What an app gives up with may be anything else, null included.
+            if (error === undefined) value = read(result, request._sentAt);
           } catch {
-            return request._failed(fault("INTERNAL"));
+            error = fault("INTERNAL");
           }
-          end(() => resolve(value));
+          push(() => (error === undefined ? resolve(value) : reject(error)));
         },
-        _failed: (error) => end(() => reject(error)),
       };
       const giveUp = (reason: unknown) => {
         if (kind === Kind.Acquire && request._stage) abandoned.add(id);
-        take(id)?._failed(reason);
+        take(id)?._ended(reason);
       };
       const forget = onAbort(signal, giveUp);
       const timeout = setTimeout(() => giveUp(unanswered(request, fault("TIMEOUT"))), timeoutMs);
@@ -475,9 +493,9 @@ export function makeCore(options: ClientOptions) {
   }
 
   /** Ends those that meet a condition. */
-  function endThose(wanted: (request: Pending) => boolean, reason: SessionStoreError): void {
+  function endThose(wanted: (request: Pending) => unknown, reason: SessionStoreError): void {
     for (const [id, request] of pending) {
-      if (wanted(request)) take(id)!._failed(unanswered(request, reason));
+      if (wanted(request)) take(id)!._ended(unanswered(request, reason));
     }
   }
 
@@ -486,9 +504,15 @@ export function makeCore(options: ClientOptions) {
     if (state !== "connected") return;
     const generation = replica._generation;
     if (generation !== sentListen && !listenPauses) {
+      try {
+        send("listen-metadata-change", replica._listenSet, ++lastId);
+      } catch (error) {
+        // Those who came last end; what is left is asked for anew.
+        refuseListeners(Infinity, error as SessionStoreError);
+        return flush();
+      }
       sentListen = generation;
-      listens.push([++lastId, generation]);
-      send("listen-metadata-change", replica._listenSet, lastId);
+      listens.push([lastId, generation]);
     }
     let inFlight = 0;
     let length = 0;
@@ -499,13 +523,22 @@ export function makeCore(options: ClientOptions) {
       }
       if (request._stage === Stage.Sent) continue;
       request._stage = Stage.Sent;
+      request._sentAt ||= Date.now();
       current!.send(request._frame);
     }
     acknowledge(TOLD_AT_ONCE);
   }
 
+  /** For a larger message than it takes the server would close the connection, again and again. */
+  function message(method: string, params: object, id?: number): string {
+    // Values are texts by now: what is no JSON is something else, such as a time.
+    const frame = stringify({ id, method, params }, "INVALID_ARGUMENT");
+    if (byteLength(frame) > maxMessageBytes) throw fault("MESSAGE_TOO_LARGE");
+    return frame;
+  }
+
   function send(method: string, params: object, id?: number): void {
-    current?.send(stringify({ id, method, params }));
+    current?.send(message(method, params, id));
   }
 
   /** Tells the server, which keeps its answers until then, which of them have arrived; once they are so many. */
@@ -513,7 +546,7 @@ export function makeCore(options: ClientOptions) {
     if (ended < least) return;
     ended = 0;
     // What waits although later ones were answered, as for a lock: fewer than the server remembers.
-    const except = [...pending].filter(([id, request]) => id <= lastEnded && isChange(request) && request._stage).map(([id]) => id);
+    const except = [...pending].flatMap(([id, request]) => (id <= lastEnded && isChange(request) && request._stage ? id : []));
     send("answered", { through: lastEnded, except });
   }
 
@@ -529,15 +562,24 @@ export function makeCore(options: ClientOptions) {
     }
   }
 
-  async function updatePeer(name: string | undefined, data: string | undefined, options?: RequestOptions): Promise<void> {
-    await request("peer-update", { name, data }, Kind.Change, () => {}, options);
+  async function updatePeer(change: { name?: string; metadata?: string } & RequestOptions): Promise<void> {
+    const { name: newName, metadata: data } = change;
+    await request("peer-update", { name: newName, data }, Kind.Change, () => {}, change);
+    name = newName ?? name;
+    metadata = data ?? metadata;
     const own = peerMap.get(peerId);
-    if (own) setPeer(peerId, { ...own, name: name ?? own.name, metadata: data ?? own.metadata });
+    if (own) setPeer(peerId, { ...own, name, metadata });
   }
 
-  async function renewToken(token: string, options?: RequestOptions): Promise<void> {
-    await request("renew-token", { token }, Kind.Change, () => {}, options);
-    bearer = token;
+  async function renewToken(fresh: string, options?: RequestOptions): Promise<void> {
+    // Also for a connection that is made before the answer: the old one may have expired.
+    token = fresh;
+    try {
+      await request("renew-token", { token }, Kind.Change, () => {}, options);
+      goodToken = fresh;
+    } finally {
+      if (state === "connected") token = goodToken;
+    }
   }
 
   // ---------------------------------------------------------------- the connection
@@ -554,7 +596,7 @@ export function makeCore(options: ClientOptions) {
     const named = stringify(keys);
     const covered = stringify(prefixes);
     // Perhaps it was the listen set for which the last attempt was refused, which a web page cannot see.
-    const listening = (named + covered).length <= MAX_QUERY_LENGTH && (since !== undefined || !attempts);
+    const listening = encodeURI(named + covered).length <= MAX_QUERY_LENGTH && (since !== undefined || !attempts);
     const query = {
       room,
       role,
@@ -562,30 +604,29 @@ export function makeCore(options: ClientOptions) {
       user_id: userId,
       peer: peerId,
       data: metadata,
-      token: bearer,
+      token,
       join: joinId,
       secret,
-      ...(listening && { listen: named, prefixes: covered, session: since === undefined ? since : replica._sessionId, since }),
+      ...(listening && { listen: named, prefixes: covered, session: since! >= 0 && replica._sessionId, since }),
     };
     for (const [parameter, value] of Object.entries(query)) {
-      if ((value ?? "") !== "") url.searchParams.set(parameter, String(value));
+      if (value || value === 0) url.searchParams.set(parameter, value as string);
     }
     answeredListen = sentListen = listening ? replica._generation : 0;
     let socket: WebSocketLike;
     try {
-      socket = new WebSocket!(url.href);
+      socket = current = new WebSocket!(url.href);
     } catch {
       // As of ws:// on a page that came by https://.
       return close(badUrl());
     }
-    current = socket;
     socket.onmessage = ({ data }) => {
       silence = 0;
       handle(data);
       wake();
     };
     socket.onclose = ({ code, reason }) => {
-      const told = code === 1012 ? "SHUTTING_DOWN" : nameOf(code - 4000);
+      const told = code === 1012 ? "SHUTTING_DOWN" : names[code - 4000];
       // Of a peer that was removed and a room that was closed, the reason is what the operator says.
       const why = (code > 4222 && reason) || undefined;
       lost(fault(told ?? (state === "connected" ? "CONNECTION_LOST" : "CONNECTION_FAILED"), why));
@@ -603,17 +644,16 @@ export function makeCore(options: ClientOptions) {
   /** The connection is gone, or could not be made. */
   function lost(error: SessionStoreError): void {
     disconnect();
-    for (const [id, request] of pending) {
-      if (!request._stage) continue;
-      if (request._kind === Kind.OfConnection) take(id)!._failed(error);
-      else request._stage = Stage.SentBefore;
-    }
+    endThose(({ _kind, _stage }) => _kind === Kind.OfConnection && _stage, error);
+    pending.forEach((request) => (request._stage &&= Stage.SentBefore));
     if (FINAL.includes(error.code) || (failFast && !joinedOnce)) return close(error);
     tellState(joinedOnce ? "reconnecting" : "connecting", error);
     // Exponential, and drawn between half of that and the whole, so that clients that lost their server together do not
-    // return together. A server that stops tells each client another time.
-    timer = setTimeout(connect, comeBackMs ?? Math.min(reconnectMinMs * 2 ** attempts++, reconnectMaxMs) * (1 - Math.random() / 2));
+    // return together. A server that stops tells each client another time; who is sent away again at once waits longer.
+    const pauseMs = Math.min(reconnectMinMs * 2 ** attempts, reconnectMaxMs) * (1 - Math.random() / 2);
+    const toldMs = Math.min(comeBackMs ?? pauseMs, reconnectMaxMs);
     comeBackMs = undefined;
+    timer = setTimeout(connect, attempts++ ? Math.max(pauseMs, toldMs) : toldMs);
   }
 
   function disconnect(): void {
@@ -632,8 +672,7 @@ export function makeCore(options: ClientOptions) {
     disconnect();
     const error = reason ?? fault("CLOSED");
     endThose(() => true, error);
-    tied.forEach((lost) => lost(error));
-    tied.clear();
+    locks.forEach((lock) => lock._lose(error));
     endListeners([...replica._listeners]);
     tellState("closed", reason);
     breakJoining(error);
@@ -643,12 +682,14 @@ export function makeCore(options: ClientOptions) {
 
   /** Comes once in a while: the first time in which nothing was heard the server is asked for a sign, the second is the end. */
   function heartbeat(): void {
+    // Not before: a server that lets this client in and closes the connection at once must not be asked again and again
+    // without pauses that grow.
+    attempts = 0;
     if (silence > 1) return lost(fault("CONNECTION_LOST"));
-    if (silence) {
+    if (silence++) {
       acknowledge(1);
       send("ping", {}, ++lastId);
     }
-    silence++;
   }
 
   // ---------------------------------------------------------------- what arrives
@@ -656,43 +697,54 @@ export function makeCore(options: ClientOptions) {
   function handle(data: unknown): void {
     try {
       const { id, method, params, result, error } = parseMessage(data as string);
-      if (method !== undefined) notified(method, params);
-      else answered(Number(id), result, error && readError(error));
+      if (method) notified[method]?.(params);
+      else answered(+id, result, error ? readError(error) : undefined);
     } catch {
       // A message that this version cannot read is skipped: what it needs of later servers, it asks for by requests, and
       // those are answered or time out.
     }
   }
 
-  function notified(method: unknown, params: any): void {
-    if (method === "on-metadata-change") {
-      const states = params.values.map(readState);
-      if (params.snapshot) replica._snapshot(answeredListen, states);
+  /** What the server tells of itself, by its name. */
+  const notified: { [method: string]: (params: any) => void } = {
+    "on-metadata-change"({ values, snapshot }) {
+      const states = values.map(readState);
+      if (snapshot) replica._snapshot(answeredListen, states);
       else replica._notified(states);
-    } else if (method === "on-listen-revoked") {
+    },
+    "on-listen-revoked"(params) {
       endListeners(
         [...replica._listeners].filter(({ _keys }) => _keys.some((key) => params.keys.includes(key))),
         readError(params),
       );
-    } else if (method === "on-token-expiring") {
-      const expiresAt = must(params.expiresAt, 0);
+    },
+    "on-token-expiring"({ expiresAt }) {
+      must(expiresAt, 0);
       tell((listener) => listener.onTokenExpiring?.(expiresAt));
-    } else if (method === "on-server-stop") {
+    },
+    "on-lock-lost"({ name, token }) {
+      locks.forEach((lock) => lock.name === name && lock.token === token && lock._lose(fault("LOCK_LOST")));
+    },
+    "on-server-stop"(params) {
       comeBackMs = must(params.comeBackMs, 0);
-    } else if (method === "peer-list") {
-      peersListed(readPeers(params));
-    } else if (method === "on-peer-join" || method === "on-peer-update") {
-      const peer = readPeer(params);
-      setPeer(peer.id, peer);
-    } else if (method === "on-peer-leave") {
-      setPeer(params.peerId, undefined);
-    }
+    },
+    "peer-list": listed,
+    "on-peer-join": peerChanged,
+    "on-peer-update": peerChanged,
+    "on-peer-leave"({ peerId }) {
+      setPeer(peerId);
+    },
+  };
+
+  function peerChanged(params: any): void {
+    const peer = readPeer(params);
+    setPeer(peer.id, peer);
   }
 
   function answered(id: number, result: any, error?: SessionStoreError): void {
     if (id === joinId) return error ? lost(error) : joined(result);
     const [first] = listens;
-    if (first && first[0] === id) {
+    if (first?.[0] === id) {
       listens.shift();
       if (!error) answeredListen = first[1];
       else if (error.name !== "RATE_LIMITED") refuseListeners(first[1], error);
@@ -707,11 +759,16 @@ export function makeCore(options: ClientOptions) {
       }
       return;
     }
-    const request = take(id);
-    if (error) request?._failed(error);
-    else request?._answered(result);
+    take(id)?._ended(error, result);
     // A lock that was granted too late is given back.
     if (abandoned.delete(id) && result) release(result).catch(() => {});
+  }
+
+  /** Reads a state in an answer, which the listeners are told before whoever asked. */
+  function readAnswer(result: unknown): State {
+    const state = readState(result);
+    replica._acknowledged(state);
+    return state;
   }
 
   function release({ name, token }: { name: string; token: number }, options?: RequestOptions): Promise<void> {
@@ -721,7 +778,9 @@ export function makeCore(options: ClientOptions) {
   function joined(result: any): void {
     const { sessionId, revision, returned, resumes, peerNumber: number } = result;
     must(sessionId, "");
-    attempts = 0;
+    // Of servers that do not say theirs: what they have unless told otherwise.
+    maxMessageBytes = result.maxMessageBytes ?? 65_536;
+    endThose(({ _frame }) => byteLength(_frame) > maxMessageBytes, fault("MESSAGE_TOO_LARGE"));
     // The answer to an earlier join may have been lost: then it was another peer that was come back to.
     const samePeer = returned && peerNumber === number;
     peerNumber = number;
@@ -730,22 +789,22 @@ export function makeCore(options: ClientOptions) {
     const error = fault("SESSION_LOST");
     // What was sent before counts as unknown also with a server that does not know what it answered.
     if (anotherPeer || !resumes) {
-      endThose((request) => isChange(request) && request._stage !== Stage.Unsent, error);
+      endThose((request) => isChange(request) && request._stage, error);
       // Its answers were the other peer's.
       ended = 0;
     }
     // On a condition that only the session before could meet.
     if (anotherSession) endThose((request) => request._kind === Kind.Guarded && !request._stage, error);
     if (anotherPeer && joinedOnce) {
-      tied.forEach((lost) => lost(error));
-      tied.clear();
+      locks.forEach((lock) => lock._lose(error));
       tell((listener) => listener.onError?.(error));
     }
     welcomed = true;
   }
 
   /** The whole list, after a join or instead of news that a slow connection missed. */
-  function peersListed(peers: Peer[]): void {
+  function listed(list: any): void {
+    const peers = readPeers(list);
     if (welcomed) {
       // The join is complete only now, so that whoever is told can ask who is in the room.
       welcomed = false;
@@ -760,7 +819,7 @@ export function makeCore(options: ClientOptions) {
       setPeer(peer.id, peer);
       left.delete(peer.id);
     }
-    left.forEach((id) => setPeer(id, undefined));
+    left.forEach((id) => setPeer(id));
   }
 
   // Whoever listens at once is answered with the join.
@@ -776,9 +835,11 @@ export function makeCore(options: ClientOptions) {
     _peerId: peerId,
     _requestTimeoutMs: requestTimeoutMs,
     _replica: replica,
-    _tied: tied,
+    _locks: locks,
     _push: push,
     _request: request,
+    _readState: readAnswer,
+    _readStates: ({ revision, values }: any): States => ({ revision: must(revision, 0), states: values.map(readAnswer) }),
     _release: release,
     _listen: listen,
     _observe: observe,

@@ -1,16 +1,17 @@
 import type { State } from "./values.js";
 
 /** Numbers, each followed by the names of the codes from there on; `!` marks those after which the same call may succeed later. */
-const table = `1 NULL_ARGUMENT INVALID_ARGUMENT INVALID_UTF8 INVALID_JSON INVALID_KEY INVALID_ROOM INVALID_PEER INVALID_URL
-INVALID_STRUCT_SIZE UNKNOWN_OPTION WRONG_TYPE WOULD_DEADLOCK FORKED UNKNOWN_METHOD MALFORMED_MESSAGE
-INVALID_CONFIG WRONG_MODE BUSY! INVALID_LOCK 100 NOT_JOINED CLOSED TIMEOUT! CONNECTION_LOST!
-CONNECTION_FAILED! HOST_NOT_FOUND! HANDSHAKE_FAILED! SESSION_LOST REPLACED SHUTTING_DOWN! ADDRESS_IN_USE!
-ADDRESS_UNAVAILABLE QUEUE_FULL! IDLE_TIMEOUT! SLOW_READER! OUTCOME_UNKNOWN PEER_IN_USE! TLS_FAILED!
-DATA_DIRECTORY_UNUSABLE! DATA_DAMAGED DATA_NEWER CANCELLED 200 UNAUTHORIZED TOKEN_EXPIRED VALUE_TOO_LARGE TOO_MANY_KEYS
-STORE_FULL VERSION_CONFLICT MESSAGE_TOO_LARGE TOO_MANY_LISTENED_KEYS ROOM_FULL! SERVER_FULL! PEER_MISMATCH
-FORBIDDEN CHECK_FAILED LOCK_HELD! LOCK_LOST NUMBER_OVERFLOW RESERVED_KEY KEY_ABSENT TOO_MANY_LOCKS!
-ORIGIN_NOT_ALLOWED RATE_LIMITED! TOO_MANY_CONNECTIONS! TOO_MANY_ROOMS! KICKED ROOM_CLOSED ROOM_OPEN NOT_FOUND
-900 INTERNAL PANIC OUT_OF_RESOURCES! 999 UNKNOWN`;
+const table =
+  "1 NULL_ARGUMENT INVALID_ARGUMENT INVALID_UTF8 INVALID_JSON INVALID_KEY INVALID_ROOM INVALID_PEER INVALID_URL " +
+  "INVALID_STRUCT_SIZE UNKNOWN_OPTION WRONG_TYPE WOULD_DEADLOCK FORKED UNKNOWN_METHOD MALFORMED_MESSAGE " +
+  "INVALID_CONFIG WRONG_MODE BUSY! INVALID_LOCK 100 NOT_JOINED CLOSED TIMEOUT! CONNECTION_LOST! " +
+  "CONNECTION_FAILED! HOST_NOT_FOUND! HANDSHAKE_FAILED! SESSION_LOST REPLACED SHUTTING_DOWN! ADDRESS_IN_USE! " +
+  "ADDRESS_UNAVAILABLE QUEUE_FULL! IDLE_TIMEOUT! SLOW_READER! OUTCOME_UNKNOWN PEER_IN_USE! TLS_FAILED! " +
+  "DATA_DIRECTORY_UNUSABLE! DATA_DAMAGED DATA_NEWER CANCELLED 200 UNAUTHORIZED TOKEN_EXPIRED VALUE_TOO_LARGE TOO_MANY_KEYS " +
+  "STORE_FULL VERSION_CONFLICT MESSAGE_TOO_LARGE TOO_MANY_LISTENED_KEYS ROOM_FULL! SERVER_FULL! PEER_MISMATCH " +
+  "FORBIDDEN CHECK_FAILED LOCK_HELD! LOCK_LOST NUMBER_OVERFLOW RESERVED_KEY KEY_ABSENT TOO_MANY_LOCKS! " +
+  "ORIGIN_NOT_ALLOWED RATE_LIMITED! TOO_MANY_CONNECTIONS! TOO_MANY_ROOMS! KICKED ROOM_CLOSED ROOM_OPEN NOT_FOUND " +
+  "900 INTERNAL PANIC OUT_OF_RESOURCES! 999 UNKNOWN";
 
 /** The name of an error code, such as `"VERSION_CONFLICT"`. */
 export type ErrorName =
@@ -93,19 +94,16 @@ export type ErrorName =
  */
 export const ErrorCode = {} as { readonly [Name in ErrorName]: number };
 
-/** The words of the table by their numbers. */
-const words: string[] = [];
+/** The names by their numbers; undefined for a number that this version does not know. */
+export const names: ErrorName[] = [];
 let number = 0;
-for (const word of table.split(/\s/)) {
+for (const word of table.split(" ")) {
   if (+word) number = +word;
   else {
-    (ErrorCode as Record<string, number>)[word.replace("!", "")] = number;
-    words[number++] = word;
+    const name = (names[number] = word.replace("!", "") as ErrorName);
+    (ErrorCode as Record<string, number>)[name] = number++;
   }
 }
-
-/** The name of a number, undefined for one that this version does not know. */
-export const nameOf = (code: number) => words[code]?.replace("!", "") as ErrorName | undefined;
 
 /** What may come with an error. */
 interface Details {
@@ -118,13 +116,11 @@ interface Details {
 /** What to do, unless it is to try again; a refusal by the room brings its own sentence. */
 const advice: Partial<Record<ErrorName, string>> = {
   CLOSED: "open a new client",
-  CONNECTION_FAILED: "check address, token and allowed origins",
+  CONNECTION_FAILED: "check address, token and origin",
   SESSION_LOST: "this is a new peer; look at the current state",
   REPLACED: "give each client its own peer id",
   UNAUTHORIZED: "get a valid token",
   TOKEN_EXPIRED: "get a valid token",
-  KICKED: "an operator removed this peer",
-  ROOM_CLOSED: "an operator closed the room, joining begins a new session",
   OUTCOME_UNKNOWN: "it may have been applied; look at the current state",
   LOCK_LOST: "take the lock again",
 };
@@ -160,10 +156,10 @@ export class SessionStoreError extends Error {
   declare readonly retryAfterMs: number | undefined;
 
   /** @internal */
-  constructor(name: ErrorName, message?: string, details: Details = {}) {
+  constructor(name: ErrorName, message?: string, details?: Details) {
     const code = ErrorCode[name];
-    const retryable = words[code]!.endsWith("!");
-    super(message ?? `${name.toLowerCase().replaceAll("_", " ")}; ${advice[name] ?? (retryable ? "try again later" : "report this")}`);
+    const retryable = table.includes(` ${name}!`);
+    super(message ?? `${name.toLowerCase().replaceAll("_", " ")}; ${advice[name] ?? (retryable ? "try again later" : "ask the operator")}`);
     Object.assign(this, details, { name, code, retryable });
   }
 }

@@ -26,17 +26,18 @@ export async function* iterate(
     waiting.clear();
     end(reason);
   });
-  const subscription = listen({
-    onKeyChanged: (state) => {
-      const older = waiting.get(state.key);
-      waiting.delete(state.key);
-      waiting.set(state.key, older ? makeState({ ...state, replaced: state.replaced + older.replaced + 1 }) : state);
-      wake();
-    },
-    onRefused: end,
-    onDropped: () => end(reason()),
-  });
+  let subscription: Subscription | undefined;
   try {
+    subscription = listen({
+      onKeyChanged: (state) => {
+        const older = waiting.get(state.key);
+        waiting.delete(state.key);
+        waiting.set(state.key, older ? makeState({ ...state, replaced: state.replaced + older.replaced + 1 }) : state);
+        wake();
+      },
+      onRefused: end,
+      onDropped: () => end(reason()),
+    });
     for (;;) {
       for (const [key, state] of waiting) {
         waiting.delete(key);
@@ -50,6 +51,6 @@ export async function* iterate(
     }
   } finally {
     forget();
-    subscription.cancel();
+    subscription?.cancel();
   }
 }

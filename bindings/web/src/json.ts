@@ -1,4 +1,4 @@
-import { fault } from "./errors.js";
+import { type ErrorName, fault } from "./errors.js";
 
 /**
  * JSON as it is written, for values whose very text matters: `1.0` instead of `1`, or one that was made elsewhere.
@@ -29,11 +29,12 @@ const tokens = /[\s,:]*("[^"\\]*(?:\\.[^"\\]*)*"|[[\]{}]|[^\s[\]{},:"]+)/y;
  * Reads JSON whose integers keep every digit: those that a number cannot hold exactly become a `bigint`. Nothing of it can
  * be changed: who is given a value cannot change it for others.
  *
- * @param data of a message: what becomes of the members named `data`, given as text; they are values of the store, which
- *   are kept as they were written. The names of its members are read like_this and given likeThis
+ * @param isMessage members named `data` become functions that give their text: they are values of the store, which are
+ *   kept as they were written. The names of members are read like_this and given likeThis, but not of those that hold
+ *   members themselves: they may be ids of peers
  * @throws SyntaxError
  */
-export function parse(text: string, data?: (json: string) => unknown): any {
+export function parse(text: string, isMessage?: boolean): any {
   // Whether it is JSON, the language itself knows.
   JSON.parse(text);
   tokens.lastIndex = 0;
@@ -50,9 +51,9 @@ export function parse(text: string, data?: (json: string) => unknown): any {
       const name: string = JSON.parse(quoted);
       const start = tokens.lastIndex;
       const read = value(next());
-      if (!data) return [name, read];
+      if (!isMessage) return [name, read];
       const written = text.slice(start, tokens.lastIndex).replace(/^[\s:]+/, "");
-      return [name.replace(/_./g, ([, letter]) => letter!.toUpperCase()), name === "data" ? data(written) : read];
+      return [typeof read === "object" ? name : name.replace(/_./g, ([, letter]) => letter!.toUpperCase()), name === "data" ? () => written : read];
     };
     // Own members whatever their names: `__proto__` is one like any other.
     return Object.freeze(Object.fromEntries(list("}", member)));
@@ -61,7 +62,7 @@ export function parse(text: string, data?: (json: string) => unknown): any {
 }
 
 /** So many random digits that nobody guesses them. */
-export const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => (byte + 256).toString(16).slice(1)).join("");
+export const random = () => [...crypto.getRandomValues(new Uint8Array(32))].map((byte) => (byte & 15).toString(16)).join("");
 
 /** Stands for a text in JSON until the rest is written. */
 const mark = random();
@@ -70,18 +71,21 @@ const mark = random();
  * Writes a value as JSON, as `JSON.stringify` does, but with a `bigint` as an integer, and without turning a number that
  * is none into `null`.
  *
- * @throws {@link SessionStoreError} `INVALID_JSON` for what is no JSON: undefined, a function, `NaN`, a cycle.
+ * @throws {@link SessionStoreError} `INVALID_JSON` for what is no JSON: undefined, a function, a cycle, and `NaN` or
+ *   `Infinity` anywhere. Members that are undefined or functions are left out, and a Map is `{}`, as `JSON.stringify` does it
  */
-export function stringify(value: unknown): string {
-  const texts: string[] = [];
-  const marked = (_: string, part: unknown) => {
+export function stringify(value: unknown): string;
+/** @internal */
+export function stringify(value: unknown, error: ErrorName): string;
+export function stringify(value: unknown, error: ErrorName = "INVALID_JSON"): string {
+  const texts: unknown[] = [];
+  const marked = (_: string, part: any) => {
     if (typeof part === "number" && !Number.isFinite(part)) throw part;
-    if (typeof part === "bigint") part = new JsonText(String(part));
-    return part instanceof JsonText ? mark + (texts.push(part.text) - 1) : part;
+    return part instanceof JsonText || typeof part === "bigint" ? mark + (texts.push((part as any).text ?? part) - 1) : part;
   };
   try {
-    return JSON.stringify(value, marked).replace(RegExp(`"${mark}(\\d+)"`, "g"), (_, at) => texts[at]!);
+    return JSON.stringify(value, marked).replace(RegExp(`"${mark}(\\d+)"`, "g"), (_, at) => texts[at] as string);
   } catch {
-    throw fault("INVALID_JSON", "this cannot be written as JSON; null removes a key");
+    throw fault(error, "NaN, Infinity, undefined are no JSON; null removes a key");
   }
 }

@@ -22,8 +22,8 @@ export class Lock {
   /** The fencing token of this grant: larger than that of every grant before it in the session. */
   declare readonly token: number;
   /**
-   * Aborted when the lock is lost, with the reason: `LOCK_LOST` when it could not be renewed in time, `FORBIDDEN` when the
-   * rules do not allow it any more, `SESSION_LOST`, `CLOSED`. Not when it is released.
+   * Aborted when the lock is lost, with the reason: `LOCK_LOST` when it could not be renewed in time, or an operator
+   * took it away, `FORBIDDEN` when the rules do not allow it any more, `SESSION_LOST`, `CLOSED`. Not when it is released.
    *
    * ```ts
    * lock.signal.addEventListener("abort", () => stopPresenting());
@@ -31,25 +31,26 @@ export class Lock {
    */
   declare readonly signal: AbortSignal;
   readonly #core: Core;
-  readonly #lose: (error: SessionStoreError) => void;
+  /** @internal */
+  declare readonly _lose: (error: SessionStoreError) => void;
   /** By when the server surely still holds it for us; 0 once it is released or lost. */
   #endsAt: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** @internal */
-  constructor(core: Core, name: string, token: number, ttlMs: number, askedAt: number, waited: boolean) {
+  constructor(core: Core, name: string, token: number, ttlMs: number, askedAt: number) {
     this.#core = core;
     this.name = name;
     this.token = token;
     const lost = new AbortController();
     this.signal = lost.signal;
-    this.#lose = (error) => {
+    this._lose = (error) => {
       if (this.#end()) core._push(() => lost.abort(error));
     };
-    core._tied.add(this.#lose);
-    // When the grant was made is not known if it was waited for; the renewal that follows at once tells.
-    this.#endsAt = (waited ? Date.now() : askedAt) + ttlMs * (1 - MARGIN);
-    this.#renewAfter(waited ? 0 : ttlMs / RENEWALS_PER_LEASE, ttlMs);
+    core._locks.add(this);
+    // When the grant was made is not known (0) if it was waited for; the renewal that follows at once tells.
+    this.#endsAt = (askedAt || Date.now()) + ttlMs * (1 - MARGIN);
+    this.#renewAfter(askedAt && ttlMs / RENEWALS_PER_LEASE, ttlMs);
   }
 
   /** Whether the lock is held as far as this client knows: it was neither released nor lost. */
@@ -68,7 +69,7 @@ export class Lock {
 
   #end(): number {
     clearTimeout(this.#timer);
-    this.#core._tied.delete(this.#lose);
+    this.#core._locks.delete(this);
     const endsAt = this.#endsAt;
     this.#endsAt = 0;
     return endsAt;
@@ -87,7 +88,7 @@ export class Lock {
         this.#endsAt = askedAt + ttlMs * (1 - MARGIN);
         this.#renewAfter(askedAt + ttlMs / RENEWALS_PER_LEASE - Date.now(), ttlMs);
       } catch (error) {
-        if (!(error as SessionStoreError).retryable) this.#lose(error as SessionStoreError);
+        if (!(error as SessionStoreError).retryable) this._lose(error as SessionStoreError);
         // Whether it was renewed is not known: it is asked again, in a moment.
         else if (this.#endsAt) this.#renewAfter(Math.min(ttlMs / RETRIES_PER_LEASE, this.#endsAt - Date.now()), ttlMs);
       }

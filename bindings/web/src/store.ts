@@ -1,5 +1,5 @@
 import { type Core, Kind, type KeyChangeListener, type RequestOptions, type Subscription } from "./core.js";
-import type { SessionStoreError } from "./errors.js";
+import { type SessionStoreError, fault } from "./errors.js";
 import { iterate } from "./iterate.js";
 import { JsonText, stringify } from "./json.js";
 import { Lock } from "./lock.js";
@@ -12,8 +12,6 @@ import {
   checkedSelector,
   keyName,
   must,
-  readState,
-  readStates,
 } from "./values.js";
 
 /** How a key is written. */
@@ -85,7 +83,7 @@ const encode = (value: unknown) => new JsonText(stringify(value));
 
 const guard = (lock: LockToken | undefined) => lock && { name: lock.name, token: lock.token };
 
-const wireWrite = ({ key, operation = "set", value, cap, ifVersion, ttlMs, bind }: Write & WriteOptions) => ({
+const wireWrite = ({ key, operation = "set", value, cap, ifVersion, ttlMs, bind, lock }: Write & WriteOptions) => ({
   key: keyName(key),
   op: operation,
   data: operation === "touch" ? undefined : encode(value),
@@ -93,6 +91,7 @@ const wireWrite = ({ key, operation = "set", value, cap, ifVersion, ttlMs, bind 
   if_change_version: ifVersion,
   ttl_ms: ttlMs,
   bind,
+  lock: guard(lock),
 });
 
 const wireCheck = ({ key, version, exists, equals, lock }: any) => ({
@@ -129,7 +128,7 @@ export class Store {
 
   /** Asks the server for a key's current state; an absent key has the value `null`. */
   async get<T = any>(key: KeyOf<T>, options?: RequestOptions): Promise<State<T>> {
-    return this.#core._request("get-metadata", { key: keyName(key) }, Kind.Read, this.#state, options);
+    return this.#core._request("get-metadata", { key: keyName(key) }, Kind.Read, this.#core._readState, options);
   }
 
   /**
@@ -145,7 +144,7 @@ export class Store {
    * ones with the value `null`, then those its prefixes mean in alphabetical order.
    */
   async read(selector: Selector, options?: RequestOptions): Promise<States> {
-    return this.#core._request("read-metadata", checkedSelector(selector), Kind.Read, this.#states, options);
+    return this.#core._request("read-metadata", checkedSelector(selector), Kind.Read, this.#core._readStates, options);
   }
 
   /** Asks the server for the names of the keys that are set and begin with a text, in alphabetical order. */
@@ -186,7 +185,8 @@ export class Store {
    * `state.replaced` tells how many did. The newest is never missed.
    *
    * It ends when the client is closed or has left, and throws what the client ended with otherwise, such as `REPLACED`,
-   * and what the server refuses to listen with, such as `FORBIDDEN`.
+   * and what the server refuses to listen with, such as `FORBIDDEN`. To end it from elsewhere use `{ signal }`: `return()`
+   * waits until a `next()` that was called before it has been answered.
    *
    * ```ts
    * for await (const state of store.states({ prefixes: ["hand/"] })) show(state.key, state.value);
@@ -270,16 +270,16 @@ export class Store {
 
   /** Does something to a key, on the server; the functions above say it shorter. */
   async write<T = any>(write: Write & WriteOptions): Promise<State<T>> {
-    const { operation = "set", ifVersion, lock, signal } = write;
+    const { operation = "set", ifVersion, lock } = write;
     const method = /^(set|touch)$/.test(operation) ? operation : "merge";
     const kind = ifVersion || lock ? Kind.Guarded : Kind.Change;
-    return this.#core._request(`${method}-metadata`, { ...wireWrite(write), lock: guard(lock) }, kind, this.#state, { signal });
+    return this.#core._request(`${method}-metadata`, wireWrite(write), kind, this.#core._readState, write);
   }
 
   /**
    * Reads a key, has its new value computed, and sets it if nobody changed it meanwhile; otherwise again, with what it
-   * holds by then. No further attempt is made after `requestTimeoutMs`: then it rejects with `VERSION_CONFLICT`, and nothing
-   * was changed.
+   * holds by then. That is also done when the session has become another meanwhile, as versions say nothing there. No further
+   * attempt is made after `requestTimeoutMs`: then it rejects with `VERSION_CONFLICT` or `SESSION_LOST`, and nothing was changed.
    *
    * ```ts
    * await store.update(key<number>("stakes"), (stakes) => (stakes ?? 1) * 2);
@@ -294,22 +294,22 @@ export class Store {
     compute: (value: T | null, state: State<T>) => T | null | undefined | Promise<T | null | undefined>,
     options: WriteOptions = {},
   ): Promise<State<T>> {
-    const { signal } = options;
     const endsAt = Date.now() + this.#core._requestTimeoutMs;
-    let state = await this.get(key, { signal });
     for (let made = 1; ; made++) {
+      const state = await this.get(key, options);
+      const session = this.#core._replica._sessionId;
       const value = await compute(state.value, state);
-      signal?.throwIfAborted();
+      options.signal?.throwIfAborted();
       if (value === undefined) return state;
       try {
+        // In another session its version is that of something else.
+        if (session !== this.#core._replica._sessionId) throw fault("SESSION_LOST");
         return await this.setIfVersion<any>(key, value, state.value === null ? 0 : state.version, options);
       } catch (error) {
         // Longer each time, so that those who conflict with each other come apart.
         const pauseMs = Math.random() * Math.min(LONGEST_PAUSE_MS, 2 ** made);
-        const { name, current } = error as SessionStoreError;
-        if (name !== "VERSION_CONFLICT" || !current || Date.now() + pauseMs >= endsAt) throw error;
+        if (!/VERSION_CONFLICT|SESSION_LOST/.test((error as SessionStoreError)?.name) || Date.now() + pauseMs >= endsAt) throw error;
         await new Promise((resolve) => setTimeout(resolve, pauseMs));
-        state = current;
       }
     }
   }
@@ -331,7 +331,7 @@ export class Store {
   async transact({ checks = [], writes = [] }: Transaction, options?: RequestOptions): Promise<States> {
     const params = { checks: checks.map(wireCheck), writes: writes.map(wireWrite) };
     const isGuarded = checks.some((one: any) => one.lock || one.version) || writes.some((write) => write.ifVersion);
-    return this.#core._request("transact", params, isGuarded ? Kind.Guarded : Kind.Change, this.#states, options);
+    return this.#core._request("transact", params, isGuarded ? Kind.Guarded : Kind.Change, this.#core._readStates, options);
   }
 
   // ---------------------------------------------------------------- locks
@@ -346,9 +346,8 @@ export class Store {
    *   given back, or ends with its time
    */
   async lock(name: string, { ttlMs = 15_000, waitMs = 0, signal }: LockOptions = {}): Promise<Lock> {
-    const askedAt = Date.now();
     const core = this.#core;
-    const read = (result: any) => new Lock(core, name, must(result.token, 0), ttlMs, askedAt, waitMs > 0);
+    const read = (result: any, sentAt: number) => new Lock(core, name, must(result.token, 0), ttlMs, waitMs > 0 ? 0 : sentAt);
     const params = { name, ttl_ms: ttlMs, wait_ms: waitMs };
     return core._request("lock-acquire", params, Kind.Acquire, read, { signal, timeoutMs: core._requestTimeoutMs + waitMs });
   }
@@ -370,21 +369,5 @@ export class Store {
       // One that was lost is somebody else's already.
       if (lock.isHeld) await lock.release().catch(() => {});
     }
-  }
-
-  // ---------------------------------------------------------------- answers
-
-  /** A state in an answer, which the listeners are told before whoever asked. */
-  readonly #state = (result: unknown): State => this.#told(readState(result));
-
-  readonly #states = (result: unknown): States => {
-    const read = readStates(result);
-    read.states.forEach((state) => this.#told(state));
-    return read;
-  };
-
-  #told(state: State): State {
-    this.#core._replica._acknowledged(state);
-    return state;
   }
 }

@@ -1,4 +1,4 @@
-import { SessionStoreError, fault, nameOf, type ErrorName } from "./errors.js";
+import { SessionStoreError, fault, names, type ErrorName } from "./errors.js";
 import { parse } from "./json.js";
 
 /**
@@ -120,12 +120,14 @@ export interface Peer {
 }
 
 const encoder = new TextEncoder();
+/** Of a text, in UTF-8. */
+export const byteLength = (text: string): number => encoder.encode(text).length;
 
 /** Checks a text that the server would refuse, and with it perhaps the whole connection. */
-export function check(error: ErrorName, text = "", least: number, most: number): string {
-  const { length } = encoder.encode(text);
-  if (length < least || length > most || /[\p{Cc}\p{Cs}]/u.test(text)) {
-    throw fault(error, `it has ${least} to ${most} bytes of UTF-8, and no control characters`);
+export function check(error: ErrorName, text: string = "", least: number, most: number, forbidden = /[\p{Cc}\p{Cs}]/u): string {
+  const length = byteLength(text);
+  if (typeof text !== "string" || length < least || length > most || forbidden.test(text)) {
+    throw fault(error, `it is text of ${least} to ${most} bytes, no control characters`);
   }
   return text;
 }
@@ -155,19 +157,11 @@ export const makeState = (fields: Partial<State> & { key: string }): State =>
 
 // ------------------------------------------------------------------ what arrives
 
-/** A value as text, on its way to being read. */
-class Raw {
-  declare _json: string;
-  constructor(json: string) {
-    this._json = json;
-  }
-}
-
 /** A message whose values are still texts. Every member may be missing, or anything else: what reads them says so. */
-export const parseMessage = (text: string): any => parse(text, (json) => new Raw(json));
+export const parseMessage = (text: string): any => parse(text, true);
 
 /** Reads what may still be a text. */
-const unwrap = (value: any, read: (json: string) => unknown): any => (value instanceof Raw ? read(value._json) : value);
+const unwrap = (value: any, read: (json: string) => unknown): any => (typeof value === "function" ? read(value()) : value);
 
 /** A text, a version: what is something else, or missing, makes a message one that this version cannot read. */
 export const must = <T extends string | number>(value: T, like: T): T => {
@@ -191,8 +185,6 @@ export const readState = ({ key, data, changeVersion, updatedBy, author, updated
   });
 };
 
-export const readStates = ({ revision, values }: any): States => ({ revision: must(revision, 0), states: values.map(readState) });
-
 export const readPeer = ({ peerId, info, role = "", joinedAt = 0 }: any): Peer => ({
   id: must(peerId, ""),
   userId: info?.userId ?? "",
@@ -208,5 +200,5 @@ export const readPeers = ({ peers }: any): Peer[] => Object.values(peers).map((p
 export const readError = ({ code, message, data, retryAfterMs }: any): SessionStoreError => {
   const details = { retryAfterMs, ...unwrap(data, parseMessage) };
   if (details.current) details.current = readState(details.current);
-  return new SessionStoreError(nameOf(code) ?? "UNKNOWN", must(message, ""), details);
+  return new SessionStoreError(names[+code] ?? "UNKNOWN", must(message, ""), details);
 };

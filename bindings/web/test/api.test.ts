@@ -1,6 +1,7 @@
 // What an app relies on.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { Client, JsonText, type PeerChange, SessionStoreError, type State, key, stringify } from "sessionstore";
 import { Channel, Room, Watch, WebSocket, failure, inDirectory, within, write } from "./support.js";
@@ -97,6 +98,9 @@ test("values keep every digit, cannot be changed, and are JSON or refused", () =
       assert.equal((await failure(store.set("k", value))).name, "INVALID_JSON");
     }
     assert.equal(stringify({ date: new Date(0), gone: undefined, list: [undefined], text: new JsonText("1.0") }), '{"date":"1970-01-01T00:00:00.000Z","list":[null],"text":1.0}');
+    for (const options of [{ ttlMs: Infinity }, { ifVersion: NaN }]) {
+      assert.equal((await failure(store.set("k", 1, options))).name, "INVALID_ARGUMENT", "the value is not to blame");
+    }
     for (const name of ["", "a\nb", "x".repeat(257), "\ud800"]) {
       assert.equal((await failure(store.get(name))).name, "INVALID_KEY");
       assert.throws(() => store.listen(name, () => {}), { name: "INVALID_KEY", code: 5, retryable: false });
@@ -176,6 +180,10 @@ test("what waits can be given up", () =>
     await abort((signal) => ada!.store.set("k", 1, { signal }));
     await assert.rejects(ada!.store.set("k", 1, { signal: AbortSignal.abort(reason) }), reason);
     assert.equal((await ada!.store.get("k")).version, 0);
+    // What cannot begin leaves nothing behind.
+    const { signal } = new AbortController();
+    await assert.rejects(ada!.store.states("", { signal }).next(), { name: "INVALID_KEY" });
+    assert.deepEqual(getEventListeners(signal, "abort"), []);
     await abort(async (signal) => {
       for await (const state of ada!.store.states("k", { signal })) assert.ok(state);
     });
@@ -220,6 +228,27 @@ test("peers come, change and go; each is told once, with names that mean somethi
     late.close();
     assert.deepEqual(await next(), ["left", "late", "late", ""]);
     subscription.cancel();
+  }));
+
+test("peers whose ids look alike are told apart", () =>
+  Room.with([], async (room) => {
+    const ids = ["aB", "a_b", "data", "peer_id", "user1", "user_1"];
+    for (const id of ids) await room.join(id);
+    const late = await room.join("x_");
+    assert.deepEqual(late.peers().map(({ id, name, role }) => [id, name, role]), [...ids, "x_"].map((id) => [id, id, "guest"]));
+  }));
+
+test("whoever shows the peers is told of every change, the own ones included", () =>
+  Room.with([], async (room) => {
+    const ada = await room.join("ada");
+    const told = new Channel<string>();
+    ada.listen({ onPeers: () => told.put(ada.peers().map(({ name }) => name).join()), onPeer: ({ peer }) => assert.notEqual(peer.id, "ada") });
+    await ada.updatePeer({ name: "Ada" });
+    assert.equal(await told.take(), "Ada");
+    const bob = await room.join("bob");
+    assert.equal(await told.take(), "Ada,bob");
+    await bob.leave();
+    assert.equal(await told.take(), "Ada");
   }));
 
 const base64 = (value: object | Buffer) => (Buffer.isBuffer(value) ? value : Buffer.from(JSON.stringify(value))).toString("base64url");
@@ -271,7 +300,9 @@ test("a fresh token with a lesser role ends the listeners that it may not have, 
       }
       const loop = ada.store.states("closed");
       assert.equal((await loop.next()).value!.value, null);
+      assert.deepEqual(ada.peers().map(({ role }) => role), ["host"]);
       await ada.renewToken(as("guest", "u1"));
+      assert.deepEqual(ada.peers().map(({ role }) => role), ["guest"]);
       const told = await closed.take("the refusal");
       assert.equal((told as { refused: SessionStoreError }).refused.name, "FORBIDDEN");
       assert.equal(await closed.take(), "dropped");
@@ -298,6 +329,12 @@ test("options are checked before anything is sent", () => {
     [{ peerId: "a\u0000b" }, "INVALID_PEER"],
     [{ name: "ü".repeat(129) }, "INVALID_PEER"],
     [{ metadata: "x".repeat(2049) }, "INVALID_PEER"],
+    [{ metadata: null }, "INVALID_PEER"],
+    [{ metadata: { theme: "dark" } }, "INVALID_PEER"],
+    [{ name: 5 }, "INVALID_PEER"],
+    ...["requestTimeoutMs", "reconnectMinMs", "reconnectMaxMs", "heartbeatMs", "maxPending"].flatMap((name) =>
+      [0, -1, NaN, Infinity, 2 ** 31].map((wrong): [object, string] => [{ [name]: wrong }, "INVALID_ARGUMENT"]),
+    ),
   ];
   for (const [options, name] of wrong) {
     assert.throws(() => new Client({ url: "ws://127.0.0.1:9", room: "room", WebSocket, ...options }), (error: unknown) => {

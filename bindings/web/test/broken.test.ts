@@ -29,6 +29,23 @@ test("a request whose answer is lost is sent again and applied once", () =>
     assert.equal((await own.state()).value, 5);
   }));
 
+test("what is no message for the server is refused, and the connection stays", () =>
+  Room.with([], async (room) => {
+    const ada = await room.join("ada");
+    const states: string[] = [];
+    ada.listen({ onState: (state) => states.push(state) });
+    assert.equal((await failure(ada.store.set("a", "x".repeat(70_000)))).name, "MESSAGE_TOO_LARGE");
+    const watch = new Watch();
+    ada.store.listen("a", watch);
+    await watch.until(null);
+    const keys = Array.from({ length: 1_000 }, (_, nth) => String(nth).padStart(100, "0"));
+    const refused = new Promise<string>((resolve) => ada.store.listen({ keys }, { onKeyChanged() {}, onRefused: (error) => resolve(error.name) }));
+    assert.equal(await within("the refusal", refused), "MESSAGE_TOO_LARGE");
+    await ada.store.set("a", 1);
+    await watch.until(1);
+    assert.deepEqual(states, []);
+  }));
+
 test("while connections are cut again and again, nothing is lost or done twice", () =>
   Room.with([], async (room) => {
     const proxy = await room.proxy();
@@ -215,6 +232,88 @@ test("a listen set that is too large is refused, and the client is in the room a
     await within("joins", ada.join());
   }));
 
+test("who comes back does so under the name and with the metadata that it had last", () =>
+  Room.with([], async (room) => {
+    const proxy = await room.proxy();
+    const ada = await room.join("ada", { url: proxy.url, metadata: "first" });
+    const own = () => ada.peers().map(({ name, metadata }) => [name, metadata]);
+    const again = async () => {
+      proxy.cut();
+      await until(ada, "reconnecting");
+      await until(ada, "connected");
+      // The whole list was told with the join.
+      await ada.store.get("k");
+      return own();
+    };
+    await Promise.all([ada.updatePeer({ name: "Ada Lovelace" }), ada.updatePeer({ metadata: "second" })]);
+    assert.deepEqual(own(), [["Ada Lovelace", "second"]]);
+    assert.deepEqual(await again(), [["Ada Lovelace", "second"]]);
+    await ada.updatePeer({ name: "" });
+    assert.deepEqual(await again(), [["", "second"]]);
+  }));
+
+test("a listen set whose escapes make it long does not keep the client from coming back", () =>
+  Room.with([], async (room) => {
+    const proxy = await room.proxy();
+    const ada = room.open("ada", { url: proxy.url });
+    const watch = new Watch();
+    // As a query three times as long as in bytes: more than the head of a request may have.
+    const keys = Array.from({ length: 22 }, (_, nth) => String.fromCodePoint(0x4e00 + nth).repeat(85));
+    ada.store.listen({ keys }, watch);
+    for (const _ of keys) await watch.state();
+    assert.equal(await watch.take("the end of the snapshot"), "snapshot_end");
+    proxy.cut();
+    await until(ada, "reconnecting");
+    await until(ada, "connected");
+    await ada.store.set(keys[21]!, 1);
+    await watch.until(1);
+  }));
+
+test("an update whose session ends meanwhile begins anew, and overwrites nothing unseen", () =>
+  Room.with([], async (room) => {
+    const [ada, bob] = await Promise.all([room.join("ada"), room.join("bob")]);
+    await ada.store.set("k", "old");
+    const seen: unknown[] = [];
+    const updated = ada.store.update("k", async (value) => {
+      seen.push(value);
+      if (seen.length > 1) return `${value}, and mine`;
+      await room.server.kill();
+      await until(ada, "reconnecting");
+      await until(bob, "reconnecting");
+      await room.server.run();
+      // In the new session it has the version that it had in the old one.
+      assert.equal((await bob.store.set("k", "theirs")).version, 1);
+      await until(ada, "connected");
+      return "mine";
+    });
+    assert.equal((await within("the update", updated)).value, "theirs, and mine");
+    assert.deepEqual(seen, ["old", "theirs"]);
+    // The same when it cannot be sent before the session is another.
+    let restarted: Promise<void> | undefined;
+    const first = ada.store.update("k", async (value) => {
+      if (value !== "theirs, and mine") return "again";
+      await room.server.kill();
+      await until(ada, "reconnecting");
+      setImmediate(() => (restarted = room.server.run()));
+      return "lost";
+    });
+    assert.equal((await within("the update", first)).value, "again");
+    await restarted;
+  }));
+
+for (const [most, settings] of [[2_048, []], [262_144, ["--max-value-bytes", "90000", "--max-store-bytes", "1000000"]]] as const) {
+  test(`what waits for the join is held against the server's limit for messages: ${most}`, () =>
+    Room.with(["--max-message-bytes", String(most), ...settings], async (room) => {
+      const { store } = room.open("ada");
+      const large = store.set("large", "x".repeat(most / 3));
+      const larger = failure(store.set("larger", "x".repeat(most)));
+      const small = store.set("small", 1);
+      assert.equal((await larger).name, "MESSAGE_TOO_LARGE");
+      assert.equal((await within("an answer", large)).version, 1);
+      assert.equal((await within("an answer", small)).version, 2);
+    }));
+}
+
 /** A server that lets one client join and then says what it is given. */
 async function scripted(play: (socket: Socket, query: URLSearchParams) => void, use: (url: string) => Promise<void>): Promise<void> {
   const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
@@ -295,6 +394,137 @@ test("an answer that cannot be read is an error, and one that never comes a brok
       assert.equal((await lost.take("silence")).name, "CONNECTION_LOST");
       await until(client, "connected");
       assert.ok(connections > 1);
+      client.close();
+    },
+  );
+});
+
+test("pauses grow until a connection has lasted, also when each attempt joins", (t) => {
+  const joined = new Channel<Socket>();
+  const pauses: unknown[] = [];
+  const heartbeats: (() => void)[] = [];
+  const { setTimeout, setInterval } = globalThis;
+  t.mock.method(Math, "random", () => 0);
+  t.mock.method(globalThis, "setTimeout", (call: () => void, ms?: number) => {
+    if (ms! > 2 ** 20) pauses.push(ms! / 2 ** 20);
+    return setTimeout(call, ms! > 2 ** 20 ? 0 : ms);
+  });
+  t.mock.method(globalThis, "setInterval", (call: () => void, ms?: number) => {
+    heartbeats.push(call);
+    return setInterval(call, ms);
+  });
+  return scripted(
+    (socket) => joined.put(socket),
+    async (url) => {
+      const client = new Client({ url, room: "room", reconnectMinMs: 3 * 2 ** 20, reconnectMaxMs: 50 * 2 ** 20, WebSocket });
+      for (let round = 0; round < 6; round++) {
+        const socket = await joined.take();
+        await until(client, "connected");
+        socket.close(1011);
+        await until(client, "reconnecting");
+      }
+      assert.deepEqual(pauses.splice(0), [3, 6, 12, 24, 48, 50]);
+      const socket = await joined.take();
+      await until(client, "connected");
+      heartbeats.at(-1)!();
+      socket.close(1011);
+      await until(client, "reconnecting");
+      assert.deepEqual(pauses.splice(0), [3]);
+      // A server that stops says when to come back, which counts once, and never more than the longest pause.
+      for (const comeBackMs of [1e12, 0, 30 * 2 ** 20]) {
+        const stops = await joined.take();
+        await until(client, "connected");
+        if (comeBackMs > 1e9) heartbeats.at(-1)!();
+        stops.send(JSON.stringify({ method: "on-server-stop", params: { come_back_ms: comeBackMs } }));
+        stops.close(1012);
+        await until(client, "reconnecting");
+      }
+      assert.deepEqual(pauses, [50, 6, 30]);
+      client.close();
+    },
+  );
+});
+
+test("a lock that is asked for without a connection lasts from when it was sent", (t) => {
+  let lateMs = 0;
+  const { now } = Date;
+  t.mock.method(Date, "now", () => now() + lateMs);
+  const renewed = new Channel<void>();
+  return scripted(
+    (socket) => {
+      socket.on("message", (text) => {
+        const { id, method, params } = JSON.parse(String(text));
+        if (method === "lock-renew") renewed.put();
+        if (method.startsWith("lock-")) socket.send(JSON.stringify({ id, result: { name: params.name, token: 1 } }));
+      });
+    },
+    async (url) => {
+      const client = new Client({ url, room: "room", WebSocket });
+      const asked = client.store.lock("turn", { ttlMs: 60_000 });
+      lateMs = 61_000;
+      const lock = await within("the lock", asked);
+      assert.equal(lock.isHeld, true);
+      await renewed.take();
+      client.close();
+    },
+  );
+});
+
+test("a lock that an operator takes away is lost at once, and no other", () =>
+  scripted(
+    (socket) => {
+      let token = 0;
+      socket.on("message", (text) => {
+        const { id, method, params } = JSON.parse(String(text));
+        if (method === "lock-acquire") socket.send(JSON.stringify({ id, result: { name: params.name, token: ++token } }));
+        else if (method === "get-metadata") {
+          for (const lost of [{ name: "a", token: 2 }, { name: "b", token: 1 }, undefined, null, { name: "a", token: 1 }]) {
+            socket.send(JSON.stringify({ method: "on-lock-lost", params: lost }));
+          }
+          socket.send(JSON.stringify({ id, result: { key: "k", data: null, change_version: 0 } }));
+        }
+      });
+    },
+    async (url) => {
+      const client = new Client({ url, room: "room", WebSocket });
+      const [a, b] = await Promise.all([client.store.lock("a"), client.store.lock("b")]);
+      await within("an answer", client.store.get("k"));
+      assert.deepEqual([a!.signal.reason?.name, a!.isHeld], ["LOCK_LOST", false]);
+      assert.deepEqual([b!.signal.aborted, b!.isHeld], [false, true]);
+      client.close();
+    },
+  ));
+
+test("a fresh token counts from the next connection on, unless it was refused", () => {
+  const tokens = new Channel<string | null>();
+  return scripted(
+    (socket, query) => {
+      tokens.put(query.get("token"));
+      socket.on("message", (text) => {
+        const { id, method, params } = JSON.parse(String(text));
+        if (method === "peer-list") socket.send(JSON.stringify({ id, result: { peers: {} } }));
+        if (method !== "renew-token") return;
+        if (params.token === "refused") socket.send(JSON.stringify({ id, error: { code: 200, message: "no" } }));
+        else if (params.token === "unanswered") socket.terminate();
+        else socket.send(JSON.stringify({ id, result: { expires_at: 1 } }));
+      });
+    },
+    async (url) => {
+      const client = new Client({ url, token: "first", reconnectMinMs: 1, reconnectMaxMs: 5, WebSocket });
+      let renewed: Promise<unknown> | undefined;
+      client.listen({
+        onState: (state) => {
+          // As of a page that was asleep: its token has expired meanwhile.
+          if (state === "reconnecting") renewed ??= client.renewToken("fresh");
+        },
+      });
+      await client.join();
+      assert.equal(await tokens.take(), "first");
+      assert.equal((await failure(client.renewToken("refused"))).name, "UNAUTHORIZED");
+      void client.renewToken("unanswered").catch(() => {});
+      // The connection breaks, and the app hands in another before the next is made.
+      assert.equal(await tokens.take(), "fresh");
+      await within("an answer", renewed!);
       client.close();
     },
   );

@@ -73,6 +73,14 @@ test("the shortest page of docs/web.md shows what is pinned", () =>
       const { store } = await room.join("ben", { room: "lobby" });
       await store.set("pinned", "<b>Welcome!</b>");
       await shows("<b>Welcome!</b>");
+      // As it is shown again after Back.
+      const reloaded = page.waitForEvent("load");
+      await page.evaluate(() => {
+        for (const type of ["pagehide", "pageshow"]) dispatchEvent(new PageTransitionEvent(type, { persisted: true }));
+      });
+      await reloaded;
+      await store.set("pinned", "Back again");
+      await shows("Back again");
     } finally {
       await browser.close();
       web.close();

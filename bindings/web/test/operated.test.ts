@@ -58,6 +58,17 @@ test("what an operator writes is told with its author, who has no peer", () =>
     assert.deepEqual((await ada.store.set("pinned", "by ada")).author, { peerId: "ada", userId: "", name: "ada" });
   }));
 
+test("a lock that an operator takes is lost long before its next renewal", () =>
+  operated(async (room, olga) => {
+    const ada = await room.join("ada");
+    const lock = await ada.store.lock("presenter", { ttlMs: 300_000 });
+    const lost = new Promise((resolve) => lock.signal.addEventListener("abort", () => resolve(lock.signal.reason.name)));
+    await olga("DELETE", "/locks/presenter");
+    assert.equal(await within("the loss", lost), "LOCK_LOST");
+    assert.ok(!lock.isHeld);
+    await (await ada.store.lock("presenter")).release();
+  }));
+
 test("who comes first into a room that was prepared finds its values, and who prepared them", () =>
   operated(async (room, olga) => {
     const { session_id } = await olga("POST", "", { values: { pinned: "Welcome", quiz: { open: false } } });
