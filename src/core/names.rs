@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -84,10 +85,16 @@ pub fn check_peer_metadata(data: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A list of keys, or of prefixes of keys. It is kept in two allocations however many they are, and compared as two
-/// texts: in a room everybody listens to the same as a rule.
+/// A list of keys, or of prefixes of keys. Copies are the same memory, which is little however many keys they are, and
+/// compared at a glance: everybody in a room, and in many rooms, listens to the same as a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyList {
+pub struct KeyList(
+    /// None without keys.
+    Option<Arc<Keys>>,
+);
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Keys {
     text: String,
     /// Where each key ends in the text.
     ends: Vec<u32>,
@@ -101,10 +108,11 @@ impl KeyList {
 
     /// The keys, in the order in which they were listed.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        let (text, ends) = self.0.as_ref().map_or(("", &[][..]), |keys| (&keys.text, &keys.ends));
         let mut begin = 0;
-        self.ends.iter().map(move |end| {
+        ends.iter().map(move |end| {
             let end = *end as usize;
-            self.text.get(std::mem::replace(&mut begin, end)..end).unwrap_or_default()
+            text.get(std::mem::replace(&mut begin, end)..end).unwrap_or_default()
         })
     }
 
@@ -121,27 +129,35 @@ impl KeyList {
 
     /// How many they are.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.0.as_ref().map_or(0, |keys| keys.ends.len())
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.0.is_none()
     }
+}
 
+impl Keys {
     fn push(&mut self, key: &str) {
         self.text.push_str(key);
         // A message has far fewer bytes than a u32 counts.
         self.ends.push(self.text.len() as u32);
+    }
+
+    fn into_list(mut self) -> KeyList {
+        self.text.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        KeyList((!self.ends.is_empty()).then(|| Arc::new(self)))
     }
 }
 
 impl<'a> FromIterator<&'a str> for KeyList {
     fn from_iter<I: IntoIterator<Item = &'a str>>(keys: I) -> KeyList {
         let keys = keys.into_iter();
-        let mut list = KeyList { text: String::new(), ends: Vec::with_capacity(keys.size_hint().0) };
+        let mut list = Keys { text: String::new(), ends: Vec::with_capacity(keys.size_hint().0) };
         keys.for_each(|key| list.push(key));
-        list
+        list.into_list()
     }
 }
 
@@ -168,9 +184,9 @@ impl<'de> Deserialize<'de> for KeyList {
         #[derive(Deserialize)]
         struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-        struct Keys;
+        struct Array;
 
-        impl<'de> Visitor<'de> for Keys {
+        impl<'de> Visitor<'de> for Array {
             type Value = KeyList;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,14 +194,14 @@ impl<'de> Deserialize<'de> for KeyList {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut keys: A) -> Result<KeyList, A::Error> {
-                let mut list = KeyList::default();
+                let mut list = Keys::default();
                 while let Some(Key(key)) = keys.next_element()? {
                     list.push(&key);
                 }
-                Ok(list)
+                Ok(list.into_list())
             }
         }
 
-        deserializer.deserialize_seq(Keys)
+        deserializer.deserialize_seq(Array)
     }
 }

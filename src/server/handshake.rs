@@ -50,7 +50,7 @@ pub(super) struct Admission {
     /// The id of the join that is part of the query, as JSON.
     pub join: Option<Box<RawValue>>,
     /// The keys to listen to at once.
-    pub listen: Option<Arc<KeyList>>,
+    pub listen: Option<KeyList>,
     /// And the prefixes.
     pub prefixes: Option<KeyList>,
     /// By which the peer comes back as itself.
@@ -73,7 +73,7 @@ pub(super) const DEFAULT_ROLE: &str = "guest";
 /// The listen set that was asked for last, as it was written. As a rule everybody's program listens to
 /// the same keys, and reading a hundred of them takes longer than all else in a handshake.
 #[derive(Default)]
-pub(super) struct LastListen(Option<(String, Arc<KeyList>)>);
+pub(super) struct LastListen(Option<(String, KeyList)>);
 
 /// Decides what to do with a request.
 pub(super) fn read(
@@ -315,7 +315,7 @@ fn prefixes(json: &str) -> Result<KeyList, Error> {
 
 impl LastListen {
     /// The keys of the `listen` parameter.
-    fn read(&mut self, written: &str) -> Result<Arc<KeyList>, Error> {
+    fn read(&mut self, written: &str) -> Result<KeyList, Error> {
         if let Some((_, keys)) = self.0.as_ref().filter(|(last, _)| last == written) {
             return Ok(keys.clone());
         }
@@ -324,7 +324,6 @@ impl LastListen {
         let json = decoded(&pair)?;
         let keys: KeyList = serde_json::from_str(&json).map_err(|_| wrong())?;
         keys.iter().try_for_each(names::check_key)?;
-        let keys = Arc::new(keys);
         self.0 = Some((written.to_owned(), keys.clone()));
         Ok(keys)
     }
@@ -377,7 +376,7 @@ mod tests {
     #[test]
     fn the_last_listen_set_is_taken_for_no_other() {
         let mut last = LastListen::default();
-        let keys = |keys: Arc<KeyList>| keys.iter().map(String::from).collect::<Vec<_>>();
+        let keys = |keys: KeyList| keys.iter().map(String::from).collect::<Vec<_>>();
         for _ in 0..2 {
             assert_eq!(keys(last.read("%5B%22a%22%2C%22+b%22%5D").expect("a set")), ["a", " b"]);
             assert!(last.read("%5B%22a%22%2C%22%22%5D").is_err());

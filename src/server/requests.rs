@@ -34,7 +34,7 @@ impl Inner {
         if let Some(id) = &admission.join {
             let Some((peer, is_back)) = self.join(connection, Some(id), None, None, now) else { return };
             let nothing = KeyList::default();
-            let (keys, prefixes) = (admission.listen.as_deref(), admission.prefixes.as_ref());
+            let (keys, prefixes) = (admission.listen.as_ref(), admission.prefixes.as_ref());
             let (keys, prefixes) = (keys.unwrap_or(&nothing), prefixes.unwrap_or(&nothing));
             if admission.listen.is_none() && admission.prefixes.is_none() {
                 return self.answer_snapshot(connection, peer);

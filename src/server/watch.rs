@@ -69,10 +69,6 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub fn is_empty(&self) -> bool {
-        self.watchers.is_empty()
-    }
-
     pub fn has_untold(&self) -> bool {
         !self.untold.is_empty()
     }
@@ -84,20 +80,29 @@ impl Inner {
         let (send, receive) = channel(QUEUE);
         // The queue is empty, so there is room.
         let _ = send.try_send(self.snapshot_for(&who, &selection));
-        self.watching.watchers.retain(|watcher| !watcher.send.is_closed());
-        let knows = self.watching.untold.len();
-        self.watching.watchers.push(Watcher { who, selection, send, knows });
+        self.unwatch();
+        let watching = self.watching.get_or_insert_default();
+        let knows = watching.untold.len();
+        watching.watchers.push(Watcher { who, selection, send, knows });
         receive
     }
 
     /// Forgets those who have gone.
     pub fn unwatch(&mut self) {
-        self.watching.watchers.retain(|watcher| !watcher.send.is_closed());
+        self.keep_watchers(|watcher| !watcher.send.is_closed());
     }
 
     /// Lets go those whose rights may be others now: they come again.
     pub fn unwatch_roles(&mut self) {
-        self.watching.watchers.retain(|watcher| watcher.who.role.is_none());
+        self.keep_watchers(|watcher| watcher.who.role.is_none());
+    }
+
+    fn keep_watchers(&mut self, stays: impl FnMut(&Watcher) -> bool) {
+        let Some(watching) = &mut self.watching else { return };
+        watching.watchers.retain(stays);
+        if watching.watchers.is_empty() {
+            self.watching = None;
+        }
     }
 
     fn snapshot_for(&self, who: &Who, selection: &Selection) -> Told {
@@ -113,9 +118,7 @@ impl Inner {
 
     /// Remembers what is to be told.
     pub(super) fn note(&mut self, event: &Event) {
-        if self.watching.is_empty() {
-            return;
-        }
+        let Some(watching) = &mut self.watching else { return };
         let view = |peer: &Peer| PeerView::of(peer);
         let told = match event {
             Event::PeerJoined(peer) => self.room.peer(*peer).map(view).map(Told::PeerJoined),
@@ -124,8 +127,8 @@ impl Inner {
                 Some(Told::PeerLeft { peer_id: peer_id.clone(), connection_lost: *connection_lost })
             }
             Event::Changed { change, more, .. } => {
-                self.watching.together.push(change.clone());
-                (!more).then(|| Told::Changes(std::mem::take(&mut self.watching.together)))
+                watching.together.push(change.clone());
+                (!more).then(|| Told::Changes(std::mem::take(&mut watching.together)))
             }
             Event::SessionEnded(_) => Some(Told::Closed),
             Event::SessionStarted => {
@@ -137,23 +140,22 @@ impl Inner {
             | Event::LockGranted { .. }
             | Event::LockRefused { .. } => None,
         };
-        self.watching.untold.extend(told);
+        watching.untold.extend(told);
     }
 
     /// Tells what happened, once it has been kept.
     pub(super) fn tell_watchers(&mut self) {
-        let untold = std::mem::take(&mut self.watching.untold);
-        if untold.is_empty() {
-            return;
-        }
-        let mut watchers = std::mem::take(&mut self.watching.watchers);
-        watchers.retain_mut(|watcher| {
+        let Some(mut watching) = self.watching.take_if(|watching| watching.has_untold()) else { return };
+        let untold = std::mem::take(&mut watching.untold);
+        watching.watchers.retain_mut(|watcher| {
             let knows = std::mem::take(&mut watcher.knows);
             let news = untold.iter().skip(knows).filter_map(|told| self.as_seen_by(watcher, told));
             // Fails when it has gone, or does not keep up: then it comes again.
             news.into_iter().try_for_each(|told| watcher.send.try_send(told)).is_ok()
         });
-        self.watching.watchers = watchers;
+        if !watching.watchers.is_empty() {
+            self.watching = Some(watching);
+        }
     }
 
     fn as_seen_by(&self, watcher: &Watcher, told: &Told) -> Option<Told> {

@@ -175,7 +175,7 @@ impl Room {
             }),
         });
         let peers = peers.collect();
-        let named = session.key_index.values().map(|slot| &session.keys[slot.index as usize]);
+        let named = session.key_index.slots().map(|slot| &session.keys[slot.index as usize]);
         let keys = named.filter(|key| !key.is_forgettable()).map(|key| KeptKey {
             key: &key.key,
             serial: key.serial,
@@ -367,7 +367,7 @@ impl Session {
         peers: &HashMap<u32, PeerHandle>,
     ) -> Result<(), Error> {
         names::check_key(kept.key)?;
-        if self.key_index.contains_key(kept.key) {
+        if self.key_index.get(kept.key).is_some() {
             return Err(damaged("two keys of a checkpoint are the same"));
         }
         let peer = |serial: u32| peers.get(&serial).copied().ok_or_else(|| damaged("a key belongs to an unknown peer"));

@@ -17,9 +17,9 @@ pub(super) struct Group {
     /// What its members may read of them: those with the same view may read the same.
     view: Arc<str>,
     /// The keys that are named, in their order, then those that begin with a prefix.
-    keys: Vec<Link>,
+    keys: SmallVec<[Link; 1]>,
     /// Slots of the peers.
-    pub members: Vec<u32>,
+    pub members: Few,
 }
 
 /// One key of a group.
@@ -189,7 +189,7 @@ impl Session {
             serial,
             named_by: 0,
             state: None,
-            listeners: Vec::new(),
+            listeners: SmallVec::new(),
             owner: None,
             deadline: 0,
             lock: None,
@@ -280,10 +280,6 @@ impl Session {
     /// A group listens to a key from now on.
     fn link(&mut self, group: u32, key: KeySlot, named: bool) {
         let state = &mut self.keys[key.index as usize];
-        if state.listeners.is_empty() {
-            // As a rule one group is all there is.
-            state.listeners.reserve_exact(1);
-        }
         state.named_by += u32::from(named);
         let links = &mut self.groups[group as usize].keys;
         let seat = state.listeners.len() as u32;
@@ -337,13 +333,13 @@ impl Session {
             serial: self.next_group_serial,
             names: wanted.keys.clone(),
             prefixes: wanted.prefixes.clone(),
-            view: wanted.view.into(),
-            keys: Vec::with_capacity(wanted.keys.len()),
-            members: Vec::new(),
+            view: self.text(wanted.view),
+            keys: SmallVec::with_capacity(wanted.keys.len()),
+            members: Few::new(),
         }) as u32;
         self.group_index.insert(place, group);
         for key in wanted.keys.iter() {
-            let slot = self.key_index.get(key).copied().unwrap_or_else(|| self.add_key(key));
+            let slot = self.key_index.get(key).unwrap_or_else(|| self.add_key(key));
             self.link(group, slot, true);
         }
         if !wanted.prefixes.is_empty() {
@@ -354,7 +350,7 @@ impl Session {
                     && named.binary_search(&key).is_err()
                     && self.rules.as_ref().is_none_or(|rules| may_read(rules, key))
             };
-            let matching = self.key_index.iter().filter(|(key, _)| is_wanted(key)).map(|(_, slot)| *slot);
+            let matching = self.key_index.iter().filter(|(key, _)| is_wanted(key)).map(|(_, slot)| slot);
             for slot in matching.collect::<Vec<_>>() {
                 self.link(group, slot, false);
             }

@@ -73,7 +73,7 @@ impl Room {
         }
         session.check_right(peer, Right::Lock, name)?;
         let key = key_of(name);
-        let slot = session.key_index.get(&*key).copied();
+        let slot = session.key_index.get(&key);
         if let Some(held) = slot.and_then(|slot| session.keys[slot.index as usize].state.clone()) {
             if wait_ms == 0 {
                 return Err(Error::new(ErrorCode::LockHeld, "the lock is held").with_current(held));
@@ -134,7 +134,7 @@ impl Session {
     /// Refuses with `LOCK_LOST` unless the lock is held with this token.
     pub(super) fn check_lock(&self, lock: &LockGuard<'_>) -> Result<KeySlot, Error> {
         names::check_lock(&lock.name)?;
-        let slot = self.key_index.get(&*key_of(&lock.name)).copied();
+        let slot = self.key_index.get(&key_of(&lock.name));
         let state = slot.and_then(|slot| self.keys[slot.index as usize].state.as_ref());
         match (slot, state) {
             (Some(slot), Some(state)) if state.version == lock.token => Ok(slot),
@@ -144,7 +144,7 @@ impl Session {
 
     /// The lock of this name, if somebody holds it.
     pub(super) fn held(&self, name: &str) -> Option<KeySlot> {
-        let slot = self.key_index.get(&*key_of(name)).copied()?;
+        let slot = self.key_index.get(&key_of(name))?;
         self.keys[slot.index as usize].state.as_ref().map(|_| slot)
     }
 
@@ -250,9 +250,9 @@ impl Session {
         if self.waiting == 0 {
             return;
         }
-        for (_, key) in &mut self.keys {
+        for (index, key) in &mut self.keys {
             let Some(lock) = &mut key.lock else { continue };
-            let slot = KeySlot { index: self.key_index[&key.key].index, serial: key.serial };
+            let slot = KeySlot { index: index as u32, serial: key.serial };
             lock.queue.retain(|waiter| {
                 let stays = !stops(waiter);
                 if !stays {
@@ -288,7 +288,7 @@ impl Session {
             let queue = own.keys[slot.index as usize].lock.iter().flat_map(|lock| &lock.queue);
             queue.filter_map(move |waiter| {
                 let error = own.check_right(waiter.peer, Right::Lock, name).err()?;
-                Some((*slot, waiter.number, error))
+                Some((slot, waiter.number, error))
             })
         });
         for (slot, wait, error) in waits.collect::<Vec<_>>() {

@@ -11,6 +11,7 @@
 //! | `peers` | who comes, comes back, and goes |
 //! | `store` | writes, merges, transactions, and what becomes of a key by itself |
 //! | `locks` | leases with fencing tokens |
+//! | `key_index` | the keys by their names |
 //! | `listening` | who listens to what |
 //! | `operator` | what is done to a room from outside |
 //! | `answers` | what was answered to requests that may come again |
@@ -20,6 +21,7 @@ mod answers;
 #[cfg(feature = "server")]
 mod checkpoint;
 mod command;
+mod key_index;
 mod listening;
 mod locks;
 mod operator;
@@ -27,11 +29,11 @@ mod peers;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::error::{Error, ErrorCode};
 use super::limits::{Limits, MAX_ANSWERS, MAX_REMOVALS};
@@ -48,6 +50,7 @@ pub use operator::{Action, Operator};
 pub use peers::Peer;
 
 use answers::Answers;
+use key_index::KeyIndex;
 use listening::Group;
 use locks::Lock;
 use operator::Actor;
@@ -143,6 +146,9 @@ pub struct GroupHandle {
     serial: u32,
 }
 
+/// Slots, of which most rooms have so few that they need no memory apart; it has the size of a `Vec`.
+type Few = SmallVec<[u32; 4]>;
+
 #[derive(Debug)]
 struct KeyState {
     key: Arc<str>,
@@ -151,7 +157,7 @@ struct KeyState {
     named_by: u32,
     state: Option<Arc<Change>>,
     /// Groups that listen, each with the place of this key in that group's list.
-    listeners: Vec<(u32, u32)>,
+    listeners: SmallVec<[(u32, u32); 2]>,
     /// The peer with which the key goes; of a lock, its holder.
     owner: Option<PeerHandle>,
     /// When the key goes by itself, of a lock the end of its lease; 0: never.
@@ -185,19 +191,19 @@ struct Session {
     stored: usize,
     peers: Slab<Peer>,
     /// The peers in the order of their ids.
-    peer_index: Vec<u32>,
+    peer_index: Few,
     /// The role of the peer that joined last, which most others have too.
     last_role: Arc<str>,
     empty: Arc<str>,
     next_serial: u32,
     next_key_serial: u32,
     keys: Slab<KeyState>,
-    key_index: BTreeMap<Arc<str>, KeySlot>,
+    key_index: KeyIndex,
     groups: Slab<Group>,
     /// The groups in the order of what they listen to.
-    group_index: Vec<u32>,
+    group_index: Few,
     /// Those among them that listen to prefixes.
-    prefix_groups: Vec<u32>,
+    prefix_groups: Few,
     next_group_serial: u32,
     /// Keys that are absent and listened to by prefix alone: forgotten at the next command.
     fading: Vec<KeySlot>,
@@ -421,8 +427,8 @@ impl Room {
     pub fn ending(&self, now: Time) -> Option<Ended> {
         let session = self.session.as_ref()?;
         // What has an owner shows a lock, or goes with a peer.
-        let stays = |slot: &KeySlot| Some(&session.keys[slot.index as usize]).filter(|key| key.owner.is_none());
-        let entries = session.key_index.values().filter_map(|slot| stays(slot)?.state.clone()).collect();
+        let stays = |slot: KeySlot| Some(&session.keys[slot.index as usize]).filter(|key| key.owner.is_none());
+        let entries = session.key_index.slots().filter_map(|slot| stays(slot)?.state.clone()).collect();
         Some(Ended {
             session_id: session.id.clone(),
             started_at: session.started_at,
@@ -477,7 +483,7 @@ impl Room {
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Change>> {
         let session = self.session.as_ref();
         session.into_iter().flat_map(|session| {
-            session.key_index.values().filter_map(|slot| session.keys[slot.index as usize].state.as_ref())
+            session.key_index.slots().filter_map(|slot| session.keys[slot.index as usize].state.as_ref())
         })
     }
 
@@ -485,7 +491,7 @@ impl Room {
     /// it is lost unless it is renewed.
     pub fn locks(&self) -> impl Iterator<Item = (&Arc<Change>, Time)> {
         self.session.iter().flat_map(|session| {
-            let shown = session.key_index.range::<str, _>((Bound::Included(LOCK_KEY_PREFIX), Bound::Unbounded));
+            let shown = session.key_index.iter_from(LOCK_KEY_PREFIX);
             let shown = shown.take_while(|(key, _)| key.starts_with(LOCK_KEY_PREFIX));
             shown.filter_map(|(_, slot)| {
                 let key = &session.keys[slot.index as usize];
@@ -503,7 +509,7 @@ impl Room {
     /// The current state of any key.
     pub fn state(&self, key: &str) -> Arc<Change> {
         let slot = self.session.as_ref().and_then(|session| session.key_index.get(key));
-        slot.and_then(|slot| self.state_of(*slot)).unwrap_or_else(|| Arc::new(Change::absent(key.into())))
+        slot.and_then(|slot| self.state_of(slot)).unwrap_or_else(|| Arc::new(Change::absent(key.into())))
     }
 
     fn key(&self, slot: KeySlot) -> Option<&KeyState> {

@@ -203,7 +203,7 @@ impl Session {
         events.push(Event::PeerLeft { peer, peer_id: gone.identity.peer_id.clone(), connection_lost });
     }
 
-    /// A text of a peer. Most have no user id and no metadata: they share the empty one.
+    /// A text that is empty as a rule, like a peer's user id and metadata: then it is one that all share.
     pub(super) fn text(&self, text: &str) -> Arc<str> {
         match text {
             "" => self.empty.clone(),

@@ -53,7 +53,7 @@ impl Room {
         if let Some(lock) = &lock {
             session.check_lock(lock)?;
         }
-        let slot = session.key_index.get(&*write.key).copied();
+        let slot = session.key_index.get(&write.key);
         let entry = slot.map(|slot| &session.keys[slot.index as usize]);
         let before = entry.and_then(|entry| entry.state.clone());
         let absent = || Arc::new(Change::absent((&*write.key).into()));
@@ -142,7 +142,7 @@ impl Room {
                 continue;
             }
             left -= 1;
-            let slot = session.key_index.get(&*part.key).copied().unwrap_or_else(|| session.add_key(&part.key));
+            let slot = session.key_index.get(&part.key).unwrap_or_else(|| session.add_key(&part.key));
             states.push(session.commit(now, slot, part.staged, Some(author.clone()), left > 0, events));
         }
         Ok(Reply::States { revision: session.revision, states })
@@ -468,7 +468,7 @@ impl Session {
             return;
         }
         let is_its = |slot: &KeySlot| self.keys[slot.index as usize].owner == Some(peer);
-        let slots: Vec<KeySlot> = self.key_index.values().copied().filter(is_its).collect();
+        let slots: Vec<KeySlot> = self.key_index.slots().filter(is_its).collect();
         if slots.is_empty() {
             return;
         }

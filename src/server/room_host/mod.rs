@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use crate::core::error::{Error, ErrorCode};
 use crate::core::journal::Origin;
@@ -63,7 +64,7 @@ pub(super) struct Inner {
     pub room: Room,
     ledger: Ledger,
     /// The connections of the peers, by their slots.
-    members: Vec<Option<Rc<Connection>>>,
+    members: SmallVec<[Option<Rc<Connection>>; 2]>,
     /// All connections, those included that have not joined.
     pub connections: usize,
     outgoing: Outgoing,
@@ -75,12 +76,12 @@ pub(super) struct Inner {
     /// The change whose state is [`Batch::last_state`].
     told: Option<Arc<Change>>,
     /// The roles of this session that clients of the original are told of; none before one has come.
-    roles: Option<BTreeSet<Arc<str>>>,
+    roles: Option<Box<BTreeSet<Arc<str>>>>,
     /// Changes of one revision that are not all there yet.
     together: Vec<(KeySlot, Arc<Change>)>,
-    /// Who watches from outside.
+    /// Who watches from outside, while there is anybody.
     #[cfg(feature = "http")]
-    pub watching: Watch,
+    pub watching: Option<Box<Watch>>,
     /// Who waits for a lock, by the number of the wait: the connection, and the id of its request.
     waits: BTreeMap<u64, (Rc<Connection>, Box<RawValue>)>,
     /// What peers in their grace period may still ask, by their slots: who comes back does not get more.
@@ -202,7 +203,7 @@ impl Inner {
             shard,
             room,
             ledger: None,
-            members: Vec::new(),
+            members: SmallVec::new(),
             connections: 0,
             outgoing: Outgoing::default(),
             queued: false,
@@ -212,7 +213,7 @@ impl Inner {
             roles: None,
             together: Vec::new(),
             #[cfg(feature = "http")]
-            watching: Watch::default(),
+            watching: None,
             waits: BTreeMap::new(),
             budgets: BTreeMap::new(),
             snapshot: None,
@@ -225,7 +226,7 @@ impl Inner {
 
     #[cfg(feature = "http")]
     fn is_watched(&self) -> bool {
-        !self.watching.is_empty()
+        self.watching.is_some()
     }
 
     #[cfg(not(feature = "http"))]
@@ -235,7 +236,7 @@ impl Inner {
 
     #[cfg(feature = "http")]
     fn has_untold(&self) -> bool {
-        self.watching.has_untold()
+        self.watching.as_ref().is_some_and(|watching| watching.has_untold())
     }
 
     #[cfg(not(feature = "http"))]
@@ -414,7 +415,7 @@ impl Inner {
                 self.peer_list = None;
                 self.roles = None;
                 self.news.forget();
-                self.members = Vec::new();
+                self.members = SmallVec::new();
                 self.budgets = BTreeMap::new();
             }
         }
@@ -425,11 +426,11 @@ impl Inner {
         let peers = self.room.peers();
         let roles = self.roles.get_or_insert_with(|| {
             let all: BTreeSet<Arc<str>> = peers.map(|(_, peer)| peer.role.clone()).collect();
-            all.into_iter().take(MAX_POLICY_ROLES).collect()
+            Box::new(all.into_iter().take(MAX_POLICY_ROLES).collect())
         });
         // Who may not know of others learns nothing of their roles.
         let sees = self.room.rules().is_none_or(|rules| rules.sees_peers(role));
-        let roles = if sees { roles.clone() } else { BTreeSet::new() };
+        let roles = if sees { roles.clone() } else { Box::default() };
         self.answer(connection, |out| wire::write_policy(out, role, roles.iter().map(|role| &**role)));
     }
 
