@@ -1,7 +1,6 @@
 //! The keys of a session in the order of their names.
 
-use std::collections::BTreeMap;
-use std::iter::FusedIterator;
+use std::collections::{btree_map, BTreeMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -65,25 +64,42 @@ impl KeyIndex {
     }
 
     /// All keys, in order.
-    pub fn iter(&self) -> impl FusedIterator<Item = (&Arc<str>, KeySlot)> {
+    pub fn iter(&self) -> Iter<'_> {
         self.iter_from("")
     }
 
     /// The slots of all keys, in the order of the keys.
-    pub fn slots(&self) -> impl FusedIterator<Item = KeySlot> + '_ {
+    pub fn slots(&self) -> impl Iterator<Item = KeySlot> + '_ {
         self.iter().map(|(_, slot)| slot)
     }
 
     /// The keys from this one on, in order.
-    pub fn iter_from<'a>(&'a self, first: &str) -> impl FusedIterator<Item = (&'a Arc<str>, KeySlot)> + use<'a> {
-        let place = self.few.partition_point(|(key, _)| **key < *first);
-        let few = self.few[place..].iter().map(|(key, slot)| (key, *slot));
-        let many = self.many.as_ref().map(|many| many.range::<str, _>((Bound::Included(first), Bound::Unbounded)));
-        few.chain(many.into_iter().flatten().map(|(key, slot)| (key, *slot)))
+    pub fn iter_from(&self, first: &str) -> Iter<'_> {
+        match &self.many {
+            Some(many) => Iter::Many(many.range::<str, _>((Bound::Included(first), Bound::Unbounded))),
+            None => Iter::Few(self.few[self.few.partition_point(|(key, _)| **key < *first)..].iter()),
+        }
     }
 
     fn place(&self, key: &str) -> Result<usize, usize> {
         self.few.binary_search_by(|(other, _)| (**other).cmp(key))
+    }
+}
+
+/// Keys with their slots, in the order of the keys.
+pub(super) enum Iter<'a> {
+    Few(std::slice::Iter<'a, (Arc<str>, KeySlot)>),
+    Many(btree_map::Range<'a, Arc<str>, KeySlot>),
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a Arc<str>, KeySlot);
+
+    fn next(&mut self) -> Option<(&'a Arc<str>, KeySlot)> {
+        match self {
+            Iter::Few(few) => few.next().map(|(key, slot)| (key, *slot)),
+            Iter::Many(many) => many.next().map(|(key, slot)| (key, *slot)),
+        }
     }
 }
 
