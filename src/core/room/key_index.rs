@@ -11,53 +11,57 @@ const FEW: usize = 11;
 
 /// Finds keys by their names. Most rooms have a key or two: these take what they need, where a tree would take 280 bytes
 /// for the first.
-#[derive(Debug, Default)]
-pub(super) struct KeyIndex {
-    /// Sorted; empty if there is a tree.
-    few: Vec<(Arc<str>, KeySlot)>,
-    many: Option<Box<BTreeMap<Arc<str>, KeySlot>>>,
+#[derive(Debug)]
+pub(super) enum KeyIndex {
+    /// Sorted.
+    Few(Vec<(Arc<str>, KeySlot)>),
+    Many(BTreeMap<Arc<str>, KeySlot>),
+}
+
+impl Default for KeyIndex {
+    fn default() -> KeyIndex {
+        KeyIndex::Few(Vec::new())
+    }
 }
 
 impl KeyIndex {
     pub fn get(&self, key: &str) -> Option<KeySlot> {
-        match &self.many {
-            Some(many) => many.get(key).copied(),
-            None => self.place(key).ok().map(|place| self.few[place].1),
+        match self {
+            KeyIndex::Few(few) => place(few, key).ok().map(|place| few[place].1),
+            KeyIndex::Many(many) => many.get(key).copied(),
         }
     }
 
     /// Adds a key, or gives one another slot.
     pub fn insert(&mut self, key: Arc<str>, slot: KeySlot) {
-        if let Some(many) = &mut self.many {
-            many.insert(key, slot);
-            return;
-        }
-        match self.place(&key) {
-            Ok(place) => self.few[place].1 = slot,
-            Err(_) if self.few.len() == FEW => {
-                let few = std::mem::take(&mut self.few).into_iter();
-                self.many = Some(Box::new(few.chain([(key, slot)]).collect()));
-            }
-            Err(place) => {
-                if self.few.is_empty() {
-                    self.few.reserve_exact(1);
+        match self {
+            KeyIndex::Few(few) => match place(few, &key) {
+                Ok(place) => few[place].1 = slot,
+                Err(_) if few.len() == FEW => {
+                    *self = KeyIndex::Many(std::mem::take(few).into_iter().chain([(key, slot)]).collect());
                 }
-                self.few.insert(place, (key, slot));
-            }
+                Err(place) => {
+                    if few.is_empty() {
+                        few.reserve_exact(1);
+                    }
+                    few.insert(place, (key, slot));
+                }
+            },
+            KeyIndex::Many(many) => drop(many.insert(key, slot)),
         }
     }
 
     pub fn remove(&mut self, key: &str) {
-        match &mut self.many {
-            Some(many) => {
-                many.remove(key);
-                if many.is_empty() {
-                    self.many = None;
+        match self {
+            KeyIndex::Few(few) => {
+                if let Ok(place) = place(few, key) {
+                    few.remove(place);
                 }
             }
-            None => {
-                if let Ok(place) = self.place(key) {
-                    self.few.remove(place);
+            KeyIndex::Many(many) => {
+                many.remove(key);
+                if many.is_empty() {
+                    *self = KeyIndex::default();
                 }
             }
         }
@@ -75,15 +79,16 @@ impl KeyIndex {
 
     /// The keys from this one on, in order.
     pub fn iter_from(&self, first: &str) -> Iter<'_> {
-        match &self.many {
-            Some(many) => Iter::Many(many.range::<str, _>((Bound::Included(first), Bound::Unbounded))),
-            None => Iter::Few(self.few[self.few.partition_point(|(key, _)| **key < *first)..].iter()),
+        match self {
+            KeyIndex::Few(few) => Iter::Few(few[few.partition_point(|(key, _)| **key < *first)..].iter()),
+            KeyIndex::Many(many) => Iter::Many(many.range::<str, _>((Bound::Included(first), Bound::Unbounded))),
         }
     }
+}
 
-    fn place(&self, key: &str) -> Result<usize, usize> {
-        self.few.binary_search_by(|(other, _)| (**other).cmp(key))
-    }
+/// Where a key is in a sorted list, or where it belongs.
+fn place(few: &[(Arc<str>, KeySlot)], key: &str) -> Result<usize, usize> {
+    few.binary_search_by(|(other, _)| (**other).cmp(key))
 }
 
 /// Keys with their slots, in the order of the keys.
@@ -142,12 +147,16 @@ mod tests {
     #[test]
     fn one_key_takes_what_it_needs_and_none_takes_nothing() {
         let mut index = KeyIndex::default();
+        let capacity = |index: &KeyIndex| match index {
+            KeyIndex::Few(few) => Some(few.capacity()),
+            KeyIndex::Many(_) => None,
+        };
         index.insert("a".into(), slot(0));
-        assert_eq!((index.few.capacity(), index.many.is_some()), (1, false));
+        assert_eq!(capacity(&index), Some(1));
         (1..=FEW).for_each(|nth| index.insert(format!("a{nth}").into(), slot(nth)));
-        assert_eq!((index.few.capacity(), index.many.is_some()), (0, true));
+        assert_eq!(capacity(&index), None);
         index.remove("a");
         (1..=FEW).for_each(|nth| index.remove(&format!("a{nth}")));
-        assert!(index.many.is_none());
+        assert_eq!(capacity(&index), Some(0));
     }
 }

@@ -310,7 +310,7 @@ impl Session {
         limits: &Limits,
     ) -> Result<(Cow<'a, str>, Part<'a>), Error> {
         check_writable(&write.key)?;
-        let slot = self.key_index.get(&*write.key);
+        let slot = self.key_index.get(&write.key);
         let entry = slot.map(|slot| &self.keys[slot.index as usize]);
         let current = match so_far {
             Some(Part { staged, changed, .. }) => Current {

@@ -76,7 +76,7 @@ pub(super) struct Inner {
     /// The change whose state is [`Batch::last_state`].
     told: Option<Arc<Change>>,
     /// The roles of this session that clients of the original are told of; none before one has come.
-    roles: Option<Box<BTreeSet<Arc<str>>>>,
+    roles: Option<BTreeSet<Arc<str>>>,
     /// Changes of one revision that are not all there yet.
     together: Vec<(KeySlot, Arc<Change>)>,
     /// Who watches from outside, while there is anybody.
@@ -426,11 +426,11 @@ impl Inner {
         let peers = self.room.peers();
         let roles = self.roles.get_or_insert_with(|| {
             let all: BTreeSet<Arc<str>> = peers.map(|(_, peer)| peer.role.clone()).collect();
-            Box::new(all.into_iter().take(MAX_POLICY_ROLES).collect())
+            all.into_iter().take(MAX_POLICY_ROLES).collect()
         });
         // Who may not know of others learns nothing of their roles.
         let sees = self.room.rules().is_none_or(|rules| rules.sees_peers(role));
-        let roles = if sees { roles.clone() } else { Box::default() };
+        let roles = if sees { roles.clone() } else { BTreeSet::new() };
         self.answer(connection, |out| wire::write_policy(out, role, roles.iter().map(|role| &**role)));
     }
 
