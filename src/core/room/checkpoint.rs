@@ -230,6 +230,9 @@ impl Room {
         let changes = kept.changes.into_iter().map(|change| change.change(&authors, kept.revision));
         let changes: Vec<Arc<Change>> = changes.collect::<Result<_, _>>()?;
         let [peer_serial, key_serial, group_serial] = kept.last_serials;
+        if kept.revision.max(kept.next_wait) > MAX_COUNT {
+            return Err(damaged("a checkpoint counts more changes, or more waits, than a session comes to"));
+        }
         let mut session = Session::new(kept.id, kept.started_at, (peer_serial, key_serial, group_serial));
         session.rules = rules.clone();
         session.revision = kept.revision;
@@ -242,6 +245,10 @@ impl Room {
         }
         let mut handles = HashMap::new();
         for peer in kept.peers {
+            // These numbers begin again at 0 after 2^32 joins, so "before" is less than half of them ago.
+            if peer_serial.wrapping_sub(peer.serial) > u32::MAX / 2 {
+                return Err(damaged("a peer of a checkpoint has a number that would be given to another one"));
+            }
             let handle = session.restore_peer(peer, &authors, &changes)?;
             if handles.insert(handle.serial, handle).is_some() {
                 return Err(damaged("two peers of a checkpoint have the same number"));
@@ -303,6 +310,10 @@ impl Room {
 /// More changes than can have been lost: a session that goes on without knowing its last ones goes on so much
 /// further, so that no token of a lock is granted twice.
 const LOST_REVISIONS: u64 = 1 << 32;
+
+/// The largest revision of a checkpoint, and the largest number of a wait for a lock: what one million changes a
+/// second come to in 285 years, and up to which clients in JavaScript are exact.
+const MAX_COUNT: u64 = 1 << 53;
 
 fn find<T>(all: &[Arc<T>], nth: u32) -> Result<Arc<T>, Error> {
     all.get(nth as usize).cloned().ok_or_else(|| damaged("a checkpoint speaks of something that is not in it"))
@@ -400,6 +411,9 @@ impl Session {
         let mut queue = VecDeque::new();
         for KeptWaiter { number, peer: serial, ttl_ms, until } in kept.lock.iter().flatten() {
             let peer = peer(*serial)?;
+            if *number > self.next_wait {
+                return Err(damaged("a wait of a checkpoint has a number that would be given to another one"));
+            }
             queue.push_back(Waiter { number: *number, peer, ttl_ms: *ttl_ms, until: *until });
             self.count_for(peer, |peer| peer.waits += 1);
             self.timers.insert((*until, Due::Wait(slot, *number)));
@@ -513,5 +527,65 @@ impl KeptWaiter {
     fn of(waiter: &Waiter) -> KeptWaiter {
         let Waiter { number, peer, ttl_ms, until } = *waiter;
         KeptWaiter { number, peer: peer.serial, ttl_ms, until }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn join(room: &mut Room, now: Time, peer_id: &str) -> PeerHandle {
+        let peer = Introduction { peer_id, user_id: "", name: None, role: "host", metadata: None, secret: None };
+        let joined = room.apply(now, Command::Join { peer, new_session_id: "session" }, &mut Vec::new());
+        let Ok(Reply::Joined { peer, .. }) = joined else { panic!("{joined:?}") };
+        peer
+    }
+
+    /// A room of two: one holds a lock, one waits for it.
+    fn room() -> Room {
+        let mut room = Room::new("lobby", Arc::default());
+        for peer_id in ["holder", "waiter"] {
+            let peer = join(&mut room, 1, peer_id);
+            let acquire = Command::Acquire { peer, name: "pen", ttl_ms: 10_000, wait_ms: 10_000 };
+            room.apply(2, acquire, &mut Vec::new()).unwrap();
+        }
+        room
+    }
+
+    /// Reads the checkpoint of that room again, after this was done to it.
+    fn restored(change: impl FnOnce(&mut Checkpoint<'_>)) -> Result<Room, Error> {
+        let bytes = room().checkpoint().unwrap();
+        let mut kept = postcard::from_bytes(&bytes).unwrap();
+        change(&mut kept);
+        Room::restore("lobby", &postcard::to_allocvec(&kept).unwrap())
+    }
+
+    #[test]
+    fn numbers_that_would_be_given_twice_are_refused() {
+        let refused = |change: fn(&mut Checkpoint<'_>)| {
+            let error = restored(change).expect_err("it is damaged");
+            assert_eq!(error.code(), ErrorCode::DataDamaged);
+            error.message().to_owned()
+        };
+        assert!(refused(|kept| kept.last_serials[0] = 1).contains("a peer of a checkpoint"));
+        assert!(refused(|kept| kept.last_serials[0] = u32::MAX / 2 + 2).contains("a peer of a checkpoint"));
+        assert!(refused(|kept| kept.next_wait = 0).contains("a wait of a checkpoint"));
+        assert!(refused(|kept| kept.next_wait = MAX_COUNT + 1).contains("counts more"));
+        assert!(refused(|kept| kept.revision = u64::MAX).contains("counts more"));
+    }
+
+    #[test]
+    fn numbers_of_peers_that_began_again_are_read() {
+        let mut room = restored(|kept| {
+            (kept.last_serials[0], kept.peers[0].serial, kept.peers[1].serial) = (0, u32::MAX, 0);
+            for key in &mut kept.keys {
+                key.owner = key.owner.map(|_| u32::MAX);
+                key.lock.iter_mut().flatten().for_each(|waiter| waiter.peer = 0);
+            }
+        })
+        .unwrap();
+        join(&mut room, 3, "third");
+        let checkpoint = room.checkpoint();
+        assert_eq!(Room::restore("lobby", &checkpoint.clone().unwrap()).unwrap().checkpoint(), checkpoint);
     }
 }
