@@ -411,8 +411,9 @@ impl Session {
         let mut queue = VecDeque::new();
         for KeptWaiter { number, peer: serial, ttl_ms, until } in kept.lock.iter().flatten() {
             let peer = peer(*serial)?;
-            if *number > self.next_wait {
-                return Err(damaged("a wait of a checkpoint has a number that would be given to another one"));
+            let last = queue.back().map_or(0, |last: &Waiter| last.number);
+            if *number <= last || *number > self.next_wait {
+                return Err(damaged("a wait of a checkpoint has a number that another one has, or would be given"));
             }
             queue.push_back(Waiter { number: *number, peer, ttl_ms: *ttl_ms, until: *until });
             self.count_for(peer, |peer| peer.waits += 1);
@@ -438,6 +439,9 @@ impl Session {
         let (keys, prefixes) = (KeyList::of(&keys), KeyList::of(&prefixes));
         for serial in members {
             let peer = peers.get(&serial).ok_or_else(|| damaged("a peer listens that is not in the room"))?;
+            if self.peers[peer.slot as usize].listens.is_some() {
+                return Err(damaged("a peer of a checkpoint listens twice"));
+            }
             let view = self.view(peer.slot, &prefixes);
             let wanted = Selection { keys: &keys, prefixes: &prefixes, view: &view };
             let group = self.group_for(self.find_group(wanted), wanted, peer.slot);
@@ -541,13 +545,15 @@ mod tests {
         peer
     }
 
-    /// A room of two: one holds a lock, one waits for it.
+    /// A room of three: one holds a lock, two wait for it; each listens to another key.
     fn room() -> Room {
         let mut room = Room::new("lobby", Arc::default());
-        for peer_id in ["holder", "waiter"] {
+        for peer_id in ["holder", "waiter", "next"] {
             let peer = join(&mut room, 1, peer_id);
             let acquire = Command::Acquire { peer, name: "pen", ttl_ms: 10_000, wait_ms: 10_000 };
             room.apply(2, acquire, &mut Vec::new()).unwrap();
+            let (keys, prefixes) = (KeyList::of(&[peer_id]), KeyList::default());
+            room.apply(2, Command::Listen { peer, keys: &keys, prefixes: &prefixes }, &mut Vec::new()).unwrap();
         }
         room
     }
@@ -561,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_would_be_given_twice_are_refused() {
+    fn what_no_room_keeps_is_refused() {
         let refused = |change: fn(&mut Checkpoint<'_>)| {
             let error = restored(change).expect_err("it is damaged");
             assert_eq!(error.code(), ErrorCode::DataDamaged);
@@ -569,7 +575,15 @@ mod tests {
         };
         assert!(refused(|kept| kept.last_serials[0] = 1).contains("a peer of a checkpoint"));
         assert!(refused(|kept| kept.last_serials[0] = u32::MAX / 2 + 2).contains("a peer of a checkpoint"));
+        assert!(refused(|kept| kept.peers[1].serial = kept.peers[0].serial).contains("the same number"));
         assert!(refused(|kept| kept.next_wait = 0).contains("a wait of a checkpoint"));
+        let same_wait = |kept: &mut Checkpoint<'_>| {
+            let queue = kept.keys.iter_mut().find_map(|key| key.lock.as_mut()).unwrap();
+            queue[1].number = queue[0].number;
+        };
+        assert!(refused(same_wait).contains("a wait of a checkpoint"));
+        assert!(refused(|kept| kept.groups[0].members = vec![1, 1]).contains("listens twice"));
+        assert!(refused(|kept| kept.groups[0].members.push(2)).contains("listens twice"));
         assert!(refused(|kept| kept.next_wait = MAX_COUNT + 1).contains("counts more"));
         assert!(refused(|kept| kept.revision = u64::MAX).contains("counts more"));
     }
@@ -577,14 +591,17 @@ mod tests {
     #[test]
     fn numbers_of_peers_that_began_again_are_read() {
         let mut room = restored(|kept| {
-            (kept.last_serials[0], kept.peers[0].serial, kept.peers[1].serial) = (0, u32::MAX, 0);
+            let anew = |serial: &mut u32| *serial = serial.wrapping_sub(2);
+            anew(&mut kept.last_serials[0]);
+            kept.peers.iter_mut().for_each(|peer| anew(&mut peer.serial));
             for key in &mut kept.keys {
-                key.owner = key.owner.map(|_| u32::MAX);
-                key.lock.iter_mut().flatten().for_each(|waiter| waiter.peer = 0);
+                key.owner.iter_mut().for_each(anew);
+                key.lock.iter_mut().flatten().for_each(|waiter| anew(&mut waiter.peer));
             }
+            kept.groups.iter_mut().flat_map(|group| &mut group.members).for_each(anew);
         })
         .unwrap();
-        join(&mut room, 3, "third");
+        join(&mut room, 3, "fourth");
         let checkpoint = room.checkpoint();
         assert_eq!(Room::restore("lobby", &checkpoint.clone().unwrap()).unwrap().checkpoint(), checkpoint);
     }
