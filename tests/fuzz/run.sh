@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs every fuzz target for a while, as many at once as there are cores: tests/fuzz/run.sh SECONDS
 #
-# Begins with the checked-in seeds, which stay as they are; what a run learns goes to corpus/.
+# Begins with the checked-in seeds, which stay as they are; what a run learns goes to corpus/. With a number above 0 in
+# FUZZ_SEED the inputs are drawn from it, else anew each time.
 # Ends with 0 when nothing was found.
 set -eu
 
@@ -49,7 +50,7 @@ mkdir -p "$corpus"
 # 10 s for one input and 1 GiB are far beyond what any input needs, also on a busy machine.
 # shellcheck disable=SC2086 # Several words.
 cargo fuzz run $options "$target" "$corpus" "$seeds" -- \
-    -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1 ||
+    -max_total_time="$seconds" -seed="${FUZZ_SEED:-0}" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1 ||
     fail "The fuzz target $target found a fault; the input is named above, under tests/fuzz/artifacts/$target."
 runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
 # A target that ran nothing has shown nothing.
