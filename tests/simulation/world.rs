@@ -648,7 +648,9 @@ impl World {
             let goes_back =
                 same_session && change.version > 0 && change.version <= before.version && before.version > 0;
             hold!(!goes_back, "client {number} was told {change:?} after {before:?}");
-            let again = before.value.is_null() && change.value.is_null() && change.version == before.version;
+            // In another session it may have come and gone anew, at the same version.
+            let same_version = change.version == before.version && (same_session || change.version == 0);
+            let again = before.value.is_null() && change.value.is_null() && same_version;
             hold!(!again, "client {number} was told twice that {} is gone", change.key);
         }
         self.heard[number].insert(place, change);
